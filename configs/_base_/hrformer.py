@@ -1,0 +1,20 @@
+# Top-down heatmap regression on HRFormer's map of the highest resolution.
+model = dict(
+    type='TopdownPoseEstimator',
+    data_preprocessor=dict(
+        type='PoseDataPreprocessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+    ),
+    backbone=dict(
+        type='hrformer_mmpose.HRFormer', norm_cfg=dict(type='SyncBN', requires_grad=True)
+    ),
+    head=dict(
+        type='hrformer_mmpose.HeatmapHead',
+        out_channels=17,
+        deconv_out_channels=None,
+        loss=dict(type='KeypointMSELoss', use_target_weight=True),
+    ),
+    test_cfg=dict(flip_test=True, flip_mode='heatmap', shift_heatmap=True),
+)

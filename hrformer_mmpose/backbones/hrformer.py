@@ -1,0 +1,291 @@
+"""HRFormer (Yuan et al., NeurIPS 2021, https://arxiv.org/abs/2110.09408), section 3.
+
+A convolutional stem and stage 1 bring the image to a quarter of its size; stages 2 to 4 keep 2, 3
+and 4 maps at 1/4, 1/8, 1/16 and 1/32 of it. A module of a stage sends each map through its
+transformer blocks and then exchanges information between all maps.
+
+Names and shapes of all parameters and buffers equal `mmpose.models.backbones.HRFormer`'s, so that
+files go both ways. Deviations from that class: any input size works; the padding mask holds when
+only one axis is padded; `with_cp` reaches the transformer blocks; layers are initialised so that
+the network trains from scratch; unknown arguments are errors; `extra` is not modified.
+"""
+
+from collections.abc import Mapping
+from urllib.error import URLError
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..errors import ConfigError, WeightsError
+from ..layers import (
+    Bottleneck,
+    HRFormerBlock,
+    MultiScaleFusion,
+    build_transition,
+    conv_norm,
+)
+from .arch import Stage, stages_from_arch, stages_from_extra
+
+try:
+    from mmengine.model import BaseModule
+except ImportError:  # the network runs where only torch is installed
+
+    class BaseModule(nn.Module):
+        """The part of MMEngine's class that a network without `init_cfg` needs."""
+
+        def __init__(self, init_cfg: dict | None = None):
+            super().__init__()
+            if init_cfg is not None:
+                raise ConfigError('init_cfg needs MMEngine: pip install mmengine')
+
+        def init_weights(self) -> None:
+            """Weights are set when the layers are made."""
+
+
+class HRFormerModule(nn.Module):
+    """Transformer blocks on every branch, then the exchange between branches.
+
+    Args:
+        stage: widths, heads, ... of the branches.
+        drop_paths: rate of stochastic depth of the first, second, ... block of each branch.
+        num_outputs: maps to make, highest resolution first.
+        align_corners: see `MultiScaleFusion`.
+        norm_cfg: BatchNorm's configuration. block_cfg: other arguments of `HRFormerBlock`.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        drop_paths: list[float],
+        num_outputs: int,
+        align_corners: bool,
+        norm_cfg: dict,
+        **block_cfg,
+    ):
+        super().__init__()
+        branches = zip(
+            stage.num_blocks,
+            stage.channels,
+            stage.num_heads,
+            stage.window_sizes,
+            stage.mlp_ratios,
+            strict=True,
+        )
+        self.branches = nn.ModuleList(
+            nn.Sequential(
+                *(
+                    HRFormerBlock(
+                        channels, heads, window, ratio, rate, norm_cfg=norm_cfg, **block_cfg
+                    )
+                    for rate in drop_paths[:num_blocks]
+                )
+            )
+            for num_blocks, channels, heads, window, ratio in branches
+        )
+        self.fuse_layers = MultiScaleFusion(stage.channels, num_outputs, norm_cfg, align_corners)
+
+    def forward(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
+        """List of (B, C_j, H_j, W_j) -> list of `num_outputs` maps."""
+        return self.fuse_layers([branch(x) for branch, x in zip(self.branches, maps, strict=True)])
+
+
+class HRFormer(BaseModule):
+    """HRFormer backbone.
+
+    Args:
+        arch: 'tiny', 'small', 'base', or a flat dict (see `arch.stages_from_arch`).
+        in_channels: channels of the image.
+        drop_path_rate: stochastic depth; grows linearly from 0 at the first block to this at the
+            last.
+        with_rpe: learned relative position bias. The authors' released pose code computes it and
+            leaves it out, so their pose files reproduce with False; MMPose's with True.
+        with_pad_mask: keep real tokens from attending to padded ones; the published weights were
+            trained without.
+        with_cp: recompute the transformer blocks in the backward pass instead of keeping their
+            activations.
+        norm_cfg: BatchNorm's configuration; `type` is 'BN' or 'SyncBN'.
+        transformer_norm_cfg: LayerNorm's configuration.
+        norm_eval: keep BatchNorm in evaluation mode while training.
+        frozen_stages: -1 freezes nothing, 0 the stem, n >= 1 the stem and stages 1 to n (with the
+            transitions that follow them).
+        multiscale_output: return all four maps, not only the one of the highest resolution.
+        align_corners: of the bilinear upsampling; True in the authors' classification and
+            segmentation networks.
+        extra: MMPose's nested form; give either this or `arch`. What it holds of the arguments
+            above (drop_path_rate, with_rpe, with_pad_mask, upsample, stage4.multiscale_output)
+            takes their place.
+        init_cfg: MMEngine's, e.g. `dict(type='Pretrained', checkpoint=...)`. By default layers keep
+            the initialisation they are made with (`init_layer`).
+
+    Raises:
+        ConfigError: a value that does not fit (unknown `arch`, heads that do not divide channels).
+        UnknownArgumentError: unknown keys in `arch` or `extra`.
+
+    Example:
+        >>> model = HRFormer(arch='tiny', multiscale_output=True).eval()
+        >>> [tuple(x.shape) for x in model(torch.rand(1, 3, 64, 48))]
+        [(1, 18, 16, 12), (1, 36, 8, 6), (1, 72, 4, 3), (1, 144, 2, 2)]
+    """
+
+    def __init__(
+        self,
+        arch: str | Mapping | None = None,
+        in_channels: int = 3,
+        drop_path_rate: float = 0.0,
+        with_rpe: bool = True,
+        with_pad_mask: bool = False,
+        with_cp: bool = False,
+        norm_cfg: dict = dict(type='BN'),
+        transformer_norm_cfg: dict = dict(type='LN', eps=1e-6),
+        norm_eval: bool = False,
+        frozen_stages: int = -1,
+        multiscale_output: bool = False,
+        align_corners: bool = False,
+        extra: Mapping | None = None,
+        init_cfg: dict | list[dict] | None = None,
+    ):
+        super().__init__(init_cfg=init_cfg)
+        if (arch is None) == (extra is None):
+            raise ConfigError('HRFormer needs either arch or extra')
+        settings = dict(
+            drop_path_rate=drop_path_rate,
+            with_rpe=with_rpe,
+            with_pad_mask=with_pad_mask,
+            multiscale_output=multiscale_output,
+            align_corners=align_corners,
+        )
+        if extra is not None:
+            stages, overrides = stages_from_extra(extra)
+            settings.update(overrides)
+        else:
+            stages = stages_from_arch(arch)
+        if not -1 <= frozen_stages <= 4:
+            raise ConfigError(f'frozen_stages={frozen_stages} is not in -1 ... 4')
+        self.norm_eval = norm_eval
+        self.frozen_stages = frozen_stages
+        self._build(
+            stages,
+            in_channels,
+            norm_cfg,
+            transformer_norm_cfg=transformer_norm_cfg,
+            with_cp=with_cp,
+            **settings,
+        )
+        self.apply(init_layer)
+        self._freeze_stages()
+
+    def _build(
+        self,
+        stages: tuple[Stage, ...],
+        in_channels: int,
+        norm_cfg: dict,
+        drop_path_rate: float,
+        multiscale_output: bool,
+        align_corners: bool,
+        **block_cfg,
+    ) -> None:
+        self.conv1, self.bn1 = conv_norm(in_channels, 64, norm_cfg, 3, stride=2)
+        self.conv2, self.bn2 = conv_norm(64, 64, norm_cfg, 3, stride=2)
+        self.relu = nn.ReLU(inplace=True)
+        self.layer1 = nn.Sequential()
+        width, inner = 64, stages[0].channels[0]
+        for _ in range(stages[0].num_modules * stages[0].num_blocks[0]):
+            self.layer1.append(Bottleneck(width, inner, norm_cfg))
+            width = inner * Bottleneck.expansion
+
+        rates = torch.linspace(0, drop_path_rate, sum(s.depth for s in stages[1:])).tolist()
+        widths: tuple[int, ...] = (width,)
+        for number, stage in enumerate(stages[1:], start=2):
+            transition = build_transition(widths, stage.channels, norm_cfg)
+            self.add_module(f'transition{number - 1}', transition)
+            modules = nn.Sequential()
+            for index in range(stage.num_modules):
+                module_rates = [rates.pop(0) for _ in range(max(stage.num_blocks))]
+                is_last = number == 4 and index == stage.num_modules - 1
+                outputs = 1 if is_last and not multiscale_output else len(stage.channels)
+                module = HRFormerModule(
+                    stage, module_rates, outputs, align_corners, norm_cfg, **block_cfg
+                )
+                modules.append(module)
+            self.add_module(f'stage{number}', modules)
+            widths = stage.channels
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Image to maps.
+
+        Args:
+            x: (B, in_channels, H, W), any H and W.
+
+        Returns:
+            The map of the highest resolution, (B, C_1, ceil(H / 4), ceil(W / 4)), alone; with
+            `multiscale_output` followed by those at 1/8, 1/16 and 1/32.
+        """
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.relu(self.bn2(self.conv2(x)))
+        maps = [self.layer1(x)]
+        for number in (2, 3, 4):
+            transition = getattr(self, f'transition{number - 1}')
+            maps = [_enter(layer, maps, i) for i, layer in enumerate(transition)]
+            maps = getattr(self, f'stage{number}')(maps)
+        return tuple(maps)
+
+    def init_weights(self) -> None:
+        """Load what `init_cfg` names.
+
+        Raises:
+            WeightsError: a pre-trained file cannot be fetched or found.
+        """
+        try:
+            super().init_weights()
+        except (URLError, FileNotFoundError, TimeoutError, ConnectionError) as error:
+            source = self.init_cfg.get('checkpoint') if isinstance(self.init_cfg, dict) else None
+            raise WeightsError(
+                f'cannot load the pre-trained weights {source}: {error}. To go on with random '
+                'weights add --cfg-options model.backbone.init_cfg=None; to use a file, '
+                '--cfg-options model.backbone.init_cfg.checkpoint=FILE'
+            ) from error
+
+    def train(self, mode: bool = True) -> 'HRFormer':
+        """Set training mode, frozen stages (and with `norm_eval` every BatchNorm) aside."""
+        super().train(mode)
+        self._freeze_stages()
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def _freeze_stages(self) -> None:
+        frozen = []
+        if self.frozen_stages >= 0:
+            frozen += [self.conv1, self.bn1, self.conv2, self.bn2]
+        for number in range(1, self.frozen_stages + 1):
+            frozen.append(self.layer1 if number == 1 else getattr(self, f'stage{number}'))
+            if number < 4:
+                frozen.append(getattr(self, f'transition{number}'))
+        for module in frozen:
+            module.eval().requires_grad_(False)
+
+
+def _enter(layer: nn.Module | None, maps: list[torch.Tensor], i: int) -> torch.Tensor:
+    """Map i as the next stage wants it; a branch that begins grows out of the lowest map."""
+    x = maps[min(i, len(maps) - 1)]
+    return x if layer is None else layer(x)
+
+
+def init_layer(layer: nn.Module) -> None:
+    """Initialise one layer so that HRFormer trains from scratch.
+
+    Convolutions keep the variance of their input (He et al., with the fan of one group), the
+    attention's linear layers are drawn from a normal distribution of 0.02, truncated at two
+    standard deviations, as in Swin; the bias tables likewise, where they are made.
+    """
+    if isinstance(layer, nn.Conv2d):
+        nn.init.kaiming_normal_(layer.weight, mode='fan_in', nonlinearity='relu')
+    elif isinstance(layer, nn.Linear):
+        nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04)
+    else:
+        return
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)

@@ -1,0 +1,255 @@
+"""Articulated people for the synthetic pose data set: body, pose and clothes.
+
+A figure is a small three-dimensional body posed by forward kinematics and seen in parallel
+projection. Axes: x to the right of the picture, y down, z towards the viewer; a person with
+zero yaw faces the viewer, so the person's left is at larger x. Lengths of a body are in units of
+its standing height. Picture coordinates are in pixels, (0, 0) being the centre of the first
+pixel, as in COCO key points and in OpenCV's drawing functions.
+
+What tells left from right is what tells it on real people: the face, the neckline, buckle and
+feet say whether the front or the back is seen, and nearer limbs lie over farther, darker ones.
+Nothing is coloured by side, because training and testing mirror pictures and swap the labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+KEYPOINTS = (
+    'nose', 'left_eye', 'right_eye', 'left_ear', 'right_ear', 'left_shoulder', 'right_shoulder',
+    'left_elbow', 'right_elbow', 'left_wrist', 'right_wrist', 'left_hip', 'right_hip',
+    'left_knee', 'right_knee', 'left_ankle', 'right_ankle',
+)  # fmt: skip
+
+# Angles in degrees: (abduction, flexion, bend of the elbow), then where the forearm bends to, as
+# the largest weights of (inwards, upwards, forwards).
+_ARM_STYLES = (
+    (0.26, (5, 22), (-18, 22), (0, 35), (0.2, 0.1, 1.0)),  # hanging
+    (0.18, (6, 32), (-12, 40), (45, 120), (1.0, 0.8, 1.0)),  # bent
+    (0.13, (55, 100), (-15, 20), (0, 45), (0.2, 1.0, 0.6)),  # to the side
+    (0.15, (125, 170), (-10, 15), (0, 60), (1.0, 0.6, 0.3)),  # raised
+    (0.10, (40, 90), (-5, 15), (60, 115), (0.1, 1.0, 0.1)),  # waving
+    (0.09, (32, 50), (-25, -5), (75, 105), (1.0, 0.0, 0.2)),  # on the hips
+    (0.09, (4, 25), (35, 85), (0, 60), (0.3, 1.0, 0.3)),  # reaching forwards
+)
+# Degrees: (abduction, flexion, bend of the knee) of the one leg, then of the other.
+_LEG_STYLES = (
+    (0.32, ((2, 10), (-6, 8), (0, 10)), ((2, 10), (-6, 8), (0, 10))),  # standing
+    (0.18, ((14, 32), (-5, 12), (0, 15)), ((10, 30), (-5, 12), (0, 15))),  # legs apart
+    (0.22, ((2, 8), (12, 38), (5, 30)), ((2, 8), (-28, -8), (5, 50))),  # walking
+    (0.10, ((4, 24), (62, 92), (65, 100)), ((4, 24), (62, 92), (65, 100))),  # sitting
+    (0.06, ((15, 38), (40, 75), (70, 110)), ((15, 38), (40, 75), (70, 110))),  # squatting
+    (0.07, ((4, 25), (45, 75), (50, 90)), ((2, 20), (-30, -10), (20, 60))),  # lunging
+    (0.05, ((8, 45), (20, 80), (0, 40)), ((2, 8), (-6, 6), (0, 10))),  # kicking
+)
+_SKIN = (
+    (196, 222, 248),
+    (160, 194, 236),
+    (130, 170, 220),
+    (96, 136, 190),
+    (62, 96, 150),
+    (44, 66, 104),
+)
+_HAIR = ((24, 24, 30), (30, 44, 70), (40, 76, 120), (80, 150, 200), (150, 150, 155), (36, 50, 140))
+
+
+def _rotation(axis: int, degrees: float) -> np.ndarray:
+    """Return the (3, 3) rotation about axis 0 (x), 1 (y) or 2 (z)."""
+    c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    i, j = ((1, 2), (2, 0), (0, 1))[axis]
+    matrix = np.eye(3)
+    matrix[i, i] = matrix[j, j] = c
+    matrix[i, j], matrix[j, i] = -s, s
+    return matrix
+
+
+def tone(color, factor: float) -> tuple[int, int, int]:
+    """Return a BGR colour made lighter (``factor`` > 1) or darker."""
+    return tuple(int(min(max(c * factor, 0), 255)) for c in color)
+
+
+def random_color(rng: np.random.Generator) -> tuple[int, int, int]:
+    """Return a BGR colour of any hue that is neither black nor glaring."""
+    hsv = np.array([[[rng.integers(180), rng.integers(30, 230), rng.integers(70, 235)]]], np.uint8)
+    return tuple(int(c) for c in cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)[0, 0])
+
+
+@dataclass
+class Figure:
+    """One posed person.
+
+    Attributes:
+        joints: the 17 key points, shape (17, 3), in standing heights.
+        ends: left hand, right hand, left toes, right toes, shape (4, 3).
+        shape: lengths and radii of the body, in standing heights.
+        looks: colours and kinds of clothes.
+        pelvis, neck, head: centres, shape (3,).
+        body, chest, skull: (3, 3) frames; the columns are left, down and forwards.
+        scale: pixels for one standing height.
+        offset: the pixel at which the origin (the pelvis) lies, shape (2,).
+    """
+
+    joints: np.ndarray
+    ends: np.ndarray
+    shape: dict
+    looks: dict
+    pelvis: np.ndarray
+    neck: np.ndarray
+    head: np.ndarray
+    body: np.ndarray
+    chest: np.ndarray
+    skull: np.ndarray
+    scale: float = 1.0
+    offset: tuple[float, float] = (0.0, 0.0)
+
+    def project(self, points: np.ndarray) -> np.ndarray:
+        """Return the pixels (..., 2) at which ``points`` (..., 3) are seen."""
+        return points[..., :2] * self.scale + np.asarray(self.offset)
+
+    @property
+    def keypoints(self) -> np.ndarray:
+        """The key points in pixels, shape (17, 2)."""
+        return self.project(self.joints)
+
+    def extent(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return about the least and the largest (x, y) of the drawn body, in pixels."""
+        points = np.concatenate([self.joints, self.ends])[:, :2]
+        crown = self.head[:2] - self.skull[:2, 1] * self.shape['head'] * 0.5
+        points = np.concatenate([points, crown[None]]) * self.scale + np.asarray(self.offset)
+        margin = 0.035 * self.scale
+        return points.min(0) - margin, points.max(0) + margin
+
+
+def _random_shape(rng: np.random.Generator) -> dict:
+    """Return random proportions, in standing heights."""
+    stout = rng.uniform(0.88, 1.3)
+    ranges = dict(
+        head=(0.155, 0.19), neck=(0.025, 0.04), torso=(0.265, 0.305), shoulder=(0.098, 0.122),
+        hip=(0.056, 0.07), upper_arm=(0.15, 0.178), forearm=(0.13, 0.158), thigh=(0.225, 0.255),
+        shin=(0.21, 0.245), foot=(0.075, 0.095), hand=(0.036, 0.046),
+    )  # fmt: skip
+    shape = {name: rng.uniform(*span) for name, span in ranges.items()}
+    shape.update(stout=stout, arm_radius=0.032 * stout, leg_radius=0.05 * stout)
+    return shape
+
+
+def _random_looks(rng: np.random.Generator, legs_style: int) -> dict:
+    """Return random colours and clothes; skirts only where the legs are nearly straight."""
+    top, bottom = random_color(rng), random_color(rng)
+    overall = rng.random() < 0.12
+    return dict(
+        skin=tone(_SKIN[rng.integers(len(_SKIN))], rng.uniform(0.92, 1.04)),
+        hair=tone(_HAIR[rng.integers(len(_HAIR))], rng.uniform(0.8, 1.3)),
+        top=top,
+        bottom=top if overall else bottom,
+        shoes=random_color(rng) if rng.random() < 0.5 else (45, 45, 50),
+        sleeve=(0.0, 0.55, 2.0)[rng.choice(3, p=(0.12, 0.43, 0.45))],
+        trouser=(0.7, 2.0)[rng.choice(2, p=(0.35, 0.65))],
+        skirt=bool(legs_style < 3 and rng.random() < 0.16),
+        pattern=('plain', 'stripes', 'dots', 'patch')[rng.choice(4, p=(0.45, 0.25, 0.1, 0.2))],
+        pattern_color=random_color(rng),
+        long_hair=bool(rng.random() < 0.3),
+        bald=bool(rng.random() < 0.07),
+        hat=random_color(rng) if rng.random() < 0.2 else None,
+    )
+
+
+def _arm(rng: np.random.Generator, side: int, style) -> tuple[np.ndarray, np.ndarray]:
+    """Return the directions (3,) of upper arm and forearm in the frame of the chest."""
+    _, abduction, flexion, bend, towards = style
+    a, b = np.deg2rad(rng.uniform(*abduction)), np.deg2rad(rng.uniform(*bend))
+    upper = _rotation(0, rng.uniform(*flexion)) @ np.array([side * np.sin(a), np.cos(a), 0.0])
+    goal = np.array([-side, -1.0, 1.0]) * np.array(towards) * rng.uniform(0.2, 1.0, 3)
+    goal = goal - goal @ upper * upper
+    goal /= np.linalg.norm(goal) + 1e-6
+    return upper, upper * np.cos(b) + goal * np.sin(b)
+
+
+def _leg(rng: np.random.Generator, side: int, style) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the directions (3,) of thigh, shin and foot in the frame of the body."""
+    a, bend = np.deg2rad(rng.uniform(*style[0])), np.deg2rad(rng.uniform(*style[2]))
+    thigh = _rotation(0, rng.uniform(*style[1])) @ np.array([side * np.sin(a), np.cos(a), 0.0])
+    # A knee bends backwards: towards the thigh turned by a quarter about the body's x axis.
+    back = np.array([0.0, thigh[2], -thigh[1]])
+    back /= np.linalg.norm(back)
+    shin = thigh * np.cos(bend) + back * np.sin(bend)
+    foot = np.array([side * rng.uniform(0.0, 0.6), -shin[2] + 0.15, shin[1]])
+    return thigh, shin, foot / np.linalg.norm(foot)
+
+
+def random_yaw(rng: np.random.Generator) -> float:
+    """Return a view in degrees: mostly the front, then half turned, the back, from the side."""
+    kind = rng.random()
+    sign = 1 if rng.random() < 0.5 else -1
+    if kind < 0.64:
+        return sign * rng.uniform(0, 38)
+    if kind < 0.86:
+        return sign * rng.uniform(38, 95)
+    return 180 + sign * rng.uniform(0, 40)
+
+
+def make_figure(rng: np.random.Generator, yaw: float | None = None) -> Figure:
+    """Return a person of random build, clothes and pose, not yet placed in a picture.
+
+    Args:
+        rng: the source of all randomness.
+        yaw: degrees by which the body is turned; 0 faces the viewer, 180 shows the back, None
+            draws it at random.
+    """
+    shape = _random_shape(rng)
+    legs_style = int(rng.choice(len(_LEG_STYLES), p=[s[0] for s in _LEG_STYLES]))
+    looks = _random_looks(rng, legs_style)
+    yaw = random_yaw(rng) if yaw is None else yaw
+    body = _rotation(2, rng.normal(0, 4)) @ _rotation(0, -rng.uniform(2, 14)) @ _rotation(1, yaw)
+    chest = body @ _rotation(2, rng.normal(0, 6)) @ _rotation(0, -rng.uniform(-6, 22))
+    chest = chest @ _rotation(1, rng.normal(0, 6))
+    skull = chest @ _rotation(1, rng.normal(0, 16)) @ _rotation(0, rng.uniform(-8, 20))
+    skull = skull @ _rotation(2, rng.normal(0, 8))
+    pelvis = np.zeros(3)
+    neck = pelvis - chest[:, 1] * shape['torso']
+    head = neck - skull[:, 1] * (shape['neck'] + shape['head'] * 0.5) + skull[:, 2] * 0.012
+    joints, ends = np.zeros((17, 3)), np.zeros((4, 3))
+    _pose_head(joints, head, skull, shape)
+    _pose_limbs(rng, joints, ends, (pelvis, neck, body, chest), shape, legs_style)
+    return Figure(joints, ends, shape, looks, pelvis, neck, head, body, chest, skull)
+
+
+def _pose_head(joints: np.ndarray, head: np.ndarray, skull: np.ndarray, shape: dict) -> None:
+    """Fill in nose, eyes and ears, given on the ellipsoid that the head is."""
+    local = np.array(
+        [[0, 0.14, 1.1], [0.42, -0.1, 0.87], [-0.42, -0.1, 0.87], [1.1, 0.04, -0.06],
+         [-1.1, 0.04, -0.06]]
+    )  # fmt: skip
+    joints[:5] = head + (local * head_radii(shape)) @ skull.T
+
+
+def head_radii(shape: dict) -> np.ndarray:
+    """Return the half axes (left, down, forwards) of the head, in standing heights."""
+    return shape['head'] * np.array([0.38, 0.5, 0.43])
+
+
+def _pose_limbs(rng, joints, ends, trunk, shape: dict, legs_style: int) -> None:
+    """Fill in the joints of arms and legs and their ends."""
+    pelvis, neck, body, chest = trunk
+    weights = [s[0] for s in _ARM_STYLES]
+    styles = rng.choice(len(_ARM_STYLES), 2, p=weights)
+    if rng.random() < 0.5:
+        styles[1] = styles[0]
+    legs = _LEG_STYLES[legs_style][1:]
+    lead = int(rng.integers(2))
+    for i, side in enumerate((1, -1)):
+        upper, lower = _arm(rng, side, _ARM_STYLES[styles[i]])
+        shoulder = neck + chest @ np.array([side * shape['shoulder'], 0.022, 0.0])
+        elbow = shoulder + chest @ upper * shape['upper_arm']
+        wrist = elbow + chest @ lower * shape['forearm']
+        thigh, shin, foot = _leg(rng, side, legs[(i + lead) % 2])
+        hip = pelvis + body @ np.array([side * shape['hip'], 0.0, 0.0])
+        knee = hip + body @ thigh * shape['thigh']
+        ankle = knee + body @ shin * shape['shin']
+        joints[[5 + i, 7 + i, 9 + i]] = shoulder, elbow, wrist
+        joints[[11 + i, 13 + i, 15 + i]] = hip, knee, ankle
+        ends[i] = wrist + chest @ lower * shape['hand']
+        ends[2 + i] = ankle + body @ foot * shape['foot']

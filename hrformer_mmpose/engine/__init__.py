@@ -1,0 +1,1 @@
+"""Running MMEngine: command line, processes, precision."""

@@ -1,0 +1,108 @@
+"""Command line of the tools: MMPose's flags, and user errors as one line."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+
+from mmengine.config import DictAction
+
+from ..errors import UserError
+
+TRACEBACK = 'HRFORMER_TRACEBACK'
+
+
+def common_parser(description: str) -> argparse.ArgumentParser:
+    """The flags that training and testing share."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='folder for logs, checkpoints and results')
+    parser.add_argument('--show-dir', help='folder for pictures of predictions')
+    parser.add_argument('--show', action='store_true', help='show predictions in a window')
+    parser.add_argument('--interval', type=int, default=1, help='picture every n-th sample')
+    parser.add_argument('--wait-time', type=float, default=1, help='seconds a window stays')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='KEY=VALUE',
+        help='override entries of the config, e.g. train_dataloader.batch_size=16; lists as '
+        'key="[a,b]", no white space',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what started the processes',
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    return parser
+
+
+def train_parser() -> argparse.ArgumentParser:
+    """The flags of tools/train.py."""
+    parser = common_parser('Train a pose model')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='go on from a checkpoint; without a value, from the latest in the work folder',
+    )
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
+    parser.add_argument('--no-validate', action='store_true', help='train without evaluating')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate with the actual batch size',
+    )
+    return parser
+
+
+def test_parser() -> argparse.ArgumentParser:
+    """The flags of tools/test.py."""
+    parser = common_parser('Test a pose model')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--out', help='file for the figures (.json, .yaml or .pkl)')
+    parser.add_argument('--dump', help='file for all predictions (.pkl)')
+    parser.add_argument('--badcase', action='store_true', help='picture the worst predictions')
+    return parser
+
+
+def run(tool: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
+    """Parse the command line and run `tool`; a user's mistake ends it with one line and status 1.
+
+    Set the environment variable HRFORMER_TRACEBACK=1 to see where an error came from.
+    """
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    try:
+        tool(args)
+    except Exception as error:
+        line = one_line(error)
+        if line is None or os.environ.get(TRACEBACK):
+            raise
+        sys.exit(f'error: {line}')
+
+
+def one_line(error: BaseException) -> str | None:
+    """What to tell the user; None if the error is not theirs to mend.
+
+    A mistake in a config also surfaces as the registry's KeyError or as a TypeError for an
+    unexpected argument of a class that the config names.
+    """
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    if isinstance(error, UserError):
+        # A data loader's worker hands on its traceback as text, the message last.
+        return (
+            text.strip()
+            .splitlines()[-1]
+            .removeprefix(f'{type(error).__module__}.')
+            .split(f'{type(error).__name__}: ')[-1]
+        )
+    if isinstance(error, KeyError) and 'is not in the' in text and 'registry' in text:
+        return text.split('. Please check')[0] + ': check `type` in the config'
+    if isinstance(error, TypeError) and 'unexpected keyword argument' in text:
+        return f'{text}: check the config'
+    return None

@@ -1,0 +1,59 @@
+"""pycocotools' keypoint evaluation behind the interface of xtcocotools' `COCOeval`.
+
+MMPose's metric calls xtcocotools, which has wheels for Python 3.10 and 3.11 with numpy 1 only.
+`host.py` puts this class in its place where xtcocotools does not import. The figures are the same.
+"""
+
+import copy
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval as _COCOeval
+
+from ..errors import ConfigError
+
+BOX_TO_PERSON_AREA = 0.53  # xtcocotools' share of a box that a person covers
+
+
+class COCOeval(_COCOeval):
+    """Object keypoint similarity evaluation.
+
+    Args:
+        cocoGt: annotations. cocoDt: results, from `cocoGt.loadRes`.
+        iouType: 'keypoints'.
+        sigmas: (K,) one a keypoint; COCO's 17 by default.
+        use_area: normalise by the annotated area; if False by 0.53 times the box's.
+
+    Raises:
+        ConfigError: an `iouType` that only xtcocotools knows.
+    """
+
+    def __init__(
+        self,
+        cocoGt: COCO,
+        cocoDt: COCO,
+        iouType: str = 'keypoints',
+        sigmas: np.ndarray | None = None,
+        use_area: bool = True,
+    ):
+        if iouType != 'keypoints':
+            raise ConfigError(f'iou_type={iouType!r} needs xtcocotools (Python 3.10 or 3.11)')
+        super().__init__(cocoGt, cocoDt, iouType)
+        self.use_area = use_area
+        if sigmas is not None:
+            self.params.kpt_oks_sigmas = np.asarray(sigmas, dtype=np.float64)
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        for key, gts in self._gts.items():
+            self._gts[key] = [self._ground_truth(gt) for gt in gts]
+        for key, dts in self._dts.items():
+            # xtcocotools leaves out detections all of whose keypoints have score 0.
+            self._dts[key] = [dt for dt in dts if any(score > 0 for score in dt['keypoints'][2::3])]
+
+    def _ground_truth(self, gt: dict) -> dict:
+        gt = copy.copy(gt)  # the caller's annotation stays as it is
+        gt['id'] += 1  # pycocotools takes a match with annotation 0 for no match
+        if not self.use_area:
+            gt['area'] = gt['bbox'][2] * gt['bbox'][3] * BOX_TO_PERSON_AREA
+        return gt

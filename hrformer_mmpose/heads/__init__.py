@@ -1,0 +1,1 @@
+"""Heads for MMPose's pose estimators."""

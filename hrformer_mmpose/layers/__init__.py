@@ -1,0 +1,26 @@
+"""The layers of HRFormer, in plain PyTorch."""
+
+from .attention import LocalWindowSelfAttention, WindowMSA
+from .block import DropPath, HRFormerBlock
+from .ffn import CrossFFN
+from .fusion import Bottleneck, MultiScaleFusion, build_transition, conv_norm
+from .norm import SyncBatchNorm, build_batch_norm, build_layer_norm
+from .window import padding_mask, window_merge, window_partition
+
+__all__ = [
+    'Bottleneck',
+    'CrossFFN',
+    'DropPath',
+    'HRFormerBlock',
+    'LocalWindowSelfAttention',
+    'MultiScaleFusion',
+    'SyncBatchNorm',
+    'WindowMSA',
+    'build_batch_norm',
+    'build_layer_norm',
+    'build_transition',
+    'conv_norm',
+    'padding_mask',
+    'window_merge',
+    'window_partition',
+]

@@ -1,0 +1,120 @@
+"""Local-window multi-head self-attention with a relative position bias (paper, section 3.1).
+
+Parameter names and their order follow `mmpose.models.backbones.hrformer`, whose files must load.
+Deviation from it: the padding mask holds when a single axis is padded, too (there it is skipped
+unless both are).
+
+Shapes: B batch (of maps), H and W of the map, C channels, Kh x Kw window, N = Kh * Kw tokens a
+window, nW windows a map, h heads, d = C / h head width.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..errors import ConfigError
+from .window import Window, padding_mask, window_merge, window_partition
+
+
+def relative_position_index(window: Window) -> torch.Tensor:
+    """Row of the bias table for each pair of tokens, (N, N).
+
+    Token i sees token j at the offset (yi - yj, xi - xj); offsets are shifted to start at 0 and
+    numbered row by row over the (2 Kh - 1) x (2 Kw - 1) possible ones.
+    """
+    y, x = torch.meshgrid(torch.arange(window[0]), torch.arange(window[1]), indexing='ij')
+    y, x = y.flatten(), x.flatten()
+    dy = y[:, None] - y[None, :] + window[0] - 1
+    dx = x[:, None] - x[None, :] + window[1] - 1
+    return dy * (2 * window[1] - 1) + dx
+
+
+class WindowMSA(nn.Module):
+    """Multi-head self-attention inside each window.
+
+    Args:
+        channels: C, a multiple of `num_heads`.
+        num_heads: h.
+        window: (Kh, Kw).
+        with_rpe: add the learned relative position bias to the logits.
+
+    Raises:
+        ConfigError: `num_heads` does not divide `channels`.
+    """
+
+    def __init__(self, channels: int, num_heads: int, window: Window, with_rpe: bool = True):
+        super().__init__()
+        if channels % num_heads:
+            raise ConfigError(f'channels={channels} cannot be divided among num_heads={num_heads}')
+        self.num_heads = num_heads
+        self.with_rpe = with_rpe
+        if with_rpe:
+            offsets = (2 * window[0] - 1) * (2 * window[1] - 1)
+            self.relative_position_bias_table = nn.Parameter(torch.empty(offsets, num_heads))
+            nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+            self.register_buffer('relative_position_index', relative_position_index(window))
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.proj = nn.Linear(channels, channels)
+
+    def position_bias(self) -> torch.Tensor | None:
+        """The learned bias for every head and pair of tokens, (h, N, N)."""
+        if not self.with_rpe:
+            return None
+        return self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Attend inside windows.
+
+        Args:
+            x: (B * nW, N, C).
+            mask: (nW, N), 0 or -inf, added to the logits of every query of the window.
+
+        Returns:
+            (B * nW, N, C).
+        """
+        bias = self.position_bias()
+        windows, N, C = x.shape
+        q, k, v = self.qkv(x).view(windows, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        if mask is None:
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        else:
+            mask = mask[:, None, None, :]  # nW, 1, 1, N
+            mask = mask + bias if bias is not None else mask.expand(-1, self.num_heads, N, -1)
+            mask = mask.repeat(windows // len(mask), 1, 1, 1)
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.proj(out.transpose(1, 2).reshape(windows, N, C))
+
+
+class LocalWindowSelfAttention(nn.Module):
+    """Window partition, attention in each window, and back.
+
+    Padded positions hold zeros, so that their query, key and value equal the projection's bias;
+    as in the published networks they take part in the softmax unless `with_pad_mask` is set.
+
+    Args:
+        channels: C.
+        num_heads: h.
+        window: (Kh, Kw).
+        with_rpe: see `WindowMSA`.
+        with_pad_mask: keep real tokens from attending to padded ones.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_heads: int,
+        window: Window,
+        with_rpe: bool = True,
+        with_pad_mask: bool = False,
+    ):
+        super().__init__()
+        self.window = window
+        self.with_pad_mask = with_pad_mask
+        self.attn = WindowMSA(channels, num_heads, window, with_rpe)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, H, W, C) -> (B, H, W, C)."""
+        size = x.shape[1:3]
+        mask = padding_mask(size, self.window, x) if self.with_pad_mask else None
+        x = self.attn(window_partition(x, self.window), mask)
+        return window_merge(x, self.window, size)

@@ -1,0 +1,38 @@
+"""Feed-forward network with a depth-wise convolution (paper, section 3.1, figure 2 b).
+
+The 3x3 depth-wise convolution carries information across the windows' borders; without it the
+windows of one branch would never exchange any.
+"""
+
+import torch
+from torch import nn
+
+from .norm import build_batch_norm
+
+
+class CrossFFN(nn.Module):
+    """1x1 convolution -> 3x3 depth-wise -> 1x1, each followed by BatchNorm and GELU.
+
+    Args:
+        channels: C of input and output.
+        hidden_channels: width of the two inner maps.
+        norm_cfg: see `build_batch_norm`.
+    """
+
+    def __init__(self, channels: int, hidden_channels: int, norm_cfg: dict):
+        super().__init__()
+        self.fc1 = nn.Conv2d(channels, hidden_channels, 1)
+        self.norm1 = build_batch_norm(norm_cfg, hidden_channels)
+        self.dw3x3 = nn.Conv2d(
+            hidden_channels, hidden_channels, 3, padding=1, groups=hidden_channels
+        )
+        self.norm2 = build_batch_norm(norm_cfg, hidden_channels)
+        self.fc2 = nn.Conv2d(hidden_channels, channels, 1)
+        self.norm3 = build_batch_norm(norm_cfg, channels)
+        self.act = nn.GELU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        x = self.act(self.norm1(self.fc1(x)))
+        x = self.act(self.norm2(self.dw3x3(x)))
+        return self.act(self.norm3(self.fc2(x)))

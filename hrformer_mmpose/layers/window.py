@@ -1,0 +1,58 @@
+"""Cutting a map into non-overlapping windows and putting it together again (paper, section 3.1).
+
+The map is padded around its centre to a multiple of the window, as the published networks do, so a
+map of height 8 with K = 7 gets 3 rows above and 3 below.
+
+Shapes: B batch, H and W of the map, C channels, K window (height Kh, width Kw), nW windows a map,
+N = Kh * Kw tokens a window.
+"""
+
+import torch
+import torch.nn.functional as F
+
+Window = tuple[int, int]
+
+
+def padding(size: int, window: int) -> tuple[int, int]:
+    """Rows to add before and after `size` rows so that `window` divides the sum."""
+    missing = -size % window
+    return missing // 2, missing - missing // 2
+
+
+def window_partition(x: torch.Tensor, window: Window) -> torch.Tensor:
+    """(B, H, W, C) -> (B * nW, N, C), padded with zeros, windows in row-major order."""
+    H, W, C = x.shape[1:]
+    (top, bottom), (left, right) = padding(H, window[0]), padding(W, window[1])
+    x = F.pad(x, (0, 0, left, right, top, bottom))
+    x = x.unflatten(1, (-1, window[0])).unflatten(3, (-1, window[1]))  # B, nH, Kh, nW, Kw, C
+    return x.transpose(2, 3).reshape(-1, window[0] * window[1], C)
+
+
+def window_merge(windows: torch.Tensor, window: Window, size: tuple[int, int]) -> torch.Tensor:
+    """The inverse: (B * nW, N, C) -> (B, H, W, C) with `size` = (H, W), the padding cut off."""
+    H, W = size
+    (top, bottom), (left, right) = padding(H, window[0]), padding(W, window[1])
+    rows, cols = (H + top + bottom) // window[0], (W + left + right) // window[1]
+    x = windows.view(-1, rows, cols, *window, windows.shape[-1]).transpose(2, 3)
+    x = x.reshape(-1, rows * window[0], cols * window[1], windows.shape[-1])
+    return x[:, top : top + H, left : left + W]
+
+
+def padding_mask(size: tuple[int, int], window: Window, like: torch.Tensor) -> torch.Tensor | None:
+    """Added to the attention logits, keeps real tokens from attending to padded ones.
+
+    Args:
+        size: (H, W) of the map.
+        window: (Kh, Kw).
+        like: a tensor that gives dtype and device.
+
+    Returns:
+        (nW, N), 0 at real tokens and -inf at padded ones; None where nothing is padded.
+        Every window holds a real token, since less than K rows are added, split on two sides.
+    """
+    (top, bottom), (left, right) = padding(size[0], window[0]), padding(size[1], window[1])
+    if not (top + bottom + left + right):
+        return None
+    mask = F.pad(like.new_zeros(size), (left, right, top, bottom), value=float('-inf'))
+    mask = mask.unflatten(0, (-1, window[0])).unflatten(2, (-1, window[1]))
+    return mask.transpose(1, 2).reshape(-1, window[0] * window[1])

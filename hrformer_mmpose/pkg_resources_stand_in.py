@@ -1,0 +1,38 @@
+"""The three functions of `pkg_resources` that MMEngine 0.10.7 calls, on `importlib.metadata`.
+
+Served by `host.py` under the name `pkg_resources` where setuptools no longer brings it.
+"""
+
+from importlib import metadata
+
+DistributionNotFound = metadata.PackageNotFoundError
+
+
+class Distribution:
+    """An installed distribution: its folder, and the text files of its metadata."""
+
+    def __init__(self, name: str):
+        self._distribution = metadata.distribution(name)
+        self.location = str(self._distribution.locate_file(''))
+        self.version = self._distribution.version
+
+    def has_metadata(self, name: str) -> bool:
+        """Whether the metadata holds the file `name`."""
+        return self._distribution.read_text(name) is not None
+
+    def get_metadata(self, name: str) -> str:
+        """The text of a metadata file."""
+        return self._distribution.read_text(name) or ''
+
+
+def get_distribution(name: str) -> Distribution:
+    """Look up an installed distribution; raises DistributionNotFound."""
+    return Distribution(name)
+
+
+def __getattr__(name: str):
+    if name.startswith('__'):  # probes of the import system
+        raise AttributeError(name)
+    raise ImportError(
+        f"pkg_resources.{name} is not available here: pip install 'setuptools<81'", name=__name__
+    )

@@ -1,0 +1,20 @@
+"""Child registries of MMPose's, so that `type='hrformer_mmpose.HRFormer'` works in a config.
+
+Class names equal MMPose's where the job is the same; the prefix tells them apart. The modules
+named in `locations` are imported at the first look-up.
+"""
+
+from mmengine.registry import Registry
+from mmpose import registry as mmpose_registry
+
+
+def _child(parent: Registry, *locations: str) -> Registry:
+    scope = 'hrformer_mmpose'
+    modules = [f'{scope}.{location}' for location in locations]
+    return Registry(parent.name, parent=parent, scope=scope, locations=modules)
+
+
+MODELS = _child(mmpose_registry.MODELS, 'models')
+DATASETS = _child(mmpose_registry.DATASETS, 'datasets.coco')
+TRANSFORMS = _child(mmpose_registry.TRANSFORMS, 'datasets.transforms')
+OPTIM_WRAPPERS = _child(mmpose_registry.OPTIM_WRAPPERS, 'engine.optim_wrapper')

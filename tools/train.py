@@ -1,0 +1,6 @@
+"""Train a pose model: python tools/train.py CONFIG [flags]; --help lists them."""
+
+from hrformer_mmpose.engine import cli, launch
+
+if __name__ == '__main__':
+    cli.run(launch.train, cli.train_parser())
