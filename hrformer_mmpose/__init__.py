@@ -6,13 +6,21 @@ silent and light, and `hrformer_mmpose.backbones` still works with PyTorch alone
 """
 
 import importlib.util
+import warnings
 
 from .version import __version__
 
 if importlib.util.find_spec('mmpose') is not None:
-    from . import host
+    try:
+        from . import host
 
-    host.install()
-    from . import registry  # noqa: F401  (creates the child registries)
+        host.install()
+        from . import registry  # noqa: F401  (creates the child registries)
+    except ImportError as error:  # a half-installed MMPose must not keep the doctor from running
+        warnings.warn(
+            f'MMPose is installed but does not import ({error}); '
+            'python -m hrformer_mmpose.doctor says how to mend it',
+            stacklevel=2,
+        )
 
 __all__ = ['__version__']

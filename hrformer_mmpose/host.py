@@ -22,6 +22,8 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import logging
+import pickle
+import re
 import sys
 import types
 import warnings
@@ -242,20 +244,49 @@ def uninstall() -> None:
 
 
 def _allow_training_state() -> None:
-    """Let `torch.load(weights_only=True)` read what MMEngine writes besides tensors.
+    """Let `torch.load(weights_only=True)`, the default since 2.6, read what MMEngine writes.
 
-    These are its logged values (HistoryBuffer, which holds numpy arrays and numbers). None of the
-    classes named here runs code when it is unpickled.
+    Besides tensors these are its logged values: HistoryBuffer objects of numpy arrays, with four of
+    their methods. None of what is allowed here runs code that a file brings.
     """
     import numpy
     import torch
-    from mmengine.logging.history_buffer import HistoryBuffer
+    from mmengine.logging import HistoryBuffer
 
-    if not hasattr(torch.serialization, 'add_safe_globals'):
-        return  # before torch 2.4, where weights_only is not the default either
-    core = importlib.import_module('numpy._core' if numpy.__version__ >= '2' else 'numpy.core')
+    if digits(torch.__version__) < (2, 6):
+        return  # weights_only is not the default, and safe globals cannot be renamed
+    core = importlib.import_module(
+        'numpy._core' if digits(numpy.__version__) >= (2,) else 'numpy.core'
+    )
     rebuild = [core.multiarray._reconstruct, core.multiarray.scalar]
+    # Either name may stand in a file: it is that of the numpy that wrote it.
+    renamed = [
+        (function, f'{module}.multiarray.{function.__name__}')
+        for function in rebuild
+        for module in ('numpy.core', 'numpy._core')
+    ]
     dtypes = {type(numpy.dtype(kind)) for kind in ('f8', 'f4', 'i8', 'i4', 'u1', '?')}
     torch.serialization.add_safe_globals(
-        [HistoryBuffer, numpy.ndarray, numpy.dtype, *rebuild, *dtypes]
+        [
+            HistoryBuffer,
+            numpy.ndarray,
+            numpy.dtype,
+            *dtypes,
+            *renamed,
+            (_history_method, 'builtins.getattr'),
+        ]
     )
+
+
+def _history_method(owner: type, name: str) -> Callable:
+    """`getattr` for the one use that MMEngine's files make of it."""
+    from mmengine.logging import HistoryBuffer
+
+    if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
+        raise pickle.UnpicklingError(f'the file asks for {name!r} of {owner!r}')
+    return getattr(HistoryBuffer, name)
+
+
+def digits(version: str) -> tuple[int, ...]:
+    """'2.13.0+cpu' -> (2, 13, 0)."""
+    return tuple(int(part) for part in re.findall(r'\d+', version.split('+')[0])[:3])

@@ -1,6 +1,4 @@
 # COCO keypoints at 256x192 (height x width), heatmaps at a quarter of it.
-import os.path as osp
-
 codec = dict(type='MSRAHeatmap', input_size=(192, 256), heatmap_size=(48, 64), sigma=2)
 
 train_pipeline = [
@@ -61,6 +59,6 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 
 val_evaluator = dict(
-    type='CocoMetric', ann_file=osp.join(data_root, 'annotations/person_keypoints_val2017.json')
+    type='CocoMetric', ann_file=f'{data_root}/annotations/person_keypoints_val2017.json'
 )
 test_evaluator = val_evaluator

@@ -1,6 +1,4 @@
 # COCO keypoints at 384x288 (height x width), heatmaps at a quarter of it.
-import os.path as osp
-
 codec = dict(type='MSRAHeatmap', input_size=(288, 384), heatmap_size=(72, 96), sigma=3)
 
 train_pipeline = [
@@ -61,6 +59,6 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 
 val_evaluator = dict(
-    type='CocoMetric', ann_file=osp.join(data_root, 'annotations/person_keypoints_val2017.json')
+    type='CocoMetric', ann_file=f'{data_root}/annotations/person_keypoints_val2017.json'
 )
 test_evaluator = val_evaluator

@@ -8,7 +8,7 @@ import numpy as np
 from .figures import Figure, make_figure, random_color, tone
 from .painting import Canvas, capsule, paint_figure
 
-_MAX_OVERLAP = 0.3
+_MAX_OVERLAP = 0.22
 
 
 def draw_scene(
@@ -30,7 +30,7 @@ def draw_scene(
     figures = _place(rng, width, height, crowded)
     for number, figure in enumerate(figures, 1):
         paint_figure(canvas, figure, number)
-        if crowded and rng.random() < 0.22:
+        if crowded and rng.random() < 0.15:
             occlude(canvas, rng, figure)
     return _photograph(rng, canvas.image), canvas.ids, figures
 
@@ -48,7 +48,7 @@ def background(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
     canvas = Canvas(image)
     if rng.random() < 0.5:
         _floor(canvas, rng)
-    for _ in range(rng.integers(4, 18)):
+    for _ in range(rng.integers(3, 13)):
         clutter(canvas, rng, rng.uniform((0, 0), (width, height)), height * rng.uniform(0.03, 0.25))
     return image
 
@@ -107,7 +107,7 @@ def _place(rng: np.random.Generator, width: int, height: int, crowded: bool) -> 
         figure.scale = height * rng.uniform(
             *((0.62, 1.02), (0.5, 0.95), (0.44, 0.8), (0.42, 0.7))[count - 1]
         )
-        _put(rng, figure, width, height, truncated=crowded and rng.random() < 0.13)
+        _put(rng, figure, width, height, truncated=crowded and rng.random() < 0.11)
         if all(_overlap(figure, other) < _MAX_OVERLAP for other in figures):
             figures.append(figure)
         if len(figures) == count:
@@ -169,7 +169,7 @@ def _photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """Return the picture with random contrast, brightness, tint, blur and noise, uint8."""
     if rng.random() < 0.3:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 0.9))
-    gain = rng.uniform(0.72, 1.2) * rng.uniform(0.94, 1.06, 3)
+    gain = rng.uniform(0.78, 1.2) * rng.uniform(0.94, 1.06, 3)
     light = image * gain.astype(np.float32) + np.float32(rng.uniform(-16, 22))
-    noise = rng.standard_normal(image.shape[:2], dtype=np.float32) * np.float32(rng.uniform(0, 9))
+    noise = rng.standard_normal(image.shape[:2], dtype=np.float32) * np.float32(rng.uniform(0, 7))
     return np.clip(light + noise[..., None], 0, 255).astype(np.uint8)

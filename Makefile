@@ -1,0 +1,44 @@
+# make demo    train and test HRFormer-T on generated people, in an environment of its own
+# make test    run the tests
+# Both make .venv when it is missing. Variables:
+#   PYTHON=python3.12   interpreter to make .venv with
+#   TORCH=2.10.0        another PyTorch than requirements.txt names (V100: see README, "GPUs")
+#   VENV=/some/folder   another place for the environment
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= $(shell sed -n 's/^torch==//p' requirements.txt)
+DEMO ?= data/demo
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --only-binary=:all:
+
+.PHONY: demo test test-slow lint doctor clean
+
+demo: $(VENV)/.installed
+	$(VENV)/bin/python tools/demo.py --data-root $(DEMO)
+
+test: $(VENV)/.installed
+	$(VENV)/bin/python -m pytest -q --durations=10
+
+test-slow: $(VENV)/.installed
+	$(VENV)/bin/python -m pytest -q -m 'slow or not slow' --durations=20
+
+lint: $(VENV)/.installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+doctor: $(VENV)/.installed
+	$(VENV)/bin/python -m hrformer_mmpose.doctor
+
+# torch first, with what it needs; the rest is pinned completely and needs no resolving.
+$(VENV)/.installed: requirements.txt pyproject.toml
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing torch $(TORCH)"
+	@$(PIP) "torch==$(TORCH)"
+	@echo "installing MMPose and what it stands on"
+	@grep -v '^torch==' requirements.txt > $(VENV)/rest.txt
+	@$(PIP) --no-deps -r $(VENV)/rest.txt
+	@$(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps -e .
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info
