@@ -82,7 +82,7 @@ def stages_from_extra(extra: Mapping) -> tuple[tuple[Stage, ...], dict[str, Any]
             and `upsample`.
 
     Returns:
-        The stages, and keyword arguments of `HRFormer` (`drop_path_rate`, `align_corners`, ...).
+        The stages, and the other settings by `HRFormer`'s names, `upsample` as `layers.fusion`'s.
 
     Raises:
         ConfigError: a value that does not fit. UnknownArgumentError: an unknown key.
@@ -92,7 +92,7 @@ def stages_from_extra(extra: Mapping) -> tuple[tuple[Stage, ...], dict[str, Any]
     _check_keys('extra', extra, required=names, optional=(*plain, 'upsample'))
     settings = {key: extra[key] for key in plain if key in extra}
     if 'upsample' in extra:
-        settings['align_corners'] = _align_corners(extra['upsample'])
+        settings['upsample'] = _upsample(extra['upsample'])
     if 'multiscale_output' in extra['stage4']:
         settings['multiscale_output'] = extra['stage4']['multiscale_output']
     return tuple(_stage_from_extra(name, extra[name]) for name in names), settings
@@ -153,10 +153,10 @@ def _pair(window: Any) -> tuple[int, int]:
     return tuple(window) if isinstance(window, Sequence) else (window, window)
 
 
-def _align_corners(upsample: Mapping) -> bool:
+def _upsample(upsample: Mapping) -> str:
     if upsample.get('mode', 'bilinear') != 'bilinear':
         raise ConfigError(f"extra.upsample: mode={upsample['mode']!r} is not 'bilinear'")
-    return bool(upsample.get('align_corners', False))
+    return 'bilinear_aligned' if upsample.get('align_corners') else 'bilinear'
 
 
 def _check_keys(name: str, spec: Mapping, required, optional) -> None:

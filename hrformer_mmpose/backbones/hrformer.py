@@ -50,7 +50,7 @@ class HRFormerModule(nn.Module):
         stage: widths, heads, ... of the branches.
         drop_paths: rate of stochastic depth of the first, second, ... block of each branch.
         num_outputs: maps to make, highest resolution first.
-        align_corners: see `MultiScaleFusion`.
+        upsample: see `MultiScaleFusion`.
         norm_cfg: BatchNorm's configuration. block_cfg: other arguments of `HRFormerBlock`.
     """
 
@@ -59,7 +59,7 @@ class HRFormerModule(nn.Module):
         stage: Stage,
         drop_paths: list[float],
         num_outputs: int,
-        align_corners: bool,
+        upsample: str,
         norm_cfg: dict,
         **block_cfg,
     ):
@@ -83,7 +83,7 @@ class HRFormerModule(nn.Module):
             )
             for num_blocks, channels, heads, window, ratio in branches
         )
-        self.fuse_layers = MultiScaleFusion(stage.channels, num_outputs, norm_cfg, align_corners)
+        self.fuse_layers = MultiScaleFusion(stage.channels, num_outputs, norm_cfg, upsample)
 
     def forward(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
         """List of (B, C_j, H_j, W_j) -> list of `num_outputs` maps."""
@@ -110,8 +110,8 @@ class HRFormer(BaseModule):
         frozen_stages: -1 freezes nothing, 0 the stem, n >= 1 the stem and stages 1 to n (with the
             transitions that follow them).
         multiscale_output: return all four maps, not only the one of the highest resolution.
-        align_corners: of the bilinear upsampling; True in the authors' classification and
-            segmentation networks.
+        align_corners: upsample in the fusion as the authors' classification and segmentation
+            networks do (see `layers.fusion.UPSAMPLE`), not as the pose networks.
         extra: MMPose's nested form; give either this or `arch`. What it holds of the arguments
             above (drop_path_rate, with_rpe, with_pad_mask, upsample, stage4.multiscale_output)
             takes their place.
@@ -153,7 +153,7 @@ class HRFormer(BaseModule):
             with_rpe=with_rpe,
             with_pad_mask=with_pad_mask,
             multiscale_output=multiscale_output,
-            align_corners=align_corners,
+            upsample='nearest' if align_corners else 'bilinear',
         )
         if extra is not None:
             stages, overrides = stages_from_extra(extra)
@@ -182,7 +182,7 @@ class HRFormer(BaseModule):
         norm_cfg: dict,
         drop_path_rate: float,
         multiscale_output: bool,
-        align_corners: bool,
+        upsample: str,
         **block_cfg,
     ) -> None:
         self.conv1, self.bn1 = conv_norm(in_channels, 64, norm_cfg, 3, stride=2)
@@ -205,7 +205,7 @@ class HRFormer(BaseModule):
                 is_last = number == 4 and index == stage.num_modules - 1
                 outputs = 1 if is_last and not multiscale_output else len(stage.channels)
                 module = HRFormerModule(
-                    stage, module_rates, outputs, align_corners, norm_cfg, **block_cfg
+                    stage, module_rates, outputs, upsample, norm_cfg, **block_cfg
                 )
                 modules.append(module)
             self.add_module(f'stage{number}', modules)

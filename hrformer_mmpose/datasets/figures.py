@@ -27,23 +27,23 @@ KEYPOINTS = (
 # Angles in degrees: (abduction, flexion, bend of the elbow), then where the forearm bends to, as
 # the largest weights of (inwards, upwards, forwards).
 _ARM_STYLES = (
-    (0.27, (5, 22), (-18, 22), (0, 35), (0.2, 0.1, 1.0)),  # hanging
-    (0.14, (6, 32), (-12, 40), (45, 120), (1.0, 0.8, 1.0)),  # bent
-    (0.17, (55, 100), (-15, 20), (0, 45), (0.2, 1.0, 0.6)),  # to the side
-    (0.18, (125, 170), (-10, 15), (0, 60), (1.0, 0.6, 0.3)),  # raised
+    (0.28, (5, 22), (-18, 22), (0, 35), (0.2, 0.1, 1.0)),  # hanging
+    (0.11, (6, 32), (-12, 40), (45, 120), (1.0, 0.8, 1.0)),  # bent
+    (0.19, (55, 100), (-15, 20), (0, 45), (0.2, 1.0, 0.6)),  # to the side
+    (0.19, (125, 170), (-10, 15), (0, 60), (1.0, 0.6, 0.3)),  # raised
     (0.11, (40, 90), (-5, 15), (60, 115), (0.1, 1.0, 0.1)),  # waving
     (0.08, (32, 50), (-25, -5), (75, 105), (1.0, 0.0, 0.2)),  # on the hips
-    (0.05, (4, 25), (35, 85), (0, 60), (0.3, 1.0, 0.3)),  # reaching forwards
+    (0.04, (4, 25), (35, 85), (0, 60), (0.3, 1.0, 0.3)),  # reaching forwards
 )
 # Degrees: (abduction, flexion, bend of the knee) of the one leg, then of the other.
 _LEG_STYLES = (
-    (0.34, ((2, 10), (-6, 8), (0, 10)), ((2, 10), (-6, 8), (0, 10))),  # standing
-    (0.22, ((14, 32), (-5, 12), (0, 15)), ((10, 30), (-5, 12), (0, 15))),  # legs apart
+    (0.35, ((2, 10), (-6, 8), (0, 10)), ((2, 10), (-6, 8), (0, 10))),  # standing
+    (0.24, ((14, 32), (-5, 12), (0, 15)), ((10, 30), (-5, 12), (0, 15))),  # legs apart
     (0.22, ((2, 8), (12, 38), (5, 30)), ((2, 8), (-28, -8), (5, 50))),  # walking
-    (0.07, ((4, 24), (62, 92), (65, 100)), ((4, 24), (62, 92), (65, 100))),  # sitting
+    (0.06, ((4, 24), (62, 92), (65, 100)), ((4, 24), (62, 92), (65, 100))),  # sitting
     (0.04, ((15, 38), (40, 75), (70, 110)), ((15, 38), (40, 75), (70, 110))),  # squatting
-    (0.06, ((4, 25), (45, 75), (50, 90)), ((2, 20), (-30, -10), (20, 60))),  # lunging
-    (0.05, ((8, 45), (20, 80), (0, 40)), ((2, 8), (-6, 6), (0, 10))),  # kicking
+    (0.05, ((4, 25), (45, 75), (50, 90)), ((2, 20), (-30, -10), (20, 60))),  # lunging
+    (0.04, ((8, 45), (20, 80), (0, 40)), ((2, 8), (-6, 6), (0, 10))),  # kicking
 )
 _SKIN = (
     (196, 222, 248),
@@ -125,14 +125,14 @@ class Figure:
 
 def _random_shape(rng: np.random.Generator) -> dict:
     """Return random proportions, in standing heights."""
-    stout = rng.uniform(0.95, 1.32)
+    stout = rng.uniform(0.98, 1.34)
     ranges = dict(
-        head=(0.168, 0.205), neck=(0.025, 0.04), torso=(0.265, 0.305), shoulder=(0.105, 0.13),
+        head=(0.18, 0.22), neck=(0.025, 0.04), torso=(0.265, 0.305), shoulder=(0.105, 0.13),
         hip=(0.056, 0.07), upper_arm=(0.15, 0.178), forearm=(0.13, 0.158), thigh=(0.225, 0.255),
-        shin=(0.21, 0.245), foot=(0.075, 0.095), hand=(0.042, 0.052),
+        shin=(0.21, 0.245), foot=(0.075, 0.095), hand=(0.045, 0.055),
     )  # fmt: skip
     shape = {name: rng.uniform(*span) for name, span in ranges.items()}
-    shape.update(stout=stout, arm_radius=0.036 * stout, leg_radius=0.054 * stout)
+    shape.update(stout=stout, arm_radius=0.039 * stout, leg_radius=0.057 * stout)
     return shape
 
 
@@ -184,9 +184,9 @@ def random_yaw(rng: np.random.Generator) -> float:
     """Return a view in degrees: mostly the front, then half turned, the back, from the side."""
     kind = rng.random()
     sign = 1 if rng.random() < 0.5 else -1
-    if kind < 0.76:
-        return sign * rng.uniform(0, 35)
-    if kind < 0.9:
+    if kind < 0.8:
+        return sign * rng.uniform(0, 32)
+    if kind < 0.91:
         return sign * rng.uniform(35, 90)
     return 180 + sign * rng.uniform(0, 35)
 

@@ -8,7 +8,7 @@ import numpy as np
 from .figures import Figure, make_figure, random_color, tone
 from .painting import Canvas, capsule, paint_figure
 
-_MAX_OVERLAP = 0.22
+_MAX_OVERLAP = 0.16
 
 
 def draw_scene(
@@ -30,7 +30,7 @@ def draw_scene(
     figures = _place(rng, width, height, crowded)
     for number, figure in enumerate(figures, 1):
         paint_figure(canvas, figure, number)
-        if crowded and rng.random() < 0.15:
+        if crowded and rng.random() < 0.12:
             occlude(canvas, rng, figure)
     return _photograph(rng, canvas.image), canvas.ids, figures
 
@@ -171,5 +171,5 @@ def _photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 0.9))
     gain = rng.uniform(0.78, 1.2) * rng.uniform(0.94, 1.06, 3)
     light = image * gain.astype(np.float32) + np.float32(rng.uniform(-16, 22))
-    noise = rng.standard_normal(image.shape[:2], dtype=np.float32) * np.float32(rng.uniform(0, 7))
+    noise = rng.standard_normal(image.shape[:2], dtype=np.float32) * np.float32(rng.uniform(0, 6))
     return np.clip(light + noise[..., None], 0, 255).astype(np.uint8)

@@ -99,11 +99,13 @@ def _frozen_running_statistics(module: nn.Module) -> Iterator[None]:
     running mean and variance would be updated twice a step.
     """
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training]
-    norms = [m for m in norms if m.track_running_stats]
+    momenta = [norm.momentum for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            if norm.num_batches_tracked is not None:
+                norm.num_batches_tracked.sub_(1)

@@ -6,6 +6,8 @@ Deviation from it: maps are upsampled to the size of the target map, not by a fi
 any input size works; at multiples of 32 the two are the same.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -82,6 +84,31 @@ def _strided(widths: list[int], norm_cfg: dict) -> nn.Sequential:
     return nn.Sequential(*conv, nn.ReLU(inplace=True))
 
 
+def _bilinear(x: torch.Tensor, size: torch.Size) -> torch.Tensor:
+    return F.interpolate(x, size, mode='bilinear', align_corners=False)
+
+
+def _bilinear_aligned(x: torch.Tensor, size: torch.Size) -> torch.Tensor:
+    return F.interpolate(x, size, mode='bilinear', align_corners=True)
+
+
+def _nearest(x: torch.Tensor, size: torch.Size) -> torch.Tensor:
+    # The power of two that leads from one map to the other, whatever rows were rounded up.
+    factor = 2 ** round(math.log2(size[0] / x.shape[2])) if size[0] > x.shape[2] else 1
+    factor = max(factor, 2 ** round(math.log2(size[1] / x.shape[3])))
+    x = F.interpolate(x, scale_factor=factor, mode='nearest')
+    return x if x.shape[2:] == size else _bilinear_aligned(x, size)
+
+
+# (x (B, C, h, w), size (H, W)) -> (B, C, H, W)
+# 'bilinear': the pose networks, MMPose's and the authors'.
+# 'bilinear_aligned': MMPose's class with upsample=dict(mode='bilinear', align_corners=True).
+# 'nearest': the authors' classification and segmentation networks. Their code enlarges by the
+#     nearest neighbour and then interpolates bilinearly with aligned corners to the size that the
+#     map has by then, so that only where sizes were rounded does the second step change anything.
+UPSAMPLE = dict(bilinear=_bilinear, bilinear_aligned=_bilinear_aligned, nearest=_nearest)
+
+
 class MultiScaleFusion(nn.ModuleList):
     """Each output map is the ReLU of the sum of all maps, brought to its size and width.
 
@@ -91,19 +118,16 @@ class MultiScaleFusion(nn.ModuleList):
         channels: width of each map, highest resolution first.
         num_outputs: how many maps to make, highest resolution first.
         norm_cfg: see `build_batch_norm`.
-        align_corners: of the bilinear interpolation; the authors' classification and segmentation
-            networks set it, the pose networks do not.
+        upsample: how a map gets the size of a larger one, an entry of `UPSAMPLE`.
     """
 
-    def __init__(
-        self, channels: tuple[int, ...], num_outputs: int, norm_cfg: dict, align_corners: bool
-    ):
+    def __init__(self, channels: tuple[int, ...], num_outputs: int, norm_cfg: dict, upsample: str):
         rows = [
             nn.ModuleList(_fusion_path(channels, j, i, norm_cfg) for j in range(len(channels)))
             for i in range(num_outputs)
         ]
         super().__init__(rows)
-        self.align_corners = align_corners
+        self.upsample = upsample
 
     def forward(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
         """List of (B, C_j, H_j, W_j) -> list of (B, C_i, H_i, W_i)."""
@@ -115,7 +139,7 @@ class MultiScaleFusion(nn.ModuleList):
         for j, path in enumerate(row):
             y = maps[j] if path is None else path(maps[j])
             if j > i:
-                y = F.interpolate(y, size, mode='bilinear', align_corners=self.align_corners)
+                y = UPSAMPLE[self.upsample](y, size)
             total = y if total is None else total + y
         return F.relu(total)
 

@@ -1,0 +1,210 @@
+"""The same weights give the same numbers as MMPose's own HRFormer, forwards and backwards."""
+
+import copy
+
+import pytest
+import torch
+
+pytest.importorskip('mmpose')
+import hrformer_mmpose  # noqa: F401  (makes MMPose importable)
+from hrformer_mmpose.backbones import HRFormer
+from mmpose.models.backbones import HRFormer as MMPoseHRFormer
+from mmpose.registry import MODELS
+
+from tests.backbones.test_arch import mmpose_extra
+from tests.conftest import relative_error
+
+# Padded maps: (224, 224) on no axis of any branch, (224, 160) and (160, 224) on one, the others on
+# both. MMPose's fusion takes multiples of 32 only.
+SIZES = [(224, 224), (224, 160), (160, 224), (256, 192), (64, 96)]
+
+
+def randomise(model: torch.nn.Module) -> None:
+    """Weights that leave no term at zero or one: bias tables, biases, running statistics."""
+    generator = torch.Generator().manual_seed(5)
+    for name, value in model.state_dict().items():
+        if not value.is_floating_point():
+            continue
+        noise = torch.randn(value.shape, generator=generator)
+        if name.endswith('running_var'):
+            value.copy_(0.5 + noise.abs())
+        elif name.endswith('relative_position_bias_table'):
+            value.copy_(0.5 * noise)
+        elif value.ndim > 1:
+            value.copy_(noise / value[0].numel() ** 0.5)
+        elif name.endswith('weight'):
+            value.copy_(1 + 0.2 * noise)
+        else:
+            value.copy_(0.1 * noise)
+
+
+def pair(arch: str = 'tiny', multiscale_output: bool = False, **settings):
+    """Ours, built from `extra`, and MMPose's, with the same weights."""
+    extra = mmpose_extra(arch, **settings)
+    extra['stage4']['multiscale_output'] = multiscale_output
+    theirs = MMPoseHRFormer(extra=copy.deepcopy(extra))
+    randomise(theirs)
+    ours = HRFormer(extra=extra)
+    ours.load_state_dict(theirs.state_dict())
+    return ours, theirs
+
+
+@pytest.mark.parametrize('arch', ['tiny', 'small', 'base'])
+def test_state_dicts_have_the_same_names_shapes_and_order(arch):
+    ours, theirs = HRFormer(arch=arch), MMPoseHRFormer(extra=mmpose_extra(arch))
+    described = [
+        [(name, tuple(value.shape), value.dtype) for name, value in model.state_dict().items()]
+        for model in (ours, theirs)
+    ]
+    assert sorted(described[0]) == sorted(described[1])
+    for name, value in theirs.state_dict().items():
+        if name.endswith('relative_position_index'):
+            assert torch.equal(ours.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize('with_rpe', [True, False], ids=['rpe', 'no_rpe'])
+@pytest.mark.parametrize('size', SIZES, ids=str)
+@torch.no_grad()
+def test_outputs(size, with_rpe):
+    ours, theirs = pair(multiscale_output=True)
+    if not with_rpe:
+        ours, theirs = (without_rpe(model) for model in (ours, theirs))
+    x = torch.randn(1, 3, *size)
+    for a, b in zip(ours.eval()(x), theirs_eval(theirs)(x), strict=True):
+        assert a.shape == b.shape
+        assert relative_error(a, b) < 1e-5
+
+
+def without_rpe(model: torch.nn.Module) -> torch.nn.Module:
+    for layer in model.modules():
+        if hasattr(layer, 'relative_position_bias_table'):
+            layer.with_rpe = False
+    return model
+
+
+def theirs_eval(model: torch.nn.Module) -> torch.nn.Module:
+    model.eval()  # returns None in MMPose
+    return model
+
+
+def test_with_rpe_false_builds_the_same_network_without_tables():
+    ours, theirs = HRFormer(arch='tiny', with_rpe=False), pair()[1]
+    state = {k: v for k, v in theirs.state_dict().items() if 'relative_position' not in k}
+    ours.load_state_dict(state)
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert relative_error(ours.eval()(x)[0], theirs_eval(without_rpe(theirs))(x)[0]) < 1e-5
+
+
+@torch.no_grad()
+def test_the_padding_mask_where_mmpose_applies_it():
+    # At 64 x 96 the maps are 16 x 24, 8 x 12, 4 x 6, 2 x 3: both axes padded on every branch.
+    ours, theirs = pair(with_pad_mask=True)
+    x = torch.randn(1, 3, 64, 96)
+    assert relative_error(ours.eval()(x)[0], theirs_eval(theirs)(x)[0]) < 1e-5
+
+
+@pytest.mark.parametrize('arch', ['small', 'base'])
+@torch.no_grad()
+def test_outputs_of_the_published_sizes(arch):
+    ours, theirs = pair(arch)
+    x = torch.randn(1, 3, 256, 192)
+    assert relative_error(ours.eval()(x)[0], theirs_eval(theirs)(x)[0]) < 1e-5
+
+
+@pytest.mark.parametrize('multiscale_output', [False, True])
+@pytest.mark.parametrize('size', [(224, 160), (128, 96)], ids=str)
+def test_gradients_of_all_parameters_and_of_the_image(size, multiscale_output):
+    ours, theirs = pair(multiscale_output=multiscale_output, drop_path_rate=0.0)
+    x = torch.randn(2, 3, *size)
+    images = [x.clone().requires_grad_() for _ in range(2)]
+    for model, image in zip((ours, theirs), images, strict=True):
+        model.train()
+        generator = torch.Generator().manual_seed(7)
+        maps = model(image)
+        loss = sum((m * torch.randn(m.shape, generator=generator)).mean() for m in maps)
+        loss.backward()
+    assert relative_error(images[0].grad, images[1].grad) < 1e-4
+    expected = dict(theirs.named_parameters())
+    # Some gradients are zero but for rounding: a constant before BatchNorm, the key's bias before
+    # the softmax. They are measured against the largest gradient of the same kind of layer.
+    scale = max(p.grad.norm() for p in expected.values())
+    for name, parameter in ours.named_parameters():
+        difference = (parameter.grad - expected[name].grad).norm()
+        assert difference <= 1e-4 * expected[name].grad.norm() + 1e-7 * scale, name
+    for (name, a), b in zip(ours.named_buffers(), theirs.buffers(), strict=False):
+        assert torch.allclose(a, dict(theirs.named_buffers())[name], atol=1e-5), (name, b.shape)
+
+
+def estimator(backbone: dict) -> torch.nn.Module:
+    return MODELS.build(
+        dict(
+            type='mmpose.TopdownPoseEstimator',
+            backbone=backbone,
+            head=dict(
+                type='mmpose.HeatmapHead',
+                in_channels=18,
+                out_channels=17,
+                deconv_out_channels=None,
+            ),
+        )
+    )
+
+
+def gaussian_heatmaps() -> torch.Tensor:
+    """Targets as a codec makes them: one peak a keypoint, (17, 16, 16)."""
+    y, x = torch.meshgrid(torch.arange(16), torch.arange(16), indexing='ij')
+    centre = 15 * torch.rand(2, 17, 1, 1)
+    return torch.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / 8)
+
+
+def batches_of(count: int, dtype: torch.dtype) -> list:
+    """Images and samples for `count` iterations."""
+    from mmengine.structures import InstanceData, PixelData
+    from mmpose.structures import PoseDataSample
+
+    batches = []
+    for _ in range(count):
+        samples = [
+            PoseDataSample(
+                gt_instance_labels=InstanceData(keypoint_weights=torch.ones(1, 17, dtype=dtype)),
+                gt_fields=PixelData(heatmaps=gaussian_heatmaps().to(dtype)),
+            )
+            for _ in range(4)
+        ]
+        batches.append((torch.randn(4, 3, 64, 64, dtype=dtype), samples))
+    return batches
+
+
+@pytest.mark.parametrize('recipe', ['warm-up in float32', 'full rate in float64'])
+def test_twenty_training_iterations_give_mmposes_losses(recipe):
+    """Same start, same batches, same drop path: AdamW from both ends in the same losses.
+
+    AdamW divides by the gradient's size, so that rounding errors of nearly-zero gradients become
+    whole steps: at the full rate two runs in float32 part after a few iterations whatever the code.
+    The recipe's warm-up is compared in float32, the full rate in float64.
+    """
+    warm_up = recipe.startswith('warm-up')
+    dtype = torch.float32 if warm_up else torch.float64
+    ours = estimator(dict(type='hrformer_mmpose.HRFormer', extra=mmpose_extra('tiny')))
+    theirs = estimator(dict(type='mmpose.HRFormer', extra=mmpose_extra('tiny')))
+    theirs.load_state_dict(ours.state_dict())
+    batches = batches_of(20, dtype)
+    losses = []
+    for model in (ours, theirs):
+        torch.manual_seed(11)
+        model.to(dtype).train()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4, weight_decay=0.01)
+        warm = torch.optim.lr_scheduler.LinearLR(optimizer, 0.001 if warm_up else 1.0, 1, 500)
+        run = []
+        for images, samples in batches:
+            loss = model(images, samples, mode='loss')['loss_kpt']
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            warm.step()
+            run.append(loss.detach())
+        losses.append(torch.stack(run))
+    if not warm_up:
+        assert losses[1][-1] < 0.9 * losses[1][0], 'the reference must learn'
+    assert ((losses[0] - losses[1]) / losses[1]).abs().max() < 1e-4

@@ -1,0 +1,38 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / 'shared'
+
+os.environ.setdefault('MPLBACKEND', 'Agg')
+
+
+@pytest.fixture(scope='session')
+def shared() -> Path:
+    """Folder of recorded outputs and real images, which is not part of the project."""
+    if not SHARED.is_dir():
+        pytest.skip('needs the folder ../shared')
+    return SHARED
+
+
+@pytest.fixture(scope='session')
+def synthetic_root(tmp_path_factory) -> Path:
+    """A small generated data set in COCO's layout."""
+    from hrformer_mmpose.datasets.synthetic import generate
+
+    return generate(tmp_path_factory.mktemp('data') / 'people', num_train=8, num_val=5, seed=3)
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def relative_error(ours: torch.Tensor, expected: torch.Tensor) -> float:
+    """Relative L2 norm of the difference."""
+    return float((ours - expected).norm() / expected.norm())
