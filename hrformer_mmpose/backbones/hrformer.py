@@ -221,6 +221,8 @@ class HRFormer(BaseModule):
             The map of the highest resolution, (B, C_1, ceil(H / 4), ceil(W / 4)), alone; with
             `multiscale_output` followed by those at 1/8, 1/16 and 1/32.
         """
+        # One layout throughout: the blocks' tokens are the channels-last view of a map.
+        x = x.contiguous(memory_format=torch.channels_last)
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.relu(self.bn2(self.conv2(x)))
         maps = [self.layer1(x)]

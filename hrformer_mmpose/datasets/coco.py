@@ -48,7 +48,7 @@ class CocoDataset(_CocoDataset):
             _check_json(self.bbox_file, 'detection', list)
         try:
             data_list = super().load_data_list()
-        except (KeyError, IndexError, TypeError) as error:
+        except (KeyError, IndexError, TypeError, ValueError) as error:
             raise DataError(self._malformed(error)) from error
         if not data_list:
             source = self.bbox_file or self.ann_file

@@ -53,6 +53,8 @@ _SKIN = (
     (62, 96, 150),
     (44, 66, 104),
 )
+# Bright, as the markers of motion capture are: yellow, orange, cyan, white, green.
+_MARKERS = ((60, 225, 245), (40, 150, 250), (240, 220, 70), (245, 245, 245), (90, 230, 120))
 _HAIR = ((24, 24, 30), (30, 44, 70), (40, 76, 120), (80, 150, 200), (150, 150, 155), (36, 50, 140))
 
 
@@ -154,6 +156,7 @@ def _random_looks(rng: np.random.Generator, legs_style: int) -> dict:
         long_hair=bool(rng.random() < 0.3),
         bald=bool(rng.random() < 0.07),
         hat=random_color(rng) if rng.random() < 0.2 else None,
+        marker=_MARKERS[rng.integers(len(_MARKERS))],
     )
 
 

@@ -116,6 +116,21 @@ def _dressed(figure: Figure, ends, radii, cloth, stop: float) -> list:
     return layers
 
 
+def _marker(figure: Figure, k: int) -> list:
+    """Return the layers of the marker that a performer in motion capture wears at joint k."""
+    at, r = figure.keypoints[k], 0.026 * figure.scale
+    return [
+        (capsule(at, at, r, r), (35, 30, 30)),
+        (capsule(at, at, r * 0.66, r * 0.66), figure.looks['marker']),
+    ]
+
+
+def _hip_depth(figure: Figure, side: int) -> float:
+    """Return the depth of a hip's marker: on the clothes, or behind a body seen from the side."""
+    trunk = (figure.pelvis + figure.neck)[2] / 2
+    return trunk + (0.0042 if (-1 if side else 1) * figure.body[2, 0] > -0.6 else -0.02)
+
+
 def _arm_parts(figure: Figure, side: int) -> list:
     """Return the parts (depth, part, layers) of one arm."""
     shoulder, elbow, wrist = figure.joints[[5 + side, 7 + side, 9 + side]]
@@ -123,6 +138,9 @@ def _arm_parts(figure: Figure, side: int) -> list:
     sleeve, hand = looks['sleeve'], (wrist, figure.ends[side])
     upper = _dressed(figure, (shoulder, elbow), (r * 1.1, r * 0.84), looks['top'], sleeve)
     lower = _dressed(figure, (elbow, wrist), (r * 0.84, r * 0.64), looks['top'], sleeve - 1)
+    # The elbow's is on both, since either of them may be the nearer one.
+    upper += _marker(figure, 5 + side) + _marker(figure, 7 + side)
+    lower += _marker(figure, 7 + side) + _marker(figure, 9 + side)
     return [
         ((shoulder + elbow)[2] / 2 + 0.006, UPPER_ARM + side, upper),
         ((elbow + wrist)[2] / 2 + 0.008, FOREARM + side, lower),
@@ -143,9 +161,12 @@ def _leg_parts(figure: Figure, side: int) -> list:
     heel = ankle - (toes - ankle) * 0.25 + np.array([0.0, 0.012, 0.0])
     upper = _dressed(figure, (hip, knee), (r * 1.08, r * 0.74), looks['bottom'], trouser)
     lower = _dressed(figure, (knee, ankle), (r * 0.74, r * 0.5), looks['bottom'], trouser - 1)
+    upper += _marker(figure, 13 + side)
+    lower += _marker(figure, 13 + side) + _marker(figure, 15 + side)
     foot = _limb(figure, (heel, toes), (r * 0.46, r * 0.42), looks['shoes'])
     return [
         ((hip + knee)[2] / 2, THIGH + side, upper),
+        (_hip_depth(figure, side), THIGH + side, _marker(figure, 11 + side)),
         ((knee + ankle)[2] / 2 + 0.002, SHIN + side, lower),
         ((knee + ankle)[2] / 2 + 0.001, FOOT + side, foot),
     ]

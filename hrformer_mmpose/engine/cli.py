@@ -76,7 +76,7 @@ def run(tool: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPar
     Set the environment variable HRFORMER_TRACEBACK=1 to see where an error came from.
     """
     args = parser.parse_args()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    os.environ.setdefault('LOCAL_RANK', str(getattr(args, 'local_rank', 0)))
     try:
         tool(args)
     except Exception as error:

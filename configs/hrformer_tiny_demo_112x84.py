@@ -1,0 +1,99 @@
+# HRFormer-T on the built-in data set of generated people: minutes on two CPU cores (make demo).
+_base_ = ['_base_/default_runtime.py', '_base_/hrformer.py']
+
+max_epochs = 9
+train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=3)
+val_cfg = dict()
+test_cfg = dict()
+
+# Maps of 28 x 21 and 14 x 11: windows of 7 need (almost) no padding. Heatmaps this small need
+# targets between the pixels: UDP.
+codec = dict(type='UDPHeatmap', input_size=(84, 112), heatmap_size=(21, 28), sigma=2)
+model = dict(
+    backbone=dict(arch='tiny'),
+    head=dict(in_channels=18, decoder=codec),
+    test_cfg=dict(shift_heatmap=False),
+)
+
+optim_wrapper = dict(
+    type='hrformer_mmpose.AutoAmpOptimWrapper',
+    optimizer=dict(type='AdamW', lr=2e-3, betas=(0.9, 0.99), weight_decay=0.05),
+    paramwise_cfg=dict(
+        norm_decay_mult=0.0, custom_keys={'relative_position_bias_table': dict(decay_mult=0.0)}
+    ),
+    clip_grad=dict(max_norm=1.0),
+)
+param_scheduler = [
+    dict(type='LinearLR', begin=0, end=100, start_factor=0.01, by_epoch=False),
+    dict(
+        type='CosineAnnealingLR',
+        begin=0,
+        end=max_epochs,
+        T_max=max_epochs,
+        eta_min=1e-5,
+        by_epoch=True,
+        convert_to_iter_based=True,
+    ),
+]
+auto_scale_lr = dict(enable=False, base_batch_size=16)
+
+train_pipeline = [
+    dict(type='hrformer_mmpose.LoadImage'),
+    dict(type='GetBBoxCenterScale'),
+    dict(type='RandomFlip', direction='horizontal'),
+    dict(
+        type='RandomBBoxTransform',
+        shift_factor=0.05,
+        scale_factor=(0.9, 1.1),
+        rotate_factor=15,
+        rotate_prob=0.5,
+    ),
+    dict(type='TopdownAffine', input_size=codec['input_size'], use_udp=True),
+    dict(type='GenerateTarget', encoder=codec),
+    dict(type='PackPoseInputs'),
+]
+val_pipeline = [
+    dict(type='hrformer_mmpose.LoadImage'),
+    dict(type='GetBBoxCenterScale'),
+    dict(type='TopdownAffine', input_size=codec['input_size'], use_udp=True),
+    dict(type='PackPoseInputs'),
+]
+
+data_root = '{{$DEMO_ROOT:data/demo}}'
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=0,
+    persistent_workers=False,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        type='hrformer_mmpose.CocoDataset',
+        data_root=data_root,
+        data_mode='topdown',
+        ann_file='annotations/person_keypoints_train2017.json',
+        data_prefix=dict(img='train2017/'),
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=32,
+    num_workers=0,
+    persistent_workers=False,
+    drop_last=False,
+    sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
+    dataset=dict(
+        type='hrformer_mmpose.CocoDataset',
+        data_root=data_root,
+        data_mode='topdown',
+        ann_file='annotations/person_keypoints_val2017.json',
+        data_prefix=dict(img='val2017/'),
+        test_mode=True,
+        pipeline=val_pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(
+    type='CocoMetric', ann_file=f'{data_root}/annotations/person_keypoints_val2017.json'
+)
+test_evaluator = val_evaluator
+
+default_hooks = dict(logger=dict(interval=10))

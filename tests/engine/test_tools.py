@@ -1,0 +1,136 @@
+"""The tools as a user types them, on a small generated data set."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+pytest.importorskip('mmpose')
+from tests.conftest import ROOT
+
+CONFIG = 'configs/hrformer_tiny_demo_112x84.py'
+FIGURES = ['AP', 'AP .5', 'AP .75', 'AP (M)', 'AP (L)', 'AR', 'AR .5', 'AR .75', 'AR (M)', 'AR (L)']
+
+
+def shell(*command, root, port=29512) -> str:
+    """Run in the repository's root; return standard and error output."""
+    threads = '1' if any('dist_' in str(part) for part in command) else '2'
+    path = os.path.dirname(sys.executable) + os.pathsep + os.environ['PATH']
+    env = {**os.environ, 'DEMO_ROOT': str(root), 'PORT': str(port), 'PATH': path}
+    env['OMP_NUM_THREADS'] = threads
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=ROOT,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    return done.stdout
+
+
+def train(work_dir, root, *arguments, epochs=2, dist=0, options=()):
+    start = ['bash', 'tools/dist_train.sh', CONFIG, dist] if dist else [
+        sys.executable, 'tools/train.py', CONFIG,
+    ]  # fmt: skip
+    options = [
+        f'train_cfg.max_epochs={epochs}',
+        'train_cfg.val_interval=2',
+        'train_dataloader.batch_size=4',
+        'randomness.seed=1',
+        'default_hooks.logger.interval=1',
+        *options,
+    ]
+    return shell(*start, '--work-dir', work_dir, *arguments, '--cfg-options', *options, root=root)
+
+
+@pytest.fixture(scope='module')
+def trained(synthetic_root, tmp_path_factory):
+    """A work folder after two epochs, and what the terminal showed."""
+    work_dir = tmp_path_factory.mktemp('work')
+    return work_dir, train(work_dir, synthetic_root)
+
+
+@pytest.fixture(scope='module')
+def tested(trained, synthetic_root, tmp_path_factory):
+    """The figures of one process, from detected boxes."""
+    folder = tmp_path_factory.mktemp('tested')
+    out = folder / 'out.json'
+    checkpoint = trained[0] / 'epoch_2.pth'
+    log = shell(
+        sys.executable, 'tools/test.py', CONFIG, checkpoint, '--work-dir', folder, '--out', out,
+        '--dump', folder / 'dump.pkl', root=synthetic_root,
+    )  # fmt: skip
+    return folder, log, json.loads(out.read_text())
+
+
+def test_training_writes_what_mmpose_users_expect(trained):
+    work_dir, log = trained
+    assert (work_dir / 'last_checkpoint').read_text().strip().endswith('epoch_2.pth')
+    assert (work_dir / 'hrformer_tiny_demo_112x84.py').exists()
+    assert list(work_dir.glob('*/vis_data/scalars.json'))
+    assert list(work_dir.glob('best_coco_AP_epoch_2.pth'))
+    assert 'standing in for' in log or 'mmdet' in sys.modules
+    assert 'acc_pose' in log
+    assert 'coco/AP (L)' in log
+
+
+def test_testing_gives_the_ten_figures(tested):
+    folder, log, figures = tested
+    assert list(figures) == [f'coco/{name}' for name in FIGURES]
+    assert all(-1 <= value <= 1 for value in figures.values())
+    assert 'coco/AP' in log
+    assert (folder / 'dump.pkl').stat().st_size > 1000
+
+
+def test_a_checkpoint_loads_with_mmposes_own_backbone(trained):
+    from hrformer_mmpose.backbones import HRFormer
+
+    state = torch.load(trained[0] / 'epoch_2.pth', map_location='cpu')['state_dict']
+    backbone = {k.removeprefix('backbone.'): v for k, v in state.items() if 'backbone.' in k}
+    HRFormer(arch='tiny').load_state_dict(backbone)
+    from mmpose.models.backbones import HRFormer as MMPoseHRFormer
+
+    from tests.backbones.test_arch import mmpose_extra
+
+    MMPoseHRFormer(extra=mmpose_extra('tiny')).load_state_dict(backbone)
+
+
+def test_resuming_goes_on_where_training_stopped(trained, synthetic_root):
+    work_dir, _ = trained
+    log = train(work_dir, synthetic_root, '--resume', epochs=3)
+    assert 'resumed epoch: 2' in log
+    assert 'Epoch(train) [3]' in log.replace('  [', ' [')
+    assert 'Epoch(train) [2]' not in log.replace('  [', ' [')
+    assert (work_dir / 'epoch_3.pth').exists()
+
+
+def test_two_processes_give_one_processes_figures(trained, tested, synthetic_root, tmp_path):
+    out = tmp_path / 'out.json'
+    checkpoint = trained[0] / 'epoch_2.pth'
+    shell(
+        'bash', 'tools/dist_test.sh', CONFIG, checkpoint, 2, '--work-dir', tmp_path, '--out', out,
+        root=synthetic_root, port=29513,
+    )  # fmt: skip
+    assert json.loads(out.read_text()) == tested[2]
+
+
+def test_training_on_two_processes_and_scaling_the_rate(synthetic_root, tmp_path):
+    log = train(tmp_path, synthetic_root, '--auto-scale-lr', epochs=1, dist=2)
+    assert (tmp_path / 'epoch_1.pth').exists()
+    # Two processes of four images, and a config for sixteen: half the rate.
+    assert 'LR has been automatically scaled from 0.002 to 0.001' in log
+
+
+def test_the_shell_tools_say_how_they_are_used():
+    for name in ('dist_train', 'dist_test', 'slurm_train', 'slurm_test'):
+        done = subprocess.run(
+            ['bash', f'tools/{name}.sh'], cwd=ROOT, capture_output=True, text=True
+        )
+        assert done.returncode == 2
+        assert done.stderr.startswith(f'usage: bash tools/{name}.sh ')
