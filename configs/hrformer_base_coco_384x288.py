@@ -4,7 +4,7 @@ _base_ = [
     '_base_/hrformer.py',
     '_base_/coco_384x288.py',
 ]
-# The authors trained this one with 8 GPUs x 8 images and a drop path of 0.3, unlike MMPose's config.
+# The authors trained this one on 8 GPUs x 8 images with a drop path of 0.3, not as MMPose's config.
 pretrained = dict(
     type='Pretrained',
     checkpoint='https://download.openmmlab.com/mmpose/pretrain_models/hrformer_base-32815020_20220226.pth',

@@ -36,7 +36,7 @@ MMPOSE_PARTS = ('models', 'datasets', 'evaluation', 'visualization', 'engine', '
 def main() -> int:
     """Print the report; return the exit status."""
     print(f'python {sys.version.split()[0]} at {sys.executable}\n')
-    problems = list(_python()) + list(_packages())
+    problems = list(_packages())
     if not problems:
         problems = [*_device(), *_mmpose()]
     if not problems:
@@ -45,11 +45,6 @@ def main() -> int:
         print(f'\nproblem {number}: {what}\n  mend it: {mend}')
     print('\n' + (f'{len(problems)} problem(s) found' if problems else 'training works here'))
     return 1 if problems else 0
-
-
-def _python() -> Iterator[tuple[str, str]]:
-    if sys.version_info < (3, 10):
-        yield f'Python {sys.version.split()[0]} is too old', 'install Python 3.10 or newer'
 
 
 def _packages() -> Iterator[tuple[str, str]]:

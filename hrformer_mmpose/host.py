@@ -11,7 +11,9 @@ place that supplies stand-ins, and only where they are needed:
 - The names MMPose takes from it raise an `ImportError` that says what to install once they are
   used. Two stand-ins are no stubs but work: pycocotools for xtcocotools, and `importlib.metadata`
   for the three functions of pkg_resources that MMEngine calls.
-- What was supplied is logged once, in one line, and listed by `supplied()`.
+- pkg_resources is asked for inside MMEngine's functions, so that its stand-in has to stay; what it
+  does not hold raises an `ImportError` that names setuptools.
+- What was supplied is logged once, in one line each, and listed by `supplied()`.
 
 It also tells PyTorch which classes MMEngine's own checkpoints consist of: since 2.6 `torch.load`
 refuses everything else than plain tensors by default, and a run could not be resumed.
@@ -39,7 +41,7 @@ def _unavailable(package: str, name: str, install: str) -> type:
     def refuse(self, *args, **kwargs):
         raise ImportError(f'{package}.{name} needs the package {package.split(".")[0]}: {install}')
 
-    return type(name, (), {'__init__': refuse, '__module__': package, '__doc__': refuse.__doc__})
+    return type(name, (), {'__init__': refuse, '__module__': package})
 
 
 def _mmdet_utils() -> dict:
@@ -235,12 +237,6 @@ def install() -> None:
         warnings.filterwarnings(
             'ignore', message='Fail to import ``MultiScaleDeformableAttention``'
         )
-
-
-def uninstall() -> None:
-    """Take the import hook out again; modules imported with its help stay."""
-    if _finder in sys.meta_path:
-        sys.meta_path.remove(_finder)
 
 
 def _allow_training_state() -> None:

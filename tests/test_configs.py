@@ -3,10 +3,10 @@
 import pytest
 
 pytest.importorskip('mmpose')
-import hrformer_mmpose  # noqa: F401
 from mmengine.config import Config
 from mmpose.registry import MODELS, TRANSFORMS
 
+import hrformer_mmpose  # noqa: F401
 from tests.conftest import ROOT
 
 CONFIGS = sorted((ROOT / 'configs').glob('*.py'))

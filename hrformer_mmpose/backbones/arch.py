@@ -167,5 +167,6 @@ def _check_keys(name: str, spec: Mapping, required, optional) -> None:
     known = {*required, *optional}
     if unknown := [key for key in spec if key not in known]:
         raise UnknownArgumentError(
-            f'{name}: unknown key {", ".join(map(repr, unknown))}; known: {", ".join(sorted(known))}'
+            f'{name}: unknown key {", ".join(map(repr, unknown))}; '
+            f'known: {", ".join(sorted(known))}'
         )

@@ -292,10 +292,10 @@ def _head_parts(figure: Figure) -> list:
     parts = [(depth, HEAD, layers + _face(figure))]
     for side, sign in enumerate((1, -1)):
         near = sign * figure.skull[2, 0] > -0.1
-        at, r = figure.keypoints[3 + side], 0.1 * figure.shape['head'] * figure.scale
+        at, r = figure.keypoints[3 + side], 0.125 * figure.shape['head'] * figure.scale
         ear = [
             (capsule(at, at, r, r), tone(looks['skin'], 0.7)),
-            (capsule(at, at, r * 0.6, r * 0.6), tone(looks['skin'], 0.95)),
+            (capsule(at, at, r * 0.6, r * 0.6), looks['marker']),
         ]
         parts.append((depth + (0.0005 if near else -0.0005), EAR + side, ear))
     if looks['long_hair'] and not looks['bald']:
@@ -321,7 +321,8 @@ def _face(figure: Figure) -> list:
     if shown[0]:
         bridge = _on_head(figure, np.array([[0, -0.1, 0.98]]))[0]
         layers.append((capsule(bridge, nose, 0.02 * unit, 0.065 * unit), tone(skin, 0.66)))
-        layers.append((capsule(nose, nose, 0.035 * unit, 0.035 * unit), tone(skin, 1.12)))
+        layers.append((capsule(nose, nose, 0.075 * unit, 0.075 * unit), (50, 50, 190)))
+        layers.append((capsule(nose, nose, 0.035 * unit, 0.035 * unit), (150, 150, 250)))
     if shown[1:].all():
         corners = _on_head(figure, np.array([[-0.3, 0.52, 0.8], [0.3, 0.52, 0.8]]))
         layers.append((capsule(*corners, 0.035 * unit, 0.035 * unit), (60, 50, 150)))

@@ -8,7 +8,7 @@ import numpy as np
 from .figures import Figure, make_figure, random_color, tone
 from .painting import Canvas, capsule, paint_figure
 
-_MAX_OVERLAP = 0.16
+_MAX_OVERLAP = 0.12
 
 
 def draw_scene(
@@ -30,7 +30,7 @@ def draw_scene(
     figures = _place(rng, width, height, crowded)
     for number, figure in enumerate(figures, 1):
         paint_figure(canvas, figure, number)
-        if crowded and rng.random() < 0.12:
+        if crowded and rng.random() < 0.09:
             occlude(canvas, rng, figure)
     return _photograph(rng, canvas.image), canvas.ids, figures
 

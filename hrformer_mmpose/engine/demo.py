@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     flags = argparse.ArgumentParser(description='Train and test HRFormer-T on generated people')
     flags.add_argument('--data-root', default='data/demo', help='folder for the generated data')
     flags.add_argument('--work-dir', default='work_dirs/demo', help='folder for results')
-    flags.add_argument('--num-train', type=int, default=800, help='training images')
+    flags.add_argument('--num-train', type=int, default=700, help='training images')
     flags.add_argument('--num-val', type=int, default=100, help='held-out images')
     flags.add_argument(
         '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='handed to the tools'

@@ -28,7 +28,7 @@ def draw_pose(image: np.ndarray, keypoints: np.ndarray, shown: np.ndarray) -> No
         keypoints: (17, 2) in pixels of `image`.
         shown: (17,) bool, which keypoints to draw.
     """
-    points = [tuple(int(round(16 * float(c))) for c in point) for point in keypoints]
+    points = [tuple(round(16 * float(c)) for c in point) for point in keypoints]
     thick = max(1, round(image.shape[0] / 140))
     for a, b in SKELETON:
         if shown[a] and shown[b]:

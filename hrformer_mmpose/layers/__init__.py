@@ -4,7 +4,7 @@ from .attention import LocalWindowSelfAttention, WindowMSA
 from .block import DropPath, HRFormerBlock
 from .ffn import CrossFFN
 from .fusion import Bottleneck, MultiScaleFusion, build_transition, conv_norm
-from .norm import SyncBatchNorm, build_batch_norm, build_layer_norm
+from .norm import build_batch_norm, build_layer_norm
 from .window import padding_mask, window_merge, window_partition
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     'HRFormerBlock',
     'LocalWindowSelfAttention',
     'MultiScaleFusion',
-    'SyncBatchNorm',
     'WindowMSA',
     'build_batch_norm',
     'build_layer_norm',

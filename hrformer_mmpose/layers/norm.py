@@ -5,27 +5,15 @@ from torch import nn
 
 from ..errors import ConfigError
 
-
-class SyncBatchNorm(nn.SyncBatchNorm):
-    """`nn.SyncBatchNorm` that also runs on the CPU.
-
-    PyTorch synchronises statistics on accelerators only and refuses CPU tensors as soon as a
-    process group exists. On the CPU every process here normalises with its own batch's statistics,
-    which is what plain BatchNorm does, so that a config written for a cluster runs on a laptop.
-    """
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalise `x` of shape (B, C, H, W)."""
-        if x.device.type == 'cpu':
-            return nn.BatchNorm2d.forward(self, x)
-        return super().forward(x)
-
-
-BATCH_NORMS = {'BN': nn.BatchNorm2d, 'BN2d': nn.BatchNorm2d, 'SyncBN': SyncBatchNorm}
+BATCH_NORMS = {'BN': nn.BatchNorm2d, 'BN2d': nn.BatchNorm2d, 'SyncBN': nn.SyncBatchNorm}
 
 
 def build_batch_norm(norm_cfg: dict, channels: int) -> nn.Module:
     """Build a BatchNorm over `channels` maps.
+
+    'SyncBN' becomes a plain BatchNorm where there is no CUDA device: PyTorch synchronises on
+    accelerators only, and refuses to distribute such a layer over CPU processes. Each of these then
+    normalises its own batch, so that a config written for a cluster runs on a laptop.
 
     Args:
         norm_cfg: `type` is one of 'BN', 'BN2d' and 'SyncBN'; `requires_grad=False` freezes scale
@@ -39,6 +27,8 @@ def build_batch_norm(norm_cfg: dict, channels: int) -> nn.Module:
     kind = cfg.pop('type', None)
     if kind not in BATCH_NORMS:
         raise ConfigError(f'norm_cfg: type={kind!r} is not one of {", ".join(BATCH_NORMS)}')
+    if kind == 'SyncBN' and not torch.cuda.is_available():
+        kind = 'BN'
     requires_grad = cfg.pop('requires_grad', True)
     norm = BATCH_NORMS[kind](channels, **cfg)
     norm.requires_grad_(requires_grad)

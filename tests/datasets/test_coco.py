@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 pytest.importorskip('mmpose')
-import hrformer_mmpose  # noqa: F401
 from mmpose.registry import DATASETS
 
+import hrformer_mmpose  # noqa: F401
 from hrformer_mmpose.errors import DataError
 
 TRAIN = 'annotations/person_keypoints_train2017.json'

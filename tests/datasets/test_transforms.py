@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 pytest.importorskip('mmpose')
-import hrformer_mmpose  # noqa: F401
 from mmpose.registry import TRANSFORMS
 
+import hrformer_mmpose  # noqa: F401
 from hrformer_mmpose.datasets.transforms import is_cut_short
 from hrformer_mmpose.errors import DataError
 

@@ -98,7 +98,12 @@ def test_a_broken_image_met_by_a_worker_is_named(monkeypatch, work_dir, syntheti
         image.write_bytes(image.read_bytes()[:2000])
     monkeypatch.setenv('DEMO_ROOT', str(root))
     line = complain(
-        monkeypatch, CONFIG, '--work-dir', work_dir, '--cfg-options', 'train_dataloader.num_workers=1'
+        monkeypatch,
+        CONFIG,
+        '--work-dir',
+        work_dir,
+        '--cfg-options',
+        'train_dataloader.num_workers=1',
     )
     assert line.startswith("error: image '")
     assert 'is cut short' in line
@@ -129,9 +134,27 @@ def test_errors_of_ours_are_not_hidden():
     assert cli.one_line(KeyError('name')) is None
     wrapped = DataError(
         'Caught DataError in DataLoader worker process 0.\nOriginal Traceback (most recent call '
-        "last):\n  File \"x.py\"\nhrformer_mmpose.errors.DataError: image 'a.jpg' is broken\n"
+        'last):\n  File "x.py"\nhrformer_mmpose.errors.DataError: image \'a.jpg\' is broken\n'
     )
     assert cli.one_line(wrapped) == "image 'a.jpg' is broken"
+
+
+def test_an_earlier_runs_checkpoints_are_kept(tmp_path, capsys):
+    launch.set_aside_checkpoints(str(tmp_path / 'new'))
+    for name in ('epoch_1.pth', 'best_coco_AP_epoch_1.pth', 'last_checkpoint', 'config.py'):
+        (tmp_path / name).write_text(name)
+    launch.set_aside_checkpoints(str(tmp_path))
+    (folder,) = tmp_path.glob('previous_*')
+    assert sorted(path.name for path in folder.iterdir()) == [
+        'best_coco_AP_epoch_1.pth',
+        'epoch_1.pth',
+        'last_checkpoint',
+    ]
+    assert (folder / 'epoch_1.pth').read_text() == 'epoch_1.pth'
+    assert (tmp_path / 'config.py').exists()
+    out = capsys.readouterr().out
+    assert str(folder) in out
+    assert '--resume' in out
 
 
 def test_mmposes_flags_are_there():

@@ -18,7 +18,8 @@ def test_poses_are_coloured_by_side_where_they_are():
     pictures.draw_pose(image, keypoints, shown)
     assert tuple(image[40, 150]) == pictures.LEFT
     assert tuple(image[40, 50]) == pictures.RIGHT
-    assert tuple(image[40, 100]) == pictures.MIDDLE
+    # Lines are anti-aliased: the colour within a quarter of its range.
+    assert np.abs(image[40, 100].astype(int) - pictures.MIDDLE).max() < 64
     assert not image[100].any(), 'keypoints that are not shown leave no mark'
 
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 pytest.importorskip('mmpose')
-import hrformer_mmpose  # noqa: F401
 from mmengine.structures import InstanceData, PixelData
 from mmpose.evaluation.functional import pose_pck_accuracy
 from mmpose.registry import MODELS
 from mmpose.structures import PoseDataSample
 
+import hrformer_mmpose  # noqa: F401
 from hrformer_mmpose.heads.heatmap_head import pck_accuracy
 
 

@@ -7,18 +7,11 @@ from hrformer_mmpose.errors import ConfigError
 from hrformer_mmpose.layers import build_batch_norm, build_layer_norm
 
 
-def test_sync_bn_runs_on_the_cpu_and_equals_bn():
-    x = torch.randn(4, 3, 5, 5)
-    sync, plain = (build_batch_norm(dict(type=kind), 3) for kind in ('SyncBN', 'BN'))
-    assert torch.equal(sync(x), plain(x))
-    assert torch.equal(sync.running_var, plain.running_var)
-
-
-def test_sync_bn_is_what_mmengine_reverts_on_one_process():
-    from mmengine.model import revert_sync_batchnorm
-
-    reverted = revert_sync_batchnorm(build_batch_norm(dict(type='SyncBN'), 3))
-    assert not isinstance(reverted, torch.nn.SyncBatchNorm)
+@pytest.mark.parametrize('cuda', [False, True])
+def test_sync_bn_needs_an_accelerator(cuda, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: cuda)
+    norm = build_batch_norm(dict(type='SyncBN', requires_grad=True), 3)
+    assert type(norm) is (torch.nn.SyncBatchNorm if cuda else torch.nn.BatchNorm2d)
 
 
 def test_options_reach_the_layer():
