@@ -124,10 +124,11 @@ def test_two_processes_give_one_processes_figures(trained, tested, synthetic_roo
 def test_training_on_two_processes_and_scaling_the_rate(synthetic_root, tmp_path):
     log = train(tmp_path, synthetic_root, '--auto-scale-lr', epochs=1, dist=2)
     assert (tmp_path / 'epoch_1.pth').exists()
-    # Two processes of four images, and a config for sixteen: half the rate, after the warm-up
-    # (100 iterations from a hundredth) has come to the first iteration.
+    # Two processes of four images, and a config for sixteen: half of 0.002. The first line of the
+    # log shows the second step of the warm-up, 100 iterations from a hundredth.
+    assert 'Scaling the original LR by 0.5' in log
     rate = re.search(r'\[1\]\[1/\d+\]\s+base_lr: (\S+)', log)
-    assert float(rate[1]) == pytest.approx(0.001 * 0.01, rel=1e-3)
+    assert float(rate[1]) == pytest.approx(0.001 * 0.02, rel=1e-3)
 
 
 def test_the_shell_tools_say_how_they_are_used():
