@@ -187,10 +187,10 @@ def random_yaw(rng: np.random.Generator) -> float:
     """Return a view in degrees: mostly the front, then half turned, the back, from the side."""
     kind = rng.random()
     sign = 1 if rng.random() < 0.5 else -1
-    if kind < 0.87:
+    if kind < 0.92:
         return sign * rng.uniform(0, 32)
-    if kind < 0.95:
-        return sign * rng.uniform(35, 90)
+    if kind < 0.97:
+        return sign * rng.uniform(35, 80)
     return 180 + sign * rng.uniform(0, 35)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from .figures import Figure, make_figure, random_color, tone
 from .painting import Canvas, capsule, paint_figure
 
-_MAX_OVERLAP = 0.12
+_MAX_OVERLAP = 0.1
 
 
 def draw_scene(
@@ -30,7 +30,7 @@ def draw_scene(
     figures = _place(rng, width, height, crowded)
     for number, figure in enumerate(figures, 1):
         paint_figure(canvas, figure, number)
-        if crowded and rng.random() < 0.09:
+        if crowded and rng.random() < 0.07:
             occlude(canvas, rng, figure)
     return _photograph(rng, canvas.image), canvas.ids, figures
 
@@ -107,7 +107,7 @@ def _place(rng: np.random.Generator, width: int, height: int, crowded: bool) -> 
         figure.scale = height * rng.uniform(
             *((0.62, 1.02), (0.5, 0.95), (0.44, 0.8), (0.42, 0.7))[count - 1]
         )
-        _put(rng, figure, width, height, truncated=crowded and rng.random() < 0.11)
+        _put(rng, figure, width, height, truncated=crowded and rng.random() < 0.07)
         if all(_overlap(figure, other) < _MAX_OVERLAP for other in figures):
             figures.append(figure)
         if len(figures) == count:
