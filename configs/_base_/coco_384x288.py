@@ -1,4 +1,6 @@
 # COCO keypoints at 384x288 (height x width), heatmaps at a quarter of it.
+_base_ = ['coco_256x192.py']
+
 codec = dict(type='MSRAHeatmap', input_size=(288, 384), heatmap_size=(72, 96), sigma=3)
 
 train_pipeline = [
@@ -17,48 +19,6 @@ val_pipeline = [
     dict(type='TopdownAffine', input_size=codec['input_size']),
     dict(type='PackPoseInputs'),
 ]
-
-# The folder that holds annotations/, train2017/, val2017/ and person_detection_results/.
-data_root = '{{$COCO_ROOT:data/coco}}'
-# Person boxes for validation and test, relative to the data root (or an absolute path).
-detections = (
-    '{{$COCO_DETECTIONS:person_detection_results/COCO_val2017_detections_AP_H_56_person.json}}'
-)
-
-train_dataloader = dict(
-    batch_size=32,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(
-        type='hrformer_mmpose.CocoDataset',
-        data_root=data_root,
-        data_mode='topdown',
-        ann_file='annotations/person_keypoints_train2017.json',
-        data_prefix=dict(img='train2017/'),
-        pipeline=train_pipeline,
-    ),
-)
-val_dataloader = dict(
-    batch_size=32,
-    num_workers=2,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
-    dataset=dict(
-        type='hrformer_mmpose.CocoDataset',
-        data_root=data_root,
-        data_mode='topdown',
-        ann_file='annotations/person_keypoints_val2017.json',
-        bbox_file=detections,
-        data_prefix=dict(img='val2017/'),
-        test_mode=True,
-        pipeline=val_pipeline,
-    ),
-)
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=val_pipeline))
 test_dataloader = val_dataloader
-
-val_evaluator = dict(
-    type='CocoMetric', ann_file=f'{data_root}/annotations/person_keypoints_val2017.json'
-)
-test_evaluator = val_evaluator
