@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import hrformer_mmpose  # noqa: F401  (before any test imports mmpose: makes it importable)
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / 'shared'
 

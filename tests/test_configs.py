@@ -6,7 +6,6 @@ pytest.importorskip('mmpose')
 from mmengine.config import Config
 from mmpose.registry import MODELS, TRANSFORMS
 
-import hrformer_mmpose  # noqa: F401
 from tests.conftest import ROOT
 
 CONFIGS = sorted((ROOT / 'configs').glob('*.py'))

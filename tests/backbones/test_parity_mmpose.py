@@ -9,7 +9,6 @@ pytest.importorskip('mmpose')
 from mmpose.models.backbones import HRFormer as MMPoseHRFormer
 from mmpose.registry import MODELS
 
-import hrformer_mmpose  # noqa: F401  (makes MMPose importable)
 from hrformer_mmpose.backbones import HRFormer
 from tests.backbones.test_arch import mmpose_extra
 from tests.conftest import relative_error
@@ -38,14 +37,13 @@ def randomise(model: torch.nn.Module) -> None:
             value.copy_(0.1 * noise)
 
 
-def pair(arch: str = 'tiny', multiscale_output: bool = False, initial: bool = False, **settings):
-    """Ours, built from `extra`, and MMPose's, with the same random (or ours' initial) weights."""
+def pair(arch: str = 'tiny', multiscale_output: bool = False, **settings):
+    """Ours, built from `extra`, and MMPose's, with the same random weights."""
     extra = mmpose_extra(arch, **settings)
     extra['stage4']['multiscale_output'] = multiscale_output
     theirs = MMPoseHRFormer(extra=copy.deepcopy(extra))
     ours = HRFormer(extra=extra)
-    if not initial:
-        randomise(ours)
+    randomise(ours)
     theirs.load_state_dict(ours.state_dict())
     return ours, theirs
 
@@ -113,16 +111,14 @@ def test_outputs_of_the_published_sizes(arch):
     assert relative_error(ours.eval()(x)[0], theirs_eval(theirs)(x)[0]) < 1e-5
 
 
-@pytest.mark.parametrize('mode', ['evaluation in float32', 'training in float64'])
+@pytest.mark.parametrize('training', [False, True], ids=['evaluation', 'training'])
 @pytest.mark.parametrize('multiscale_output', [False, True])
 @pytest.mark.parametrize('size', [(224, 160), (128, 96)], ids=str)
-def test_gradients_of_all_parameters_and_of_the_image(size, multiscale_output, mode):
-    """BatchNorm over the few values of a small batch multiplies rounding errors, as random weights
-    do, and a ReLU whose input changes its sign by one passes another gradient. So float32 is
-    compared at the initial weights with running statistics, all else in float64."""
-    training = mode.startswith('training')
-    dtype, tolerance = (torch.float64, 1e-8) if training else (torch.float32, 1e-4)
-    ours, theirs = pair('tiny', multiscale_output, initial=not training, drop_path_rate=0.0)
+def test_gradients_of_all_parameters_and_of_the_image(size, multiscale_output, training):
+    """In float64: a ReLU whose input changes its sign by a rounding error passes another gradient,
+    so that in float32 single pixels differ (by up to 4e-3 of the whole) whatever the code."""
+    dtype, tolerance = torch.float64, 1e-8
+    ours, theirs = pair('tiny', multiscale_output, drop_path_rate=0.0)
     x = torch.randn(2, 3, *size, dtype=dtype)
     images = [x.clone().requires_grad_() for _ in range(2)]
     for model, image in zip((ours, theirs), images, strict=True):
@@ -140,7 +136,7 @@ def test_gradients_of_all_parameters_and_of_the_image(size, multiscale_output, m
     scale = max(p.grad.norm() for p in expected.values())
     for name, parameter in ours.named_parameters():
         difference = (parameter.grad - expected[name].grad).norm()
-        assert difference <= tolerance * expected[name].grad.norm() + 1e-7 * scale, name
+        assert difference <= tolerance * expected[name].grad.norm() + 1e-11 * scale, name
     buffers = dict(theirs.named_buffers())
     for name, value in ours.named_buffers():
         assert torch.allclose(value, buffers[name], atol=1e-5), name

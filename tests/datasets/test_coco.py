@@ -9,7 +9,6 @@ import pytest
 pytest.importorskip('mmpose')
 from mmpose.registry import DATASETS
 
-import hrformer_mmpose  # noqa: F401
 from hrformer_mmpose.errors import DataError
 
 TRAIN = 'annotations/person_keypoints_train2017.json'

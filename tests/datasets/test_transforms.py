@@ -7,7 +7,6 @@ import pytest
 pytest.importorskip('mmpose')
 from mmpose.registry import TRANSFORMS
 
-import hrformer_mmpose  # noqa: F401
 from hrformer_mmpose.datasets.transforms import is_cut_short
 from hrformer_mmpose.errors import DataError
 

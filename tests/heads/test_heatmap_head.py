@@ -9,7 +9,6 @@ from mmpose.evaluation.functional import pose_pck_accuracy
 from mmpose.registry import MODELS
 from mmpose.structures import PoseDataSample
 
-import hrformer_mmpose  # noqa: F401
 from hrformer_mmpose.heads.heatmap_head import pck_accuracy
 
 
