@@ -94,8 +94,7 @@ def _bilinear_aligned(x: torch.Tensor, size: torch.Size) -> torch.Tensor:
 
 def _nearest(x: torch.Tensor, size: torch.Size) -> torch.Tensor:
     # The power of two that leads from one map to the other, whatever rows were rounded up.
-    factor = 2 ** round(math.log2(size[0] / x.shape[2])) if size[0] > x.shape[2] else 1
-    factor = max(factor, 2 ** round(math.log2(size[1] / x.shape[3])))
+    factor = max(2 ** round(math.log2(n / m)) for n, m in zip(size, x.shape[2:], strict=True))
     x = F.interpolate(x, scale_factor=factor, mode='nearest')
     return x if x.shape[2:] == size else _bilinear_aligned(x, size)
 

@@ -59,7 +59,7 @@ def trained(synthetic_root, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def tested(trained, synthetic_root, tmp_path_factory):
-    """The figures of one process, from detected boxes."""
+    """The figures of one process, from annotated boxes."""
     folder = tmp_path_factory.mktemp('tested')
     out = folder / 'out.json'
     checkpoint = trained[0] / 'epoch_2.pth'
