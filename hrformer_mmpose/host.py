@@ -14,9 +14,6 @@ place that supplies stand-ins, and only where they are needed:
 - pkg_resources is asked for inside MMEngine's functions, so that its stand-in has to stay; what it
   does not hold raises an `ImportError` that names setuptools.
 - What was supplied is logged once, in one line each, and listed by `supplied()`.
-
-It also tells PyTorch which classes MMEngine's own checkpoints consist of: since 2.6 `torch.load`
-refuses everything else than plain tensors by default, and a run could not be resumed.
 """
 
 import importlib
@@ -24,8 +21,6 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import logging
-import pickle
-import re
 import sys
 import types
 import warnings
@@ -229,60 +224,10 @@ _finder = _Finder()
 
 
 def install() -> None:
-    """Put the import hook in place (once) and register MMEngine's checkpoint classes."""
+    """Put the import hook in place (once)."""
     if _finder not in sys.meta_path:
         sys.meta_path.insert(0, _finder)
-        _allow_training_state()
         # mmcv-lite warns of the operator at every start; nothing here uses it.
         warnings.filterwarnings(
             'ignore', message='Fail to import ``MultiScaleDeformableAttention``'
         )
-
-
-def _allow_training_state() -> None:
-    """Let `torch.load(weights_only=True)`, the default since 2.6, read what MMEngine writes.
-
-    Besides tensors these are its logged values: HistoryBuffer objects of numpy arrays, with four of
-    their methods. None of what is allowed here runs code that a file brings.
-    """
-    import numpy
-    import torch
-    from mmengine.logging import HistoryBuffer
-
-    if digits(torch.__version__) < (2, 6):
-        return  # weights_only is not the default, and safe globals cannot be renamed
-    core = importlib.import_module(
-        'numpy._core' if digits(numpy.__version__) >= (2,) else 'numpy.core'
-    )
-    rebuild = [core.multiarray._reconstruct, core.multiarray.scalar]
-    # Either name may stand in a file: it is that of the numpy that wrote it.
-    renamed = [
-        (function, f'{module}.multiarray.{function.__name__}')
-        for function in rebuild
-        for module in ('numpy.core', 'numpy._core')
-    ]
-    dtypes = {type(numpy.dtype(kind)) for kind in ('f8', 'f4', 'i8', 'i4', 'u1', '?')}
-    torch.serialization.add_safe_globals(
-        [
-            HistoryBuffer,
-            numpy.ndarray,
-            numpy.dtype,
-            *dtypes,
-            *renamed,
-            (_history_method, 'builtins.getattr'),
-        ]
-    )
-
-
-def _history_method(owner: type, name: str) -> Callable:
-    """`getattr` for the one use that MMEngine's files make of it."""
-    from mmengine.logging import HistoryBuffer
-
-    if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
-        raise pickle.UnpicklingError(f'the file asks for {name!r} of {owner!r}')
-    return getattr(HistoryBuffer, name)
-
-
-def digits(version: str) -> tuple[int, ...]:
-    """'2.13.0+cpu' -> (2, 13, 0)."""
-    return tuple(int(part) for part in re.findall(r'\d+', version.split('+')[0])[:3])

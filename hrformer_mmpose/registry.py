@@ -4,6 +4,7 @@ Class names equal MMPose's where the job is the same; the prefix tells them apar
 named in `locations` are imported at the first look-up.
 """
 
+from mmengine import registry as mmengine_registry
 from mmengine.registry import Registry
 from mmpose import registry as mmpose_registry
 
@@ -18,3 +19,8 @@ MODELS = _child(mmpose_registry.MODELS, 'models')
 DATASETS = _child(mmpose_registry.DATASETS, 'datasets.coco')
 TRANSFORMS = _child(mmpose_registry.TRANSFORMS, 'datasets.transforms')
 OPTIM_WRAPPERS = _child(mmpose_registry.OPTIM_WRAPPERS, 'engine.optim_wrapper')
+DATA_SAMPLERS = _child(mmpose_registry.DATA_SAMPLERS, 'datasets.sampler')
+HOOKS = _child(mmpose_registry.HOOKS, 'engine.hooks')
+LOOPS = _child(mmpose_registry.LOOPS, 'engine.loops')
+# MMPose's own tools build the runner from MMEngine's registry.
+RUNNERS = _child(mmengine_registry.RUNNERS, 'engine.runner')

@@ -29,7 +29,7 @@ train_dataloader = dict(
     batch_size=32,
     num_workers=2,
     persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
+    sampler=dict(type='hrformer_mmpose.DefaultSampler', shuffle=True),
     dataset=dict(
         type='hrformer_mmpose.CocoDataset',
         data_root=data_root,

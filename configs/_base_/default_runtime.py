@@ -2,12 +2,20 @@
 default_scope = 'mmpose'
 custom_imports = dict(imports=['hrformer_mmpose'], allow_failed_imports=False)
 
+# Safe loading, atomic saving, exact resuming (MMPose's own tools take it from here, too).
+runner_type = 'hrformer_mmpose.Runner'
+
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
+    # After every epoch: the last three files with everything needed to go on, and the best weights.
     checkpoint=dict(
-        type='CheckpointHook', interval=1, max_keep_ckpts=3, save_best='coco/AP', rule='greater'
+        type='hrformer_mmpose.CheckpointHook',
+        interval=1,
+        max_keep_ckpts=3,
+        save_best='coco/AP',
+        rule='greater',
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='PoseVisualizationHook', enable=False),

@@ -11,7 +11,6 @@ the network trains from scratch; unknown arguments are errors; `extra` is not mo
 """
 
 from collections.abc import Mapping
-from urllib.error import URLError
 
 import torch
 from torch import nn
@@ -100,6 +99,8 @@ class HRFormer(BaseModule):
             last.
         with_rpe: learned relative position bias. The authors' released pose code computes it and
             leaves it out, so their pose files reproduce with False; MMPose's with True.
+        official_pose_rpe: add the bias that the authors' pose files hold although their code does
+            not. By default such a file loads into a network with_rpe=True with a bias of zero.
         with_pad_mask: keep real tokens from attending to padded ones; the published weights were
             trained without.
         with_cp: recompute the transformer blocks in the backward pass instead of keeping their
@@ -134,6 +135,7 @@ class HRFormer(BaseModule):
         in_channels: int = 3,
         drop_path_rate: float = 0.0,
         with_rpe: bool = True,
+        official_pose_rpe: bool = False,
         with_pad_mask: bool = False,
         with_cp: bool = False,
         norm_cfg: dict = dict(type='BN'),
@@ -162,6 +164,7 @@ class HRFormer(BaseModule):
             stages = stages_from_arch(arch)
         if not -1 <= frozen_stages <= 4:
             raise ConfigError(f'frozen_stages={frozen_stages} is not in -1 ... 4')
+        self.official_pose_rpe = official_pose_rpe
         self.norm_eval = norm_eval
         self.frozen_stages = frozen_stages
         self._build(
@@ -233,20 +236,29 @@ class HRFormer(BaseModule):
         return tuple(maps)
 
     def init_weights(self) -> None:
-        """Load what `init_cfg` names.
+        """Load what `init_cfg` names: a file of any origin that `checkpoint.match` knows.
 
         Raises:
-            WeightsError: a pre-trained file cannot be fetched or found.
+            WeightsError: the file cannot be fetched or read, or does not fit.
         """
-        try:
+        cfg = self.init_cfg
+        if not isinstance(cfg, Mapping) or cfg.get('type') != 'Pretrained':
             super().init_weights()
-        except (URLError, FileNotFoundError, TimeoutError, ConnectionError) as error:
-            source = self.init_cfg.get('checkpoint') if isinstance(self.init_cfg, dict) else None
+            return
+        from mmengine.logging import MMLogger
+
+        from ..checkpoint import matching  # it knows this package's architectures
+
+        try:
+            result = matching.load_pretrained(self, cfg['checkpoint'], cfg.get('prefix'))
+        except WeightsError as error:
             raise WeightsError(
-                f'cannot load the pre-trained weights {source}: {error}. To go on with random '
-                'weights add --cfg-options model.backbone.init_cfg=None; to use a file, '
-                '--cfg-options model.backbone.init_cfg.checkpoint=FILE'
+                f'no pre-trained weights: {error}. To go on with random weights add --cfg-options '
+                'model.backbone.init_cfg=None; to use another file, '
+                'model.backbone.init_cfg.checkpoint=FILE'
             ) from error
+        matching.log(result, MMLogger.get_current_instance())
+        self._is_init = True
 
     def train(self, mode: bool = True) -> 'HRFormer':
         """Set training mode, frozen stages (and with `norm_eval` every BatchNorm) aside."""

@@ -13,12 +13,13 @@ from mmpose.datasets.datasets import CocoDataset as _CocoDataset
 
 from ..errors import DataError
 from ..registry import DATASETS
+from .sampler import ReproducibleSamples
 
 HINT = 'set COCO_ROOT to the folder that holds annotations/, train2017/ and val2017/'
 
 
 @DATASETS.register_module()
-class CocoDataset(_CocoDataset):
+class CocoDataset(ReproducibleSamples, _CocoDataset):
     """`mmpose.CocoDataset`, checked.
 
     Args:

@@ -15,6 +15,7 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
+from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from .. import host
@@ -111,7 +112,8 @@ def build_runner(cfg: Config) -> Runner:
     """Join the other processes, if any, and build the runner."""
     if cfg.launcher != 'none' and not torch.cuda.is_available():
         _join_on_cpu(cfg)
-    runner = Runner.from_cfg(cfg)
+    cfg.setdefault('runner_type', 'hrformer_mmpose.Runner')
+    runner = RUNNERS.build(cfg)
     if names := host.supplied():
         print_log(
             f'standing in for {", ".join(sorted(names))}: not installed, and not needed here '

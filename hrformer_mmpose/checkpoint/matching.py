@@ -1,0 +1,238 @@
+"""Does a file fit a network? Everything is checked before a single weight is loaded.
+
+A file may hold more than the network (a head, index buffers, maps of lower resolution): that is
+left out. It may hold less only where training starts from it: then a head keeps its initial values.
+Whatever else differs is an error that says what the file holds and what the config builds.
+"""
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..errors import WeightsError
+from . import files
+from .names import INDEX, TABLE, State, architecture, num_keypoints, origin, to_mmpose
+
+BACKBONE = 'backbone.'
+# Every map but the first of the last module, which pose networks do not make.
+_LOWER_MAPS = re.compile(r'(backbone\.)?stage4\.\d+\.fuse_layers\.[1-3]\.')
+
+
+@dataclass
+class Match:
+    """Weights under the network's names, and what to tell the user about them."""
+
+    state: State
+    lines: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def load_into(self, model: nn.Module) -> None:
+        """Hand the weights to the network; what they leave out keeps its values."""
+        model.load_state_dict(self.state, strict=False)
+
+
+def match(
+    weights: Mapping[str, torch.Tensor],
+    model: nn.Module,
+    source: str | Path,
+    found: str | None = None,
+    complete: bool = False,
+) -> Match:
+    """Bring a file's weights to the names of a network, and check that they fit.
+
+    The relative position bias of the authors' pose files: their released code computes it and does
+    not add it. Where the network adds one, such a file's tables become zeros, so that it computes
+    what theirs does; `HRFormer(official_pose_rpe=True)` takes them as they are.
+
+    Args:
+        weights: as `load_weights` returns them.
+        model: a pose estimator with `backbone` and `head`, or a backbone.
+        source: the file's name, for messages.
+        found: the origin, when the file says it (`files.recorded_origin`).
+        complete: the network must be filled completely, as for testing. Otherwise its head and
+            maps that the file does not make may keep their initial values.
+
+    Raises:
+        WeightsError: the file is of another architecture, predicts another number of keypoints, or
+            lacks what `complete` asks for.
+    """
+    target = model.state_dict()
+    found = found or origin(weights)
+    state = _at_prefix(to_mmpose(weights), target)
+    shapes = {key: tuple(value.shape) for key, value in target.items()}
+    result = Match({key: value for key, value in state.items() if key in shapes})
+    _fit_tables(result, state, model, target, source, found)
+    result.state.update({key: value for key, value in target.items() if key.endswith(INDEX)})
+
+    wrong = [key for key, value in result.state.items() if tuple(value.shape) != shapes[key]]
+    missing = [key for key in shapes if key not in result.state]
+    missing = [key for key in missing if not key.endswith('num_batches_tracked')]
+    _check_architecture(state, target, wrong, missing, source)
+    _check_head(state, target, wrong, source)
+    if missing and complete:
+        raise WeightsError(
+            f"'{source}' holds no weights for {_groups(missing)}, which the config builds: "
+            'a backbone alone can start a training, not be tested or resumed'
+        )
+
+    left_out = [key for key in state if key not in result.state and not key.endswith(INDEX)]
+    keypoints = num_keypoints(weights)
+    head = '' if keypoints is None else f', {keypoints} keypoints'
+    result.lines = [
+        f"recognised '{source}': {architecture(weights)}{head}, origin {found}",
+        f'converted: {_conversion(weights, state)}',
+        f'loaded: {_groups(result.state)}',
+        f'left out: {_groups(left_out) or "nothing"}',
+    ]
+    if missing:
+        result.lines.append(f'not in the file, initialised anew: {_groups(missing)}')
+    broken = [key for key, value in result.state.items() if not _is_finite(value)]
+    if broken:
+        result.warnings.append(
+            f"'{source}': {len(broken)} of {len(result.state)} entries hold NaN or infinite "
+            f'values (the first is {broken[0]}); predictions will be useless'
+        )
+    return result
+
+
+def load_pretrained(model: nn.Module, source: str | Path, prefix: str | None = None) -> Match:
+    """Load a file, of whatever origin, into a network that is to be trained.
+
+    Args:
+        model: see `match`. source: path or address. prefix: take only the entries under it.
+
+    Returns:
+        What was done, for the log.
+
+    Raises:
+        WeightsError: the file cannot be read or does not fit. The network is as it was.
+    """
+    content = files.read(source)
+    weights = files.weights_in(content, source)
+    if prefix:
+        start = prefix.rstrip('.') + '.'
+        weights = {k.removeprefix(start): v for k, v in weights.items() if k.startswith(start)}
+        if not weights:
+            raise WeightsError(f"'{source}' holds no entry under the prefix '{start}'")
+    result = match(weights, model, source, files.recorded_origin(content))
+    result.load_into(model)
+    return result
+
+
+def _at_prefix(state: State, target: Mapping[str, torch.Tensor]) -> State:
+    """Entries of a backbone alone and of a whole model, brought to the one that `target` is."""
+    is_whole = any(key.startswith(BACKBONE) for key in state)
+    wants_whole = any(key.startswith(BACKBONE) for key in target)
+    if is_whole and not wants_whole:
+        return {key.removeprefix(BACKBONE): value for key, value in state.items()}
+    if wants_whole and not is_whole:
+        return {BACKBONE + key: value for key, value in state.items()}
+    return state
+
+
+def _fit_tables(
+    result: Match, state: State, model: nn.Module, target: Mapping, source: str | Path, found: str
+) -> None:
+    """Settle where file and config disagree about the relative position bias."""
+    wanted = [key for key in target if key.endswith(TABLE)]
+    held = [key for key in state if key.endswith(TABLE)]
+    add_theirs = any(getattr(m, 'official_pose_rpe', False) for m in model.modules())
+    if wanted and held and found == 'official-pose' and not add_theirs:
+        result.state.update({key: torch.zeros_like(target[key]) for key in wanted})
+        result.warnings.append(
+            f"'{source}' is a pose file of the authors, whose code computes a relative position "
+            'bias and does not add it; the config adds one (with_rpe=True). It starts at zero, '
+            'which computes what their code does; to add the bias of the file set '
+            'model.backbone.official_pose_rpe=True'
+        )
+    elif wanted and not held and found != 'unknown':
+        result.state.update({key: torch.zeros_like(target[key]) for key in wanted})
+        result.warnings.append(
+            f"'{source}' holds no relative position bias, the config adds one (with_rpe=True): it "
+            'is zero, which computes what the network of the file does'
+        )
+    elif held and not wanted and found != 'official-pose':
+        result.warnings.append(
+            f"the network of '{source}' adds a relative position bias, the config does not "
+            '(with_rpe=False): predictions will differ from the published ones'
+        )
+
+
+def _check_architecture(
+    state: State, target: Mapping, wrong: list[str], missing: list[str], source: str | Path
+) -> None:
+    ours = [key for key in target if not key.startswith('head.')]
+    lacks = [key for key in missing if key in ours and not _LOWER_MAPS.match(key)]
+    misfits = [key for key in wrong if key in ours]
+    held, built = architecture(state), architecture(target)
+    both_hrformer = held.startswith('HRFormer') and built.startswith('HRFormer')
+    differs = both_hrformer and held != built and _comparable(state, target)
+    if not (lacks or misfits or differs):
+        return
+    if held != built:
+        raise WeightsError(
+            f"'{source}' holds {held}, the config builds {built}: take the config that fits the "
+            'file, or another file'
+        )
+    what = f'{misfits[0]} has another shape' if misfits else f'{(lacks or [""])[0]} is missing'
+    raise WeightsError(f"'{source}' does not fit the {built} that the config builds: {what}")
+
+
+def _comparable(state: State, target: Mapping) -> bool:
+    """Heads and window can be told only from the tables, which both must have."""
+    return len({any(key.endswith(TABLE) for key in entries) for entries in (state, target)}) == 1
+
+
+def _check_head(state: State, target: Mapping, wrong: list[str], source: str | Path) -> None:
+    if not wrong:
+        return
+    held, built = num_keypoints(state), num_keypoints(target)
+    hint = (
+        'to train from its backbone alone, set model.backbone.init_cfg.type=Pretrained and '
+        'model.backbone.init_cfg.checkpoint to the file instead of load_from'
+    )
+    if held != built:
+        raise WeightsError(
+            f"'{source}' predicts {held} keypoints, the config builds a head for {built}; {hint}"
+        )
+    raise WeightsError(f"the head in '{source}' does not fit the config ({wrong[0]}); {hint}")
+
+
+def _conversion(weights: Mapping, state: State) -> str:
+    joined = sum('.q_proj.weight' in key for key in weights)
+    if joined:
+        return f'query, key and value of {joined} blocks joined, FFNs renamed'
+    return 'nothing, the names are ours'
+
+
+def _groups(keys: Iterable[str]) -> str:
+    """'backbone (1996 entries), head (2)': how many entries each part has."""
+    counts = Counter(_part(key) for key in keys)
+    texts = [f'{part} ({number})' for part, number in counts.items()]
+    return ', '.join(texts).replace(')', ' entries)', 1)
+
+
+def _part(key: str) -> str:
+    parts = key.split('.')
+    if _LOWER_MAPS.match(key):
+        return 'maps of lower resolution'
+    name = parts[1] if parts[0] == 'backbone' else parts[0]
+    return 'backbone' if re.fullmatch(r'(conv|bn|layer|transition|stage)\d', name) else name
+
+
+def _is_finite(value: torch.Tensor) -> bool:
+    return not value.is_floating_point() or bool(torch.isfinite(value).all())
+
+
+def log(result: Match, logger: logging.Logger) -> None:
+    """One line each: what was recognised, converted, loaded, left out; then the warnings."""
+    for line in result.lines:
+        logger.info(line)
+    for warning in result.warnings:
+        logger.warning(warning)

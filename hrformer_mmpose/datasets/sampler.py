@@ -1,0 +1,57 @@
+"""Training samples in an order, and with random numbers, that a resumed run repeats exactly."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.dataset import DefaultSampler as _DefaultSampler
+
+from ..engine.randomness import drawn_from
+from ..registry import DATA_SAMPLERS
+
+
+class SampleIndex(int):
+    """Index of a sample that also says from what its random numbers are drawn.
+
+    Args:
+        index: in the data set. entropy: further numbers to draw from, such as (seed, epoch).
+    """
+
+    def __new__(cls, index: int, entropy: tuple[int, ...]) -> 'SampleIndex':  # noqa: D102
+        self = super().__new__(cls, index)
+        self.entropy = (*entropy, index)
+        return self
+
+    def __getnewargs__(self) -> tuple[int, tuple[int, ...]]:  # worker processes get it pickled
+        return int(self), self.entropy[:-1]
+
+
+@DATA_SAMPLERS.register_module()
+class DefaultSampler(_DefaultSampler):
+    """MMEngine's `DefaultSampler` whose indices carry (seed, epoch) and that can begin later.
+
+    Args:
+        args, kwargs: dataset, shuffle, seed, round_up, as MMEngine's class takes them.
+
+    Attributes:
+        start: samples of this process that the next epoch leaves out, because an interrupted run
+            has had them; goes back to 0.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.start = 0
+
+    def __iter__(self) -> Iterator[int]:
+        indices = [*super().__iter__()][self.start :]
+        self.start = 0
+        return iter([SampleIndex(index, (self.seed, self.epoch)) for index in indices])
+
+
+class ReproducibleSamples:
+    """Mixin of a data set: a `SampleIndex` gets the same augmentation wherever it is made."""
+
+    def __getitem__(self, index: int) -> Any:
+        if not isinstance(index, SampleIndex):
+            return super().__getitem__(index)
+        with drawn_from(*index.entropy):
+            return super().__getitem__(int(index))

@@ -1,0 +1,92 @@
+"""MMEngine's epochs, with a place to go on from in the middle of one."""
+
+from collections.abc import Sequence
+
+from mmengine.dist import get_rank
+from mmengine.logging import print_log
+from mmengine.runner import EpochBasedTrainLoop as _EpochBasedTrainLoop
+from torch import nn
+
+from ..datasets.sampler import DefaultSampler
+from ..registry import LOOPS
+from .randomness import start_from
+
+_PLACE = 'epoch_begun'  # in the message hub: which epoch, at which iteration, of how many batches
+
+
+@LOOPS.register_module()
+class EpochBasedTrainLoop(_EpochBasedTrainLoop):
+    """Epochs that a resumed run continues exactly: same samples, same random numbers.
+
+    A run that stopped within an epoch goes on with the next batch of it; one that stopped after an
+    epoch that was to be validated makes up for that, so that the best network is not missed. The
+    training data loader's sampler must be `hrformer_mmpose.DefaultSampler`; with another one an
+    epoch that was begun starts over, and augmentation is not repeated exactly.
+    """
+
+    def run(self) -> nn.Module:
+        """Train until `max_epochs`."""
+        self._done = self._batches_done()
+        if isinstance(self._sampler, DefaultSampler):
+            # A run without a configured seed takes up that of the file it resumes.
+            self._sampler.seed = self.runner.seed
+        self.runner.call_hook('before_train')
+        if self._iter and not self._done:
+            self._validate_if_due()
+        while self._epoch < self._max_epochs and not self.stop_training:
+            self.run_epoch()
+            self._decide_current_val_interval()
+            self._validate_if_due()
+        self.runner.call_hook('after_train')
+        return self.runner.model
+
+    def run_epoch(self) -> None:
+        """One epoch, or what is left of it."""
+        place = dict(epoch=self._epoch, iter=self._iter - self._done, batches=len(self.dataloader))
+        self.runner.message_hub.update_info(_PLACE, place)
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        if self._done:
+            self._sampler.start = self._done * self.dataloader.batch_size
+        for index, data_batch in enumerate(self.dataloader, start=self._done):
+            self.run_iter(index, data_batch)
+        self._done = 0
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+    def run_iter(self, idx: int, data_batch: Sequence[dict]) -> None:
+        """One iteration, whose random numbers are drawn from seed, process and iteration."""
+        start_from(self.runner.seed, get_rank(), self._iter)
+        super().run_iter(idx, data_batch)
+
+    @property
+    def _sampler(self):
+        return self.dataloader.sampler
+
+    def _validate_if_due(self) -> None:
+        due = self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs
+        if self.runner.val_loop is not None and self._epoch >= self.val_begin and due:
+            self.runner.val_loop.run()
+
+    def _batches_done(self) -> int:
+        """Batches of the current epoch that the resumed run has had."""
+        info = self.runner.message_hub.runtime_info
+        place = info.get(_PLACE)
+        if not place or place['epoch'] != self._epoch:
+            return 0
+        done = self._iter - place['iter']
+        same_length = place['batches'] == len(self.dataloader)
+        if done and not (same_length and isinstance(self._sampler, DefaultSampler)):
+            why = (
+                f'its sampler is {type(self._sampler).__name__}'
+                if same_length
+                else f'it had {place["batches"]} batches and now has {len(self.dataloader)}'
+            )
+            print_log(
+                f'epoch {self._epoch + 1} was interrupted after {done} batches and starts over: '
+                f'{why}',
+                logger='current',
+                level='WARNING',
+            )
+            return 0
+        return done

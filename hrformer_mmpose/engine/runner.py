@@ -1,0 +1,196 @@
+"""MMEngine's runner: any origin of weights goes in, and what goes out survives a crash.
+
+Loading: file -> `checkpoint.read` (safe) -> `checkpoint.match` (names, completeness) -> model.
+Saving: MMEngine collects the state, `replacing` puts it on the disk whole. Resuming looks for the
+newest file that can be verified, whatever the pointer says.
+"""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from mmengine.dist import is_main_process
+from mmengine.model import is_model_wrapper
+from mmengine.runner import BaseLoop
+from mmengine.runner import Runner as _Runner
+from torch import nn
+
+from ..checkpoint import files, matching
+from ..errors import WeightsError
+from ..registry import RUNNERS
+from .hooks import POINTER
+from .loops import EpochBasedTrainLoop
+from .training_state import from_plain, is_training_state
+
+
+@RUNNERS.register_module()
+class Runner(_Runner):
+    """MMEngine's `Runner`, with safe loading, atomic saving and exact resuming.
+
+    Epochs run in `hrformer_mmpose.EpochBasedTrainLoop` unless `train_cfg` names another loop.
+
+    Args:
+        args, kwargs: as MMEngine's class takes them; `from_cfg` builds it from a config.
+    """
+
+    _complete = False  # whether loaded weights must fill the whole network
+
+    def train(self) -> nn.Module:
+        """Train; with `resume` and no `load_from`, from the newest file of `work_dir`."""
+        if self._resume and self._load_from is None:
+            self._load_from = self._newest()
+            self._resume = self._load_from is not None
+        return super().train()
+
+    def test(self) -> dict:
+        """Test the weights of `load_from`, which must be complete."""
+        self._complete = True
+        return super().test()
+
+    def val(self) -> dict:
+        """Validate the weights of `load_from`, which must be complete."""
+        self._complete = True
+        return super().val()
+
+    def resume(self, filename: str, *args, **kwargs) -> None:
+        """Go on with a training run; a file of weights alone starts one.
+
+        Raises:
+            WeightsError: the file cannot be read or does not fit.
+        """
+        self._complete = True
+        if not is_training_state(files.read(filename, mmap=True)):
+            self.logger.warning(
+                f"'{filename}' holds weights, but no state of a training run: training starts with "
+                'them, at the first epoch'
+            )
+            self.load_checkpoint(filename)
+            return
+        try:
+            super().resume(filename, *args, **kwargs)
+        except ValueError as error:  # an optimizer's groups differ
+            raise WeightsError(
+                f"the training state in '{filename}' is not of this config: {error}. To start "
+                'from its weights alone, use load_from instead of --resume'
+            ) from error
+
+    def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
+        """Load weights of any origin; the network stays as it is if they do not fit.
+
+        Args:
+            filename: path or http(s) address. args, kwargs: MMEngine's, without a meaning here:
+                tensors come to the CPU, names are converted, everything is checked.
+
+        Returns:
+            The file's content, as MMEngine's runner expects it.
+
+        Raises:
+            WeightsError: the file cannot be read or does not fit.
+        """
+        content = files.read(filename)
+        weights = files.weights_in(content, filename)
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        origin = files.recorded_origin(content)
+        result = matching.match(weights, model, filename, origin, complete=self._complete)
+        matching.log(result, self.logger)
+        checkpoint = {**content} if is_training_state(content) else {}
+        checkpoint['state_dict'] = result.state
+        from_plain(checkpoint)
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        result.state = checkpoint['state_dict']
+        result.load_into(model)
+        self._has_loaded = True
+        return checkpoint
+
+    def save_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
+        """Save as MMEngine does; the file appears when it is complete and on the disk.
+
+        Raises:
+            WeightsError: the disk is full, or the file cannot be written for another reason. What
+                was saved before is intact.
+        """
+        if not is_main_process() or '://' in out_dir:
+            super().save_checkpoint(out_dir, filename, *args, **kwargs)
+            return
+        path = os.path.join(out_dir, filename)
+        try:
+            os.makedirs(out_dir, exist_ok=True)
+            with files.replacing(path) as partial:
+                super().save_checkpoint(out_dir, os.path.basename(partial), *args, **kwargs)
+        except OSError as error:
+            raise WeightsError(self._not_saved(path, error)) from error
+
+    def _not_saved(self, path: str, error: OSError) -> str:
+        why = f'cannot save {path!r}: {error.strerror or error}'
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = shutil.disk_usage(os.path.dirname(path)).free / 2**20
+            why += f' ({free:.1f} MiB are free)'
+        pointer = Path(self.work_dir) / POINTER
+        last = pointer.read_text().strip() if pointer.exists() else ''
+        if not last:
+            return f'{why}; training stops'
+        return f"{why}; training stops. The last checkpoint is '{last}': --resume goes on from it"
+
+    def _init_model_weights(self) -> None:
+        """Initial (and pre-trained) weights, unless a resumed file is to replace all of them."""
+        if not self._resume:
+            super()._init_model_weights()
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """MMEngine's, with this package's epochs where the config names no loop."""
+        if isinstance(loop, dict) and 'type' not in loop and loop.get('by_epoch', True):
+            loop = {key: value for key, value in loop.items() if key != 'by_epoch'}
+            loop['type'] = EpochBasedTrainLoop
+        return super().build_train_loop(loop)
+
+    def _newest(self) -> str | None:
+        """Newest checkpoint of `work_dir` that verifies; all processes take the first one's."""
+        answer: list[Any] = [None, None]
+        if is_main_process():
+            try:
+                answer[0] = self._search()
+            except WeightsError as error:
+                answer[1] = error
+        if dist.is_available() and dist.is_initialized():
+            dist.broadcast_object_list(answer)
+        if answer[1] is not None:
+            raise answer[1]
+        return answer[0]
+
+    def _search(self) -> str | None:
+        for partial in Path(self.work_dir).glob(f'*{files.PARTIAL}'):
+            partial.unlink()  # of a save that a kill interrupted
+        places, unreadable = [], []
+        for path in Path(self.work_dir).glob('*.pth'):
+            try:
+                content = files.read(path, mmap=True)
+            except WeightsError as error:
+                unreadable.append(error)
+                continue
+            if is_training_state(content):
+                meta = content['meta']
+                places.append((meta['iter'], meta['epoch'], path.stat().st_mtime_ns, path))
+        for iteration, epoch, _, path in sorted(places, reverse=True):
+            try:
+                files.check(path)
+            except WeightsError as error:
+                unreadable.append(error)
+                continue
+            self._report(unreadable)
+            self.logger.info(f"resuming from '{path}' (epoch {epoch}, iteration {iteration})")
+            return str(path)
+        self._report(unreadable)
+        if unreadable:
+            raise WeightsError(
+                f"'{self.work_dir}' holds no checkpoint that can be resumed: {unreadable[0]}. To "
+                'start anew, leave --resume out'
+            )
+        self.logger.warning(f"nothing to resume in '{self.work_dir}': training starts anew")
+        return None
+
+    def _report(self, unreadable: list[WeightsError]) -> None:
+        for error in unreadable:
+            self.logger.warning(f'passed over: {error}')
