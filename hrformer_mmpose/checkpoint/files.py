@@ -253,16 +253,17 @@ def _safetensors() -> Any:
 def _unreadable(path: str, error: Exception) -> WeightsError:
     unknown = pickles.unknown_names(path)
     if unknown:
-        more = f' and {len(unknown) - 1} more' if unknown[1:] else ''
+        more = f' and {len(unknown) - 3} more' if unknown[3:] else ''
         return WeightsError(
-            f"refused '{path}': reading it would run code ({unknown[0]}{more}). If you trust who "
-            'made it, load it with torch.load yourself and save its weights alone'
+            f"refused '{path}': reading it would run code ({', '.join(unknown[:3])}{more}). If you "
+            'trust who made it, load it with torch.load yourself and save its weights alone'
         )
     return _damaged(path, str(error))
 
 
 def _damaged(path: str | Path, what: str) -> WeightsError:
-    lines = what.strip().splitlines() or ['unreadable']
+    # PyTorch explains its safe reader at length; what it found follows this mark.
+    lines = what.split('WeightsUnpickler error:')[-1].strip().splitlines() or ['unreadable']
     return WeightsError(
         f"'{path}' ({os.path.getsize(path):,} bytes) is damaged or no checkpoint "
         f'({lines[0][:120]}): copy or download it again'

@@ -17,11 +17,18 @@ from torch import nn
 
 from ..errors import WeightsError
 from . import files
-from .names import INDEX, TABLE, State, architecture, num_keypoints, origin, to_mmpose
+from .names import (
+    INDEX,
+    TABLE,
+    State,
+    architecture,
+    lower_maps,
+    num_keypoints,
+    origin,
+    to_mmpose,
+)
 
 BACKBONE = 'backbone.'
-# Every map but the first of the last module, which pose networks do not make.
-_LOWER_MAPS = re.compile(r'(backbone\.)?stage4\.\d+\.fuse_layers\.[1-3]\.')
 
 
 @dataclass
@@ -167,8 +174,9 @@ def _fit_tables(
 def _check_architecture(
     state: State, target: Mapping, wrong: list[str], missing: list[str], source: str | Path
 ) -> None:
-    ours = [key for key in target if not key.startswith('head.')]
-    lacks = [key for key in missing if key in ours and not _LOWER_MAPS.match(key)]
+    ours = {key for key in target if not key.startswith('head.')}
+    optional = {*lower_maps(target)}
+    lacks = [key for key in missing if key in ours and key not in optional]
     misfits = [key for key in wrong if key in ours]
     held, built = architecture(state), architecture(target)
     both_hrformer = held.startswith('HRFormer') and built.startswith('HRFormer')
@@ -213,15 +221,15 @@ def _conversion(weights: Mapping, state: State) -> str:
 
 def _groups(keys: Iterable[str]) -> str:
     """'backbone (1996 entries), head (2)': how many entries each part has."""
-    counts = Counter(_part(key) for key in keys)
+    keys = list(keys)
+    lower = {*lower_maps(keys)}
+    counts = Counter('maps of lower resolution' if k in lower else _part(k) for k in keys)
     texts = [f'{part} ({number})' for part, number in counts.items()]
     return ', '.join(texts).replace(')', ' entries)', 1)
 
 
 def _part(key: str) -> str:
     parts = key.split('.')
-    if _LOWER_MAPS.match(key):
-        return 'maps of lower resolution'
     name = parts[1] if parts[0] == 'backbone' else parts[0]
     return 'backbone' if re.fullmatch(r'(conv|bn|layer|transition|stage)\d', name) else name
 

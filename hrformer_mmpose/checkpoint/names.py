@@ -30,7 +30,6 @@ TO_OFFICIAL = (
 )
 _SEGMENTATION = re.compile(r'(cls_head|aux_head|ocr_\w+|conv3x3)\.')
 _CLASSIFICATION = re.compile(r'(backbone\.)?(classifier|incre_modules|downsamp_modules)\.')
-_MULTISCALE = re.compile(r'(backbone\.)?stage4\.\d+\.fuse_layers\.[1-3]\.')
 
 
 def origin(state_dict: Mapping[str, torch.Tensor]) -> str:
@@ -51,7 +50,7 @@ def origin(state_dict: Mapping[str, torch.Tensor]) -> str:
         return 'official-pose'
     if any(map(_CLASSIFICATION.match, keys)):
         return 'official-classification'
-    if any(map(_SEGMENTATION.match, keys)) or any(map(_MULTISCALE.match, keys)):
+    if any(map(_SEGMENTATION.match, keys)) or lower_maps(keys):
         return 'official-segmentation'
     return 'official-pose'
 
@@ -101,6 +100,14 @@ def _renamed(key: str, rules: Iterable[tuple[str, str]]) -> str:
     return key
 
 
+def lower_maps(keys: Iterable[str]) -> list[str]:
+    """Entries of the last module's maps of lower resolution, which pose networks do not make."""
+    keys = list(keys)
+    last = _last(keys, r'(?:backbone\.)?stage4\.(\d+)\.')
+    pattern = re.compile(rf'(backbone\.)?stage4\.{last}\.fuse_layers\.[1-3]\.')
+    return [key for key in keys if pattern.match(key)]
+
+
 def architecture(state_dict: Mapping[str, torch.Tensor]) -> str:
     """Which network the entries belong to, in words: 'HRFormer-S', 'HRNet-W32', 'ResNet', ...
 
@@ -144,9 +151,9 @@ def _hrformer(state: State) -> str:
     return f'HRFormer({", ".join(f"{key}={value}" for key, value in found.items())})'
 
 
-def _last(state: State, pattern: str) -> int:
+def _last(keys: Iterable[str], pattern: str) -> int:
     """The highest number that `pattern` finds."""
-    matches = (re.match(pattern, key) for key in state)
+    matches = (re.match(pattern, key) for key in keys)
     return max((int(match[1]) for match in matches if match), default=-1)
 
 

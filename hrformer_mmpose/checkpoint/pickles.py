@@ -48,7 +48,9 @@ def _latin1(text: str, encoding: str = 'latin1') -> bytes:
 
 def _numpy_names() -> Names:
     # Either module name may stand in a file: it is that of the NumPy that wrote it.
-    core = importlib.import_module('numpy.core' if np.__version__.startswith('1.') else 'numpy._core')
+    core = importlib.import_module(
+        'numpy.core' if np.__version__.startswith('1.') else 'numpy._core'
+    )
     functions = (core.multiarray._reconstruct, core.multiarray.scalar)
     names: Names = {
         f'{module}.multiarray.{function.__name__}': function
@@ -79,7 +81,7 @@ _PLAIN: Names = {
     },
 }
 _TYPES = re.compile(r'torch(\.storage)?\.(\w+Storage|b?float\d*|u?int\d*|bool|half|double|long)')
-_DTYPES = tuple(type(np.dtype(kind)) for kind in ('f2', 'f4', 'f8', 'i4', 'i8', 'u1', '?'))
+_DTYPES = {type(np.dtype(kind)) for kind in 'bhilqBHILQefd?U'}
 
 
 def load(path: str | Path, mmap: bool = False) -> Any:
