@@ -1,5 +1,6 @@
 """MMEngine's epochs, with a place to go on from in the middle of one."""
 
+import logging
 from collections.abc import Sequence
 
 from mmengine.dist import get_rank
@@ -86,7 +87,7 @@ class EpochBasedTrainLoop(_EpochBasedTrainLoop):
                 f'epoch {self._epoch + 1} was interrupted after {done} batches and starts over: '
                 f'{why}',
                 logger='current',
-                level='WARNING',
+                level=logging.WARNING,
             )
             return 0
         return done

@@ -5,6 +5,7 @@ here instead is read by every PyTorch since 2.1 without a list of exceptions, by
 leaves out the logged values' history).
 """
 
+import logging
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
@@ -47,9 +48,9 @@ def to_plain(value: Any, where: str = 'checkpoint') -> Any:
         items = (to_plain(item, f'{where}[{i}]') for i, item in enumerate(value))
         return kind(item for item in items if item is not _LEFT_OUT)
     print_log(
-        f'{where} is a {type(value).__name__}, which a safe load would refuse: not saved',
+        f'{where} is of type {type(value).__name__}, which a safe load refuses: not saved',
         logger='current',
-        level='WARNING',
+        level=logging.WARNING,
     )
     return _LEFT_OUT
 

@@ -15,12 +15,16 @@ def tiny_hrformer(**options) -> HRFormer:
     model = HRFormer(arch=options.pop('arch', ARCH), **options)
     with torch.no_grad():
         for key, value in model.state_dict().items():
+            if not value.is_floating_point():
+                continue
             if key.endswith('relative_position_bias_table'):
                 value.normal_()
-            elif value.is_floating_point() and value.ndim < 2:
+            elif value.ndim < 2:
                 value.uniform_(0.5, 1.5)
             elif value.ndim == 4:
                 value.mul_(0.5)  # biases prevail, so that ReLUs let most values pass
+            elif value.ndim == 2:
+                value.mul_(10)  # attention that is felt
     return model.eval()
 
 
