@@ -14,7 +14,7 @@ import pickletools
 import re
 import types
 import zipfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,7 @@ INERT: Names = {
     '__builtin__.getattr': _nothing,  # protocol 2 writes Python 2's name of the module
     'yacs.config.CfgNode': Settings,
     'argparse.Namespace': Settings,
+    'collections.Counter': Counter,  # milestones of a schedule; PyTorch knows it since 2.5
     **_numpy_names(),
 }
 # What PyTorch's reader knows by itself; storages and data types besides.

@@ -4,7 +4,7 @@ import argparse
 import os
 import pickle
 import subprocess
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from pathlib import Path
 
 import pytest
@@ -61,14 +61,14 @@ def test_what_mmengine_and_the_authors_stored_besides(tmp_path):
     buffer = logging.HistoryBuffer([1.0, 2.0], [1, 1])
     hub = {'log_scalars': OrderedDict(loss=buffer), 'runtime_info': {'best': np.float64(0.5)}}
     meta = {'sigmas': np.ones(3, np.float32), 'names': np.array(['a', 'b']), 'on': np.bool_(True)}
-    config = argparse.Namespace(lr=0.1)
+    config = argparse.Namespace(lr=0.1, milestones=Counter([170, 200]))
     torch.save({'state_dict': WEIGHTS, 'message_hub': hub, 'meta': meta, 'config': config}, path)
     assert_holds_weights(path)
     content = files.read(path)
     assert content['message_hub']['log_scalars']['loss']._log_history.tolist() == [1.0, 2.0]
     assert content['message_hub']['runtime_info']['best'] == 0.5
     assert content['meta']['sigmas'].tolist() == [1, 1, 1]
-    assert content['config'] == {'lr': 0.1}
+    assert content['config'] == {'lr': 0.1, 'milestones': {170: 1, 200: 1}}
 
 
 class Call:

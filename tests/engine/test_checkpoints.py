@@ -301,10 +301,10 @@ def test_converting_overwrites_only_when_told(monkeypatch, tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of a megabyte."""
+    """A file system with room for one checkpoint of 3.5 MB."""
     folder = tmp_path / 'disk'
     folder.mkdir()
-    mount = ['mount', '-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', str(folder)]
+    mount = ['mount', '-t', 'tmpfs', '-o', 'size=6m', 'tmpfs', str(folder)]
     if shutil.which('mount') is None or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip('mounting a small file system needs root')
     yield folder
@@ -315,7 +315,6 @@ def test_a_full_disk(small_disk, tmp_path, synthetic_root):
     """Training stops with a clear line; what was saved before is intact and goes on."""
     work_dir = small_disk / 'work'
     config = tmp_path / 'tiny.py'
-    # The optimizer's state makes the second file as large as the first; there is room for one.
     config.write_text(CONFIG.format(root=ROOT, workers=0, persistent=False))
     command = [sys.executable, 'tools/train.py', config, '--work-dir', work_dir]
     environment = {**os.environ, 'DEMO_ROOT': str(synthetic_root), 'OMP_NUM_THREADS': '1'}

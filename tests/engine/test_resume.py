@@ -206,7 +206,7 @@ val_cfg = val_dataloader = val_evaluator = None
     while kills < 100:
         log = tmp_path / f'killed.life{kills}'
         process = run(killed, *arguments, log=f'life{kills}')
-        arguments = ('--resume',)
+        arguments = ('--resume', *SEED)
         # Half of the lives end at any moment from the start on, the others once training goes on.
         while kills % 2 and process.poll() is None and 'Epoch(train)' not in log.read_text():
             time.sleep(0.02)
