@@ -7,6 +7,7 @@ from mmengine.dist import get_rank
 from mmengine.logging import print_log
 from mmengine.runner import EpochBasedTrainLoop as _EpochBasedTrainLoop
 from torch import nn
+from torch.utils.data import Sampler
 
 from ..datasets.sampler import DefaultSampler
 from ..registry import LOOPS
@@ -30,7 +31,7 @@ class EpochBasedTrainLoop(_EpochBasedTrainLoop):
         self._done = self._batches_done()
         if isinstance(self._sampler, DefaultSampler):
             # A run without a configured seed takes up that of the file it resumes.
-            self._sampler.seed = self.runner.seed
+            self._sampler.seed = self._common_seed
         self.runner.call_hook('before_train')
         if self._iter and not self._done:
             self._validate_if_due()
@@ -57,12 +58,18 @@ class EpochBasedTrainLoop(_EpochBasedTrainLoop):
 
     def run_iter(self, idx: int, data_batch: Sequence[dict]) -> None:
         """One iteration, whose random numbers are drawn from seed, process and iteration."""
-        start_from(self.runner.seed, get_rank(), self._iter)
+        start_from(self._common_seed, get_rank(), self._iter)
         super().run_iter(idx, data_batch)
 
     @property
-    def _sampler(self):
+    def _sampler(self) -> Sampler:
         return self.dataloader.sampler
+
+    @property
+    def _common_seed(self) -> int:
+        """Seed of the run, the same in all processes; MMEngine's may have the rank added to it."""
+        differ = self.runner._randomness_cfg.get('diff_rank_seed', False)
+        return self.runner.seed - get_rank() if differ else self.runner.seed
 
     def _validate_if_due(self) -> None:
         due = self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs
@@ -77,7 +84,8 @@ class EpochBasedTrainLoop(_EpochBasedTrainLoop):
             return 0
         done = self._iter - place['iter']
         same_length = place['batches'] == len(self.dataloader)
-        if done and not (same_length and isinstance(self._sampler, DefaultSampler)):
+        can_skip = isinstance(self._sampler, DefaultSampler) and self.dataloader.batch_size
+        if done and not (same_length and can_skip):
             why = (
                 f'its sampler is {type(self._sampler).__name__}'
                 if same_length

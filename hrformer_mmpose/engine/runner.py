@@ -40,6 +40,9 @@ class Runner(_Runner):
 
     def train(self) -> nn.Module:
         """Train; with `resume` and no `load_from`, from the newest file of `work_dir`."""
+        if is_main_process():
+            for partial in Path(self.work_dir).glob(f'*{files.PARTIAL}'):
+                partial.unlink()  # of a save that a kill interrupted
         if self._resume and self._load_from is None:
             self._load_from = self._newest()
             self._resume = self._load_from is not None
@@ -161,8 +164,6 @@ class Runner(_Runner):
         return answer[0]
 
     def _search(self) -> str | None:
-        for partial in Path(self.work_dir).glob(f'*{files.PARTIAL}'):
-            partial.unlink()  # of a save that a kill interrupted
         places, unreadable = [], []
         for path in Path(self.work_dir).glob('*.pth'):
             try:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hrformer_mmpose.backbones import HRFormer
-from hrformer_mmpose.checkpoint import to_mmpose
+from hrformer_mmpose.checkpoint import load_pretrained
 from tests.conftest import relative_error
 
 
@@ -29,46 +29,42 @@ def official_state(parity, name: str) -> dict:
     return module.filled_state_dict(keys)
 
 
-def load(model: torch.nn.Module, state: dict) -> None:
-    missing, unexpected = model.load_state_dict(to_mmpose(state), strict=False)
-    assert not unexpected
-    assert all(key.endswith('relative_position_index') for key in missing)
-
-
-@pytest.mark.parametrize('name', ['pose_small', 'pose_base'])
-def test_pose_keys_are_ours_after_conversion(parity, name):
-    load(HRFormer(arch=name.removeprefix('pose_')), backbone_part(official_state(parity, name)))
-
-
-def backbone_part(state: dict) -> dict:
-    """Without the head: some lists hold the whole network."""
-    prefixed = {k.removeprefix('backbone.'): v for k, v in state.items() if 'backbone.' in k}
-    state = prefixed or state
-    heads = ('incre_modules', 'downsamp_modules', 'final_layer', 'classifier', 'keypoint_head')
-    return {key: value for key, value in state.items() if not key.startswith(heads)}
-
-
 @pytest.mark.parametrize('size', [(256, 192), (160, 224)], ids=str)
-@pytest.mark.parametrize('with_rpe', [True, False], ids=['rpe', 'no_rpe'])
+@pytest.mark.parametrize(
+    ('options', 'recorded'),
+    [
+        (dict(), 'off'),  # what the authors' code computes, without a flag
+        (dict(with_rpe=False), 'off'),
+        (dict(official_pose_rpe=True), 'on'),
+    ],
+    ids=['default', 'no_rpe', 'their_rpe'],
+)
 @torch.no_grad()
-def test_pose_outputs(parity, size, with_rpe):
+def test_pose_outputs(parity, tmp_path, size, options, recorded):
     module, expected, _ = parity
-    state = backbone_part(official_state(parity, 'pose_small'))
-    if not with_rpe:
-        state = {k: v for k, v in state.items() if 'relative_position' not in k}
-    model = HRFormer(arch='small', with_rpe=with_rpe).eval()
-    load(model, state)
+    torch.save({'state_dict': official_state(parity, 'pose_small')}, tmp_path / 'pose.pth')
+    model = HRFormer(arch='small', **options).eval()
+    load_pretrained(model, tmp_path / 'pose.pth')
     H, W = size
     output = model(module.image(1, H, W, seed=H + W))[0][:, ::3, ::5, ::5]
-    recorded = expected[f'pose_small_rpe_{"on" if with_rpe else "off"}_1x3x{H}x{W}']
-    assert relative_error(output, torch.from_numpy(recorded)) < 1e-5
+    expected = torch.from_numpy(expected[f'pose_small_rpe_{recorded}_1x3x{H}x{W}'])
+    assert relative_error(output, expected) < 1e-5
 
 
 @torch.no_grad()
-def test_classification_maps(parity):
+def test_classification_maps(parity, tmp_path):
     module, expected, _ = parity
+    torch.save({'model': official_state(parity, 'cls_small')}, tmp_path / 'cls.pth')
     model = HRFormer(arch='small', multiscale_output=True, align_corners=True).eval()
-    load(model, backbone_part(official_state(parity, 'cls_small')))
+    load_pretrained(model, tmp_path / 'cls.pth')
     for i, output in enumerate(model(module.image(2, 224, 224, seed=7))):
         recorded = torch.from_numpy(expected[f'cls_small_map{i}_2x224x224'])
         assert relative_error(output[:, ::3, ::5, ::5], recorded) < 1e-5
+
+
+@pytest.mark.parametrize('name', ['pose_base', 'cls_tiny', 'cls_base'])
+def test_the_other_lists_load_completely(parity, tmp_path, name):
+    torch.save({'model': official_state(parity, name)}, tmp_path / 'file.pth')
+    model = HRFormer(arch=name.split('_')[1], multiscale_output='cls' in name)
+    result = load_pretrained(model, tmp_path / 'file.pth')
+    assert len(result.lines) == 4  # nothing initialised anew

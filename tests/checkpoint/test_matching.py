@@ -47,7 +47,13 @@ def refused(weights, model, **options) -> str:
     return str(error.value)
 
 
-@pytest.mark.parametrize('names', [dict, to_official], ids=['mmpose', 'official'])
+def mmpose_0x(weights: dict) -> dict:
+    return {key.replace('head.', 'keypoint_head.'): value for key, value in weights.items()}
+
+
+@pytest.mark.parametrize(
+    'names', [dict, mmpose_0x, to_official], ids=['mmpose', 'mmpose-0.x', 'official']
+)
 @pytest.mark.parametrize('holder', ['backbone', 'whole'])
 @pytest.mark.parametrize('target', ['backbone', 'whole'])
 def test_backbones_and_whole_models_load_into_each_other(names, holder, target):
