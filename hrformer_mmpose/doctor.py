@@ -104,11 +104,13 @@ def _resume() -> Iterator[tuple[str, str]]:
     import torch
     from mmengine.logging import HistoryBuffer
 
+    from .checkpoint.files import read
+
     def round_trip():
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, 'state.pth')
             torch.save({'log': HistoryBuffer([1.0], [1])}, path)
-            torch.load(path)
+            read(path)
 
     if error := _error(round_trip):
         yield f'checkpoints with training state do not load: {error}', PACKAGES['torch'][1]

@@ -182,7 +182,10 @@ def batches_of(count: int, dtype: torch.dtype) -> list:
     return batches
 
 
-@pytest.mark.parametrize('recipe', ['warm-up in float32', 'full rate in float64'])
+@pytest.mark.parametrize(
+    'recipe',
+    ['warm-up in float32', pytest.param('full rate in float64', marks=pytest.mark.slow)],
+)
 def test_twenty_training_iterations_give_mmposes_losses(recipe):
     """Same start, same batches, same drop path: AdamW from both ends in the same losses.
 
