@@ -20,6 +20,7 @@ DATASETS = _child(mmpose_registry.DATASETS, 'datasets.coco')
 TRANSFORMS = _child(mmpose_registry.TRANSFORMS, 'datasets.transforms')
 OPTIM_WRAPPERS = _child(mmpose_registry.OPTIM_WRAPPERS, 'engine.optim_wrapper')
 DATA_SAMPLERS = _child(mmpose_registry.DATA_SAMPLERS, 'datasets.sampler')
+KEYPOINT_CODECS = _child(mmpose_registry.KEYPOINT_CODECS, 'codecs')
 HOOKS = _child(mmpose_registry.HOOKS, 'engine.hooks')
 LOOPS = _child(mmpose_registry.LOOPS, 'engine.loops')
 # MMPose's own tools build the runner from MMEngine's registry.
