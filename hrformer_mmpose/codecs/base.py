@@ -1,5 +1,6 @@
 """What the codecs here share: sizes, checks, and decoding of one person as a batch of one."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 
@@ -9,7 +10,7 @@ from mmpose.codecs.base import BaseKeypointCodec
 from torch import Tensor
 
 from ..errors import ConfigError
-from . import peaks
+from .targets import gaussian_windows
 
 
 class HeatmapCodec(BaseKeypointCodec):
@@ -117,17 +118,21 @@ class HeatmapCodec(BaseKeypointCodec):
             return np.ones(keypoints.shape[:2], dtype=np.float32)
         return visible.copy()
 
-    def _window(self, middle: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Three sigma around a pixel; the weight of one whose window misses the map becomes 0.
+    def _windows(self, centers: np.ndarray, middle: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Gaussians within three sigma of a pixel; the weight of one that misses the map becomes 0.
 
         Args:
-            middle: (N, K, 2), integer. weights: (N, K), changed in place.
+            centers: (N, K, 2). middle: the pixels, (N, K, 2), integer. weights: (N, K), changed in
+            place; below 0.5 nothing is drawn.
         """
         radius = 3 * self.sigma
-        low, high = middle - radius, middle + radius + 1
-        missed = (np.trunc(low) >= self.heatmap_size) | (np.trunc(high) < 0)
-        weights[missed.any(axis=-1) & (weights >= 0.5)] = 0
-        return np.floor(low), np.floor(high)
+        # MMPose rounds towards zero here.
+        left, right = (middle - radius).astype(np.int64), (middle + radius + 1).astype(np.int64)
+        missed = ((left >= self.heatmap_size) | (right < 0)).any(axis=-1)
+        weights[missed & (weights >= 0.5)] = 0
+        low = middle + math.floor(-radius)
+        length = math.floor(radius + 1) - math.floor(-radius)
+        return gaussian_windows(self.heatmap_size, centers, self.sigma, weights >= 0.5, low, length)
 
     def _refined(self, x: Tensor, y: Tensor, offset: Tensor, keep: Tensor) -> Tensor:
         """Pixels (B, K) plus their steps (M, 2), where `keep` (M,) says so."""
@@ -136,6 +141,3 @@ class HeatmapCodec(BaseKeypointCodec):
         keep = keep & (offset.abs() <= max(reach, 1)).all(dim=1)
         offset = torch.where(keep[:, None], offset, 0.0).view(*x.shape, 2)
         return torch.stack([x, y], dim=2) + offset
-
-
-__all__ = ['HeatmapCodec', 'peaks']

@@ -61,12 +61,10 @@ class MSRAHeatmap(HeatmapCodec):
             radius = 3 * self.sigma
             missed = (centers - radius >= self.heatmap_size) | (centers + radius + 1 < 0)
             weights[missed.any(axis=-1) & (weights >= 0.5)] = 0
-            window = None
+            heatmaps = gaussian_maps(self.heatmap_size, centers, self.sigma, weights >= 0.5)
         else:
-            centers = (centers + 0.5).astype(np.int64)
-            window = self._window(centers, weights)
-        drawn = weights >= 0.5
-        heatmaps = gaussian_maps(self.heatmap_size, centers, self.sigma, drawn, window)
+            pixels = (centers + 0.5).astype(np.int64)
+            heatmaps = self._windows(pixels, pixels, weights)
         return dict(heatmaps=heatmaps, keypoint_weights=weights)
 
     def _peaks(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from ..errors import ConfigError
 from ..registry import KEYPOINT_CODECS
 from . import peaks
 from .base import HeatmapCodec
-from .targets import gaussian_maps, offset_maps
+from .targets import offset_maps
 
 TYPES = ('gaussian', 'combined')
 
@@ -78,12 +78,9 @@ class UDPHeatmap(HeatmapCodec):
         weights = self._visible(keypoints, keypoints_visible)
         centers = keypoints / self.scale_factor
         if self.heatmap_type == 'combined':
-            drawn = weights >= 0.5
-            heatmaps = offset_maps(self.heatmap_size, centers, self._radius, drawn)
-            return dict(heatmaps=heatmaps, keypoint_weights=weights)
-        window = self._window((centers + 0.5).astype(np.int64), weights)
-        drawn = weights >= 0.5
-        heatmaps = gaussian_maps(self.heatmap_size, centers, self.sigma, drawn, window)
+            heatmaps = offset_maps(self.heatmap_size, centers, self._radius, weights >= 0.5)
+        else:
+            heatmaps = self._windows(centers, (centers + 0.5).astype(np.int64), weights)
         return dict(heatmaps=heatmaps, keypoint_weights=weights)
 
     @property
