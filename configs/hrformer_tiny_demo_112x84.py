@@ -9,12 +9,15 @@ test_cfg = dict()
 # At 112 x 84 the maps are 28 x 21 and 14 x 11: windows of 7 need (almost) no padding. A person is
 # small in them, so one deconvolution doubles the heatmaps, and UDP sets targets between pixels.
 codec = dict(
-    type='UDPHeatmap', input_size=(84, 112), heatmap_size=(42, 56), sigma=2, blur_kernel_size=7
+    type='hrformer_mmpose.UDPHeatmap',
+    input_size=(84, 112),
+    heatmap_size=(42, 56),
+    sigma=2,
+    blur_kernel_size=7,
 )
 model = dict(
     backbone=dict(arch='tiny'),
     head=dict(in_channels=18, deconv_out_channels=(32,), deconv_kernel_sizes=(4,), decoder=codec),
-    test_cfg=dict(shift_heatmap=False),
 )
 
 optim_wrapper = dict(

@@ -26,12 +26,32 @@ def test_it_parses_and_its_parts_build(path, tmp_path):
     assert Config.fromfile(tmp_path / 'dumped.py').to_dict() == cfg.to_dict()
 
 
-def test_there_are_the_six_published_ones():
+def test_there_are_the_six_published_ones_and_their_codecs():
     assert [path.stem for path in COCO] == [
-        f'hrformer_{arch}_coco_{size}'
+        f'hrformer_{arch}_coco_{size}{codec}'
         for arch in ('base', 'small', 'tiny')
         for size in ('256x192', '384x288')
+        for codec in ('', '_dark', '_udp')
     ]
+
+
+@pytest.mark.parametrize('path', COCO, ids=lambda path: path.stem)
+def test_the_codec_is_everywhere_the_same_and_has_its_pipeline(path):
+    """Encoder, decoder and crop belong together; a mixture costs AP without a word."""
+    cfg = Config.fromfile(path)
+    udp, dark = path.stem.endswith('_udp'), path.stem.endswith('_dark')
+    assert cfg.codec.type == f'hrformer_mmpose.{"UDP" if udp else "MSRA"}Heatmap'
+    assert cfg.codec.get('unbiased', False) == dark
+    if udp or dark:
+        assert cfg.codec.blur_kernel_size == (17 if '384x288' in path.stem else 11)
+    assert cfg.model.head.decoder == cfg.codec
+    assert 'shift_heatmap' not in cfg.model.test_cfg
+    loaders = cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader
+    pipelines = [{step.type: step for step in loader.dataset.pipeline} for loader in loaders]
+    assert pipelines[0]['GenerateTarget'].encoder == cfg.codec
+    for pipeline in pipelines:
+        assert pipeline['TopdownAffine'].get('use_udp', False) == udp
+        assert pipeline['TopdownAffine'].input_size == cfg.codec.input_size
 
 
 @pytest.mark.parametrize('path', COCO, ids=lambda path: path.stem)

@@ -1,5 +1,7 @@
 # COCO keypoints at 256x192 (height x width), heatmaps at a quarter of it.
-codec = dict(type='MSRAHeatmap', input_size=(192, 256), heatmap_size=(48, 64), sigma=2)
+codec = dict(
+    type='hrformer_mmpose.MSRAHeatmap', input_size=(192, 256), heatmap_size=(48, 64), sigma=2
+)
 
 train_pipeline = [
     dict(type='hrformer_mmpose.LoadImage'),

@@ -1,7 +1,9 @@
 # COCO keypoints at 384x288 (height x width), heatmaps at a quarter of it.
 _base_ = ['coco_256x192.py']
 
-codec = dict(type='MSRAHeatmap', input_size=(288, 384), heatmap_size=(72, 96), sigma=3)
+codec = dict(
+    type='hrformer_mmpose.MSRAHeatmap', input_size=(288, 384), heatmap_size=(72, 96), sigma=3
+)
 
 train_pipeline = [
     dict(type='hrformer_mmpose.LoadImage'),

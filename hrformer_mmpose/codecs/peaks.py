@@ -60,6 +60,13 @@ def blur_matrix(
     return torch.from_numpy(matrix).float().to(device)
 
 
+@lru_cache(maxsize=64)
+def blur_rows(length: int, kernel_size: int, reach: int, device: torch.device) -> Tensor:
+    """Rows of `blur_matrix` around each pixel, the border's repeated, (length, n, length)."""
+    pixels = torch.arange(length)[:, None] + torch.arange(-reach, reach + 1)
+    return blur_matrix(length, kernel_size, device)[pixels.clamp(0, length - 1)]
+
+
 def blur(heatmaps: Tensor, kernel_size: int, reflect: bool = False) -> Tensor:
     """(..., H, W) -> the same, blurred."""
     rows, columns = (
@@ -84,12 +91,10 @@ def log_around(
     Returns:
         (M, n, n) with n = 2 reach + 1; rows are y.
     """
-    offsets = torch.arange(-reach, reach + 1, device=heatmaps.device)
-    picked = []
-    for position, length in ((y, heatmaps.shape[1]), (x, heatmaps.shape[2])):
-        pixels = (position[:, None] + offsets).clamp(0, length - 1)
-        picked.append(blur_matrix(length, kernel_size, heatmaps.device)[pixels])
-    rows, columns = picked  # (M, n, H), (M, n, W)
+    rows, columns = (  # (M, n, H), (M, n, W)
+        blur_rows(length, kernel_size, reach, heatmaps.device)[position]
+        for position, length in ((y, heatmaps.shape[1]), (x, heatmaps.shape[2]))
+    )
     around = rows @ heatmaps @ columns.mT
     highest = heatmaps[torch.arange(len(x), device=x.device), y, x]
     cut = (around.amin(dim=(1, 2)) < floor) | (highest > top)

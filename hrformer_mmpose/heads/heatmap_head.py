@@ -1,24 +1,27 @@
-"""MMPose's heatmap head with an accuracy that stays on the device.
+"""MMPose's heatmap head, with accuracy and decoding on the device.
 
 MMPose's class copies predicted and true heatmaps to the CPU at every training iteration to compute
-the logged accuracy with numpy; this one computes the same number where the heatmaps are.
+the logged accuracy with numpy, and all heatmaps at every test iteration to decode them one by one.
+This one computes the same numbers where the heatmaps are; what is copied are keypoints.
 
 Shapes: B batch, K keypoints, H and W of the heatmap.
 """
 
 import torch
+from mmengine.structures import InstanceData
 from mmpose.models.heads import HeatmapHead as _HeatmapHead
 from torch import Tensor
 
+from ..codecs import peaks
+from ..codecs.base import HeatmapCodec
 from ..registry import MODELS
 
 
 def heatmap_peaks(heatmaps: Tensor) -> Tensor:
     """Pixel (x, y) of each map's first maximum, (B, K, H, W) -> (B, K, 2); -1 where it is <= 0."""
-    values, index = heatmaps.flatten(2).max(dim=2)
-    width = heatmaps.shape[3]
-    peaks = torch.stack([index % width, index // width], dim=2).float()
-    return torch.where(values[..., None] > 0, peaks, -1.0)
+    x, y, score = peaks.find(heatmaps.float())
+    found = (score > 0)[..., None]
+    return torch.where(found, torch.stack([x, y], dim=2).float(), -1.0)
 
 
 def pck_accuracy(
@@ -44,7 +47,47 @@ def pck_accuracy(
 
 @MODELS.register_module()
 class HeatmapHead(_HeatmapHead):
-    """`mmpose.HeatmapHead`; arguments, parameters and losses are the same."""
+    """`mmpose.HeatmapHead`; arguments, parameters, losses and predictions are the same.
+
+    With a codec of this package as `decoder` the flip test aligns the mirrored heatmaps as the
+    codec wants (`test_cfg` may say otherwise by `shift_heatmap` and `flip_mode`), and a batch is
+    decoded at once. Other codecs work as in MMPose.
+    """
+
+    def predict(
+        self,
+        feats: tuple[Tensor, ...] | list[tuple[Tensor, ...]],
+        batch_data_samples: list,
+        test_cfg: dict = {},
+    ) -> list[InstanceData] | tuple[list[InstanceData], list]:
+        """Keypoints of a batch.
+
+        Args:
+            feats: the backbone's maps; for the flip test, those of the image and of its mirror
+                image.
+            batch_data_samples: B samples; their `flip_indices` are used.
+            test_cfg: `flip_test`, `flip_mode`, `shift_heatmap`, `output_heatmaps`.
+
+        Returns:
+            For each sample `keypoints` (1, K, 2), in pixels of the input, and `keypoint_scores`
+            (1, K); with `output_heatmaps` also the heatmaps.
+        """
+        if isinstance(self.decoder, HeatmapCodec):
+            codec = self.decoder
+            aligned = dict(flip_mode=codec.flip_mode, shift_heatmap=codec.shift_heatmap)
+            test_cfg = {**aligned, **test_cfg}
+        return super().predict(feats, batch_data_samples, test_cfg)
+
+    def decode(self, batch_outputs: Tensor) -> list[InstanceData]:
+        """Heatmaps (B, C, H, W) to B instances, see `predict`."""
+        if not isinstance(self.decoder, HeatmapCodec):
+            return super().decode(batch_outputs)
+        keypoints, scores = self.decoder.batch_decode(batch_outputs)
+        batch = torch.cat([keypoints, scores[..., None]], dim=2).cpu().numpy()  # one transfer
+        return [
+            InstanceData(keypoints=one[None, :, :2], keypoint_scores=one[None, :, 2])
+            for one in batch
+        ]
 
     def loss(
         self, feats: tuple[Tensor, ...], batch_data_samples: list, train_cfg: dict = {}

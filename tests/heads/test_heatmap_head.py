@@ -59,3 +59,86 @@ def test_losses_are_mmposes():
     assert torch.equal(a['loss_kpt'], b['loss_kpt'])
     assert float(a['acc_pose']) == pytest.approx(float(b['acc_pose']))
     assert set(ours.loss(feats, batch, dict(compute_acc=False))) == {'loss_kpt'}
+
+
+def bumps(*shape: int) -> torch.Tensor:
+    """Maps (B, C, H, W) with a Gaussian each, anywhere inside."""
+    H, W = shape[2:]
+    y, x = (torch.rand(*shape[:2], 1, 1) * (n - 8) + 4 for n in (H, W))
+    return torch.exp(-((torch.arange(W) - x) ** 2 + (torch.arange(H)[:, None] - y) ** 2) / 8)
+
+
+class Sample:
+    metainfo = dict(flip_indices=[0, 2, 1, 4, 3])
+
+
+@pytest.mark.parametrize(
+    'codec',
+    [
+        dict(type='MSRAHeatmap', sigma=2),
+        dict(type='MSRAHeatmap', sigma=2, unbiased=True),
+        dict(type='UDPHeatmap'),
+        dict(type='UDPHeatmap', heatmap_type='combined'),
+    ],
+    ids=['msra', 'dark', 'udp', 'combined'],
+)
+@pytest.mark.parametrize('flip', [False, True])
+@torch.no_grad()
+def test_predictions_are_mmposes(codec, flip):
+    """MMPose's head is told how to align the mirrored heatmaps; ours asks its codec."""
+    codec = dict(codec, input_size=(96, 128), heatmap_size=(24, 32))
+    combined = 'heatmap_type' in codec
+    channels = 15 if combined else 5
+    config = dict(in_channels=channels, out_channels=channels, deconv_out_channels=None)
+    ours, theirs = (
+        MODELS.build(
+            dict(
+                config,
+                type=f'{scope}HeatmapHead',
+                decoder=dict(codec, type=scope + codec['type']),
+                _scope_='mmpose',
+            )
+        )
+        for scope in ('hrformer_mmpose.', '')
+    )
+    # Each map a bump of its own, with a little of the others.
+    ours.final_layer.weight.copy_(torch.eye(channels)[..., None, None] + 0.02)
+    theirs.load_state_dict(ours.state_dict())
+    feats = [(bumps(3, channels, 32, 24),) for _ in range(2)]
+    if flip:  # the mirror image shows the same person
+        mirrored = feats[0][0].flip(3)
+        groups = mirrored.view(3, 5, -1, 32, 24)[:, Sample.metainfo['flip_indices']]
+        feats[1] = (groups.reshape(3, channels, 32, 24),)
+    mode = 'udp_combined' if combined else 'heatmap'
+    told = dict(flip_mode=mode, shift_heatmap=codec['type'] == 'MSRAHeatmap')
+    test_cfg = dict(flip_test=flip, output_heatmaps=True)
+    feats = feats if flip else feats[0]
+    a, maps_a = ours.predict(feats, [Sample] * 3, test_cfg)
+    b, maps_b = theirs.predict(feats, [Sample] * 3, dict(test_cfg, **told))
+    for one, other, map_a, map_b in zip(a, b, maps_a, maps_b, strict=True):
+        assert torch.equal(map_a.heatmaps, map_b.heatmaps)
+        assert one.keypoints.shape == other.keypoints.shape == (1, 5, 2)
+        assert abs(one.keypoints - other.keypoints).max() < 2e-3
+        assert abs(one.keypoint_scores - other.keypoint_scores).max() < 1e-5
+
+
+def test_the_user_may_align_otherwise():
+    codec = dict(type='hrformer_mmpose.UDPHeatmap', input_size=(96, 128), heatmap_size=(24, 32))
+    head = MODELS.build(
+        dict(
+            type='hrformer_mmpose.HeatmapHead',
+            in_channels=4,
+            out_channels=5,
+            deconv_out_channels=None,
+            decoder=codec,
+            _scope_='mmpose',
+        )
+    )
+    feats = [(torch.randn(1, 4, 32, 24),) for _ in range(2)]
+    results = [
+        head.predict(feats, [Sample], dict(flip_test=True, output_heatmaps=True, **more))[1]
+        for more in ({}, dict(shift_heatmap=False), dict(shift_heatmap=True))
+    ]
+    maps = [result[0].heatmaps for result in results]
+    assert torch.equal(maps[0], maps[1])
+    assert not torch.equal(maps[0], maps[2])
