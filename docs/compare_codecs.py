@@ -83,14 +83,15 @@ def main() -> None:
     parser.add_argument('--data-root', default='data/demo')
     parser.add_argument('--work-dir', default='work_dirs/compare_codecs')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    parser.add_argument('--codecs', nargs='+', default=[*CODECS], choices=[*CODECS])
     parser.add_argument('--epochs', type=int, default=7)
     args = parser.parse_args()
     os.environ['DEMO_ROOT'] = args.data_root
     if not Path(args.data_root, 'annotations').exists():
         generate(args.data_root)
-    results: dict[str, list[dict]] = {name: [] for name in CODECS}
+    results: dict[str, list[dict]] = {name: [] for name in args.codecs}
     for seed in args.seeds:
-        for name in CODECS:
+        for name in args.codecs:
             cfg = config(name, seed, args)
             file = Path(cfg.work_dir) / 'figures.json'
             if not file.exists():
