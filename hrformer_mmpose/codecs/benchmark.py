@@ -17,7 +17,7 @@ import torch
 from . import MSRAHeatmap, UDPHeatmap
 
 SIZES = {'256x192': ((192, 256), 2, 11), '384x288': ((288, 384), 3, 17)}
-KINDS = ('msra', 'dark', 'udp', 'udp combined')
+KINDS = ('msra', 'dark', 'udp', 'combined')  # combined: UDP's disc and offsets
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,17 +48,21 @@ def benchmark(args: argparse.Namespace) -> None:
             json.dump(dict(vars(args), rows=rows), file, indent=1)
 
 
-def pair(kind: str, size: str) -> tuple:
-    """Our codec and MMPose's of the same arguments."""
-    (w, h), sigma, kernel = SIZES[size]
-    options: dict = dict(input_size=(w, h), heatmap_size=(w // 4, h // 4), sigma=sigma)
+def pair(kind: str, size: str, sigma: float | None = None) -> tuple:
+    """Our codec and MMPose's of the same arguments.
+
+    Args:
+        kind: one of `KINDS`. size: one of `SIZES`. sigma: other than the size's.
+    """
+    (w, h), usual, kernel = SIZES[size]
+    options: dict = dict(input_size=(w, h), heatmap_size=(w // 4, h // 4), sigma=sigma or usual)
     if kind != 'msra':
         options['blur_kernel_size'] = kernel
     if kind == 'dark':
         options['unbiased'] = True
-    if kind == 'udp combined':
+    if kind == 'combined':
         options['heatmap_type'] = 'combined'
-    if kind.startswith('udp'):
+    if kind in ('udp', 'combined'):
         return UDPHeatmap(**options), mmpose.codecs.UDPHeatmap(**options)
     return MSRAHeatmap(**options), mmpose.codecs.MSRAHeatmap(**options)
 

@@ -5,29 +5,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip('mmpose')
-from mmpose.codecs import MSRAHeatmap as MMPoseMSRAHeatmap
-from mmpose.codecs import UDPHeatmap as MMPoseUDPHeatmap
-
-from hrformer_mmpose.codecs import MSRAHeatmap, UDPHeatmap
-
-SIZES = {'256x192': ((192, 256), 2.0, 11), '384x288': ((288, 384), 3.0, 17)}
-
-
-def pair(kind: str, size: str, sigma: float | None = None):
-    """Our codec, and MMPose's, of the same arguments."""
-    (w, h), default, kernel = SIZES[size]
-    options = dict(input_size=(w, h), heatmap_size=(w // 4, h // 4), sigma=sigma or default)
-    if kind == 'msra':
-        return MSRAHeatmap(**options), MMPoseMSRAHeatmap(**options)
-    options['blur_kernel_size'] = kernel
-    if kind == 'dark':
-        return MSRAHeatmap(unbiased=True, **options), MMPoseMSRAHeatmap(unbiased=True, **options)
-    heatmap_type = 'combined' if kind == 'combined' else 'gaussian'
-    options['heatmap_type'] = heatmap_type
-    return UDPHeatmap(**options), MMPoseUDPHeatmap(**options)
-
-
-KINDS = ['msra', 'dark', 'udp', 'combined']
+from hrformer_mmpose.codecs import MSRAHeatmap
+from hrformer_mmpose.codecs.benchmark import KINDS, SIZES, pair
 
 
 @pytest.mark.parametrize('size', SIZES)

@@ -8,9 +8,10 @@ pytest.importorskip('mmpose')
 from mmpose.registry import KEYPOINT_CODECS
 
 from hrformer_mmpose.codecs import MSRAHeatmap, UDPHeatmap
+from hrformer_mmpose.codecs.benchmark import KINDS, SIZES, pair
 from hrformer_mmpose.codecs.peaks import blur
 from hrformer_mmpose.errors import ConfigError
-from tests.codecs.test_against_mmpose import KINDS, SIZES, pair, peaks
+from tests.codecs.test_against_mmpose import peaks
 
 
 def truth(codec, keypoints: np.ndarray) -> np.ndarray:
