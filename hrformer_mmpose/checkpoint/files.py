@@ -96,7 +96,11 @@ def weights_in(content: Any, source: str | Path) -> dict[str, torch.Tensor]:
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
     state = state if isinstance(state, Mapping) else {}
-    tensors = {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
+    tensors = {
+        key: value
+        for key, value in state.items()
+        if isinstance(key, str) and isinstance(value, torch.Tensor)
+    }
     if not tensors:
         held = f'a {type(content).__name__}'
         if isinstance(content, Mapping):

@@ -165,7 +165,7 @@ class Runner(_Runner):
 
     def _search(self) -> str | None:
         places, unreadable = [], []
-        for path in Path(self.work_dir).glob('*.pth'):
+        for path in self._candidates():
             try:
                 content = files.read(path, mmap=True)
             except WeightsError as error:
@@ -191,6 +191,17 @@ class Runner(_Runner):
             )
         self.logger.warning(f"nothing to resume in '{self.work_dir}': training starts anew")
         return None
+
+    def _candidates(self) -> list[Path]:
+        """Files of `work_dir`; where it has none, of the hook's `out_dir`, which the pointer tells.
+
+        In this order, because a pointer in a copied folder still names the original.
+        """
+        found = [*Path(self.work_dir).glob('*.pth')]
+        pointer = Path(self.work_dir) / POINTER
+        if not found and pointer.exists():
+            found = [*Path(pointer.read_text().strip()).parent.glob('*.pth')]
+        return found
 
     def _report(self, unreadable: list[WeightsError]) -> None:
         for error in unreadable:

@@ -177,6 +177,17 @@ def test_no_step_of_saving_removes_what_is_not_replaced(config, monkeypatch):
     assert (folder / 'last_checkpoint').read_text() == str(folder / 'epoch_2.pth')
 
 
+def test_a_folder_of_its_own_for_checkpoints_is_found_again(config, tmp_path):
+    config.default_hooks.checkpoint.out_dir = str(tmp_path / 'elsewhere')
+    first = Runner.from_cfg(config)
+    first.train()
+    file = tmp_path / 'elsewhere' / Path(first.work_dir).name / 'epoch_1.pth'
+    assert file.exists()
+    config.update(resume=True, experiment_name=config.experiment_name + '_resumed')
+    again = Runner.from_cfg(config)
+    assert again._newest() == str(file)
+
+
 # What the tools answer to a file that is of no use: one line, nothing loaded.
 
 
