@@ -72,6 +72,10 @@ def mmposes(cfg: Config) -> Config:
     backbone['norm_cfg'] = dict(type='BN')
     cfg.model.backbone = backbone
     cfg.model.head.type = 'HeatmapHead'
+    cfg.model.head.decoder.type = cfg.codec.type = 'MSRAHeatmap'
+    (target,) = [t for t in cfg.train_dataloader.dataset.pipeline if t.type == 'GenerateTarget']
+    target.encoder.type = 'MSRAHeatmap'
+    cfg.model.test_cfg.shift_heatmap = True
     cfg.default_hooks.checkpoint = dict(type='CheckpointHook', interval=1)
     cfg.train_dataloader.sampler.type = 'DefaultSampler'
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
