@@ -88,7 +88,7 @@ def main() -> None:
     args = parser.parse_args()
     os.environ['DEMO_ROOT'] = args.data_root
     if not Path(args.data_root, 'annotations').exists():
-        generate(args.data_root)
+        generate(args.data_root, num_train=700, num_val=100, progress=True)  # the demo's
     results: dict[str, list[dict]] = {name: [] for name in args.codecs}
     for seed in args.seeds:
         for name in args.codecs:
