@@ -1,58 +1,212 @@
-"""MMPose's image loading, with an error that names the broken file."""
+"""Loading and cropping: MMPose's pixels, without the waste.
 
+MMPose decodes an image for every person on it, and flips the whole of it where a crop will do.
+`LoadImage` keeps the last image (the boxes of a test lie side by side), and `TopdownAffine` takes
+from the image only the part that the crop shows.
+"""
+
+import cv2
 import mmcv
+import numpy as np
 from mmengine import fileio
 from mmpose.datasets.transforms import LoadImage as _LoadImage
+from mmpose.datasets.transforms import TopdownAffine as _TopdownAffine
+from mmpose.structures.bbox import get_udp_warp_matrix, get_warp_matrix
 
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..registry import TRANSFORMS
 
 JPEG_START, JPEG_SCAN, JPEG_END = b'\xff\xd8', 0xDA, b'\xff\xd9'
+REDUCED = {
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+BOX_PADDING = 1.25  # GetBBoxCenterScale's default: the crop is this much larger than the box
 
 
 @TRANSFORMS.register_module()
 class LoadImage(_LoadImage):
-    """`mmpose.LoadImage`; a file that is missing, broken or cut short is named.
+    """`mmpose.LoadImage`; an image is decoded once for all its neighbouring boxes.
 
-    OpenCV decodes what there is of a truncated JPEG and fills the rest with grey, so that a network
-    would train on half an image without a word.
+    Pixels are those of MMPose: grey and 16-bit images become 8-bit BGR, an alpha channel is dropped
+    and the orientation in the EXIF data is applied. Unlike OpenCV, which fills what is missing of a
+    truncated JPEG with grey, it names a file that is missing, broken or cut short.
+
+    Args:
+        reduce_to: (w, h) of the network's input, to decode a JPEG at 1/2, 1/4 or 1/8 of its size
+            where the person's crop stays at least that large; `TopdownAffine` of this package must
+            follow. Changes pixels slightly, so it is off by default.
+        kwargs: everything else, as MMPose's class takes it.
 
     Raises:
-        DataError: the file named in `img_path` cannot be used.
+        ConfigError: `reduce_to` is not a size. DataError: the file named in `img_path` cannot be
+            used.
     """
 
-    def transform(self, results: dict) -> dict:
-        """Read `results['img_path']` into `results['img']`, (H, W, 3) BGR uint8."""
-        if 'img' not in results:
-            results['img'] = self._read(results['img_path'])
-        return super().transform(results)
+    def __init__(self, *args, reduce_to: tuple[int, int] | None = None, **kwargs):
+        super().__init__(*args, **kwargs)
+        if reduce_to is not None and (len(reduce_to) != 2 or min(reduce_to) <= 0):
+            raise ConfigError(f'reduce_to={reduce_to!r} of LoadImage is not (width, height)')
+        self.reduce_to = reduce_to
+        self._last: tuple | None = None  # key, image, shape of the whole image
 
-    def _read(self, path: str):
+    def transform(self, results: dict) -> dict:
+        """Read `results['img_path']` into `results['img']`, (H, W, 3) BGR uint8.
+
+        The array is read-only, since the next sample may get the same. Where it is reduced,
+        `results['img_reduction']` says by how much, and the shapes remain those of the whole image.
+        """
+        if 'img' in results:
+            return super().transform(results)
+        reduction = self._reduction(results)
+        key = results['img_path'], reduction
+        if self._last is None or self._last[0] != key:
+            self._last = key, *self._decode(results['img_path'], reduction)
+        _, image, reduction, shape = self._last
+        results.update(img=image, img_shape=shape, ori_shape=shape)
+        if reduction > 1:
+            results['img_reduction'] = reduction
+        return results
+
+    def _reduction(self, results: dict) -> int:
+        """The largest of 1, 2, 4, 8 at which the crop is still as large as the input."""
+        if self.reduce_to is None:
+            return 1
+        x0, y0, x1, y1 = results['bbox'][0]
+        w, h = self.reduce_to
+        zoom = BOX_PADDING * max((x1 - x0) / w, (y1 - y0) / h)
+        return next((factor for factor in (8, 4, 2) if zoom >= factor), 1)
+
+    def _decode(self, path: str, reduction: int) -> tuple[np.ndarray, int, tuple[int, int]]:
         try:
             data = fileio.get(path, backend_args=self.backend_args)
         except OSError as error:
             raise DataError(f"image '{path}' cannot be read: {error.strerror}") from error
         if is_cut_short(data):
             raise DataError(f"image '{path}' is cut short: its end is missing ({len(data)} bytes)")
-        image = None
-        if data:
+        image, shape = None, None
+        if reduction > 1:
+            shape = jpeg_shape(data)
+        if shape is not None:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), REDUCED[reduction])
+            if image is not None and turned(image.shape, shape):
+                shape = shape[::-1]  # by the EXIF orientation
+        elif data:
+            reduction = 1
             image = mmcv.imfrombytes(data, flag=self.color_type, backend=self.imdecode_backend)
         if image is None:
             raise DataError(f"image '{path}' is not an image that can be decoded")
-        return image
+        if self.to_float32:
+            image = image.astype(np.float32)
+        image.flags.writeable = False
+        return image, reduction, shape or image.shape[:2]
+
+
+@TRANSFORMS.register_module()
+class TopdownAffine(_TopdownAffine):
+    """`mmpose.TopdownAffine` that touches only the part of the image it needs.
+
+    A flipped image is a view that OpenCV would copy as a whole; the part around the crop is
+    copied instead. The pixels are the same.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Crop `results['img']` to (h, w, 3) and map the keypoints into it."""
+        w, h = self.input_size
+        scale = self._fix_aspect_ratio(results['bbox_scale'], aspect_ratio=w / h)
+        results['bbox_scale'] = scale
+        center = results['bbox_center'][0]
+        rotation = results['bbox_rotation'][0] if 'bbox_rotation' in results else 0.0
+        matrix_of = get_udp_warp_matrix if self.use_udp else get_warp_matrix
+        matrix = matrix_of(center, scale[0], rotation, output_size=(w, h))
+        results['img'] = warp(results['img'], for_reduced(matrix, results), (w, h))
+        if results.get('keypoints') is not None:
+            source = results.get('transformed_keypoints')
+            keypoints = (results['keypoints'] if source is None else source).copy()
+            keypoints[..., :2] = cv2.transform(results['keypoints'][..., :2], matrix)
+            results['transformed_keypoints'] = keypoints
+        else:
+            results['transformed_keypoints'] = np.zeros([])
+            results['keypoints_visible'] = np.ones((1, 1, 1))
+        results.update(input_size=(w, h), input_center=center, input_scale=scale[0])
+        return results
+
+
+def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """`cv2.warpAffine` that reads only the part of `image` around the crop.
+
+    Args:
+        image: (H, W, 3), of any strides. matrix: (2, 3), image to crop. size: (w, h) of the crop.
+
+    Returns:
+        (h, w, 3), bilinear, black outside the image.
+    """
+    if not image.flags.c_contiguous:
+        inverse = cv2.invertAffineTransform(matrix)
+        w, h = size
+        corners = np.array([[0, 0, 1], [w, 0, 1], [0, h, 1], [w, h, 1]]) @ inverse.T
+        # Two pixels of margin: bilinear reads one beyond, and a border pixel is mixed with black.
+        x0, y0 = np.maximum(np.floor(corners.min(0)).astype(int) - 2, 0)
+        x1, y1 = np.maximum(np.ceil(corners.max(0)).astype(int) + 3, (x0 + 1, y0 + 1))
+        part = image[y0:y1, x0:x1]
+        if part.size:
+            image = np.ascontiguousarray(part)
+            shifted = inverse - [[0, 0, x0], [0, 0, y0]]
+            flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+            return cv2.warpAffine(image, shifted, size, flags=flags)
+    return cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR)
+
+
+def for_reduced(matrix: np.ndarray, results: dict) -> np.ndarray:
+    """The matrix from pixels of `results['img']`, which may be reduced, instead of the whole image.
+
+    Pixel i of an image reduced by r is the mean of pixels r * i ... r * i + r - 1. The last one may
+    reach beyond the image, and a flip turns it into the first.
+    """
+    reduction = results.get('img_reduction', 1)
+    if reduction == 1:
+        return matrix
+    start = np.full(2, (reduction - 1) / 2)
+    flip = results.get('flip_direction') or ''
+    beyond = reduction * np.array(results['img'].shape[1::-1]) - results['img_shape'][::-1]
+    start -= beyond * [flip in ('horizontal', 'diagonal'), flip in ('vertical', 'diagonal')]
+    matrix = matrix.copy()
+    matrix[:, 2] += matrix[:, :2] @ start
+    matrix[:, :2] *= reduction
+    return matrix
 
 
 def is_cut_short(data: bytes) -> bool:
-    """Whether `data` is a JPEG whose end-of-image marker is missing after its first scan.
+    """Whether `data` is a JPEG whose end-of-image marker is missing after its first scan."""
+    for marker, position in _segments(data):
+        if marker == JPEG_SCAN:
+            return data.rfind(JPEG_END, position) < 0
+    return data.startswith(JPEG_START)
 
-    The segments before the scan are skipped by their lengths, since an embedded preview has an end
-    marker of its own.
+
+def jpeg_shape(data: bytes) -> tuple[int, int] | None:
+    """(H, W) in the frame header of a JPEG, before its orientation; None for other data."""
+    for marker, position in _segments(data):
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            size = data[position + 5 : position + 9]
+            return int.from_bytes(size[:2], 'big'), int.from_bytes(size[2:], 'big')
+    return None
+
+
+def turned(reduced: tuple[int, ...], shape: tuple[int, int]) -> bool:
+    """Whether a reduced image lies on its side with respect to `shape`."""
+    return (reduced[0] > reduced[1]) != (shape[0] > shape[1]) and reduced[0] != reduced[1]
+
+
+def _segments(data: bytes):
+    """Marker and position of each segment of a JPEG up to its first scan.
+
+    They are skipped by their lengths, since an embedded preview has markers of its own.
     """
-    if not data.startswith(JPEG_START):
-        return False
-    position = 2
+    position = 2 if data.startswith(JPEG_START) else len(data)
     while position + 4 <= len(data) and data[position] == 0xFF:
+        yield data[position + 1], position
         if data[position + 1] == JPEG_SCAN:
-            return data.find(JPEG_END, position) < 0
+            return
         position += 2 + int.from_bytes(data[position + 2 : position + 4], 'big')
-    return True

@@ -36,6 +36,15 @@ def same(a, b) -> bool:
     return a == b
 
 
+def without_masks(sample: dict) -> dict:
+    if 'raw_ann_info' in sample:
+        sample['segmentation'] = None
+        raw = sample['raw_ann_info']
+        raw.pop('segmentation', None)
+        raw['keypoints'] = np.float32(raw['keypoints']).tolist()
+    return sample
+
+
 @pytest.mark.parametrize('boxes', ['annotated', 'detected'])
 def test_samples_are_mmposes(synthetic_root, boxes):
     val = dict(ann_file=VAL, data_prefix=dict(img='val2017/'), test_mode=True)
@@ -46,7 +55,7 @@ def test_samples_are_mmposes(synthetic_root, boxes):
         theirs = build(synthetic_root, 'mmpose', bbox_file=str(synthetic_root / BOXES), **val)
     assert len(ours) == len(theirs) > 5
     for index in range(len(ours)):
-        assert same(ours.get_data_info(index), theirs.get_data_info(index))
+        assert same(ours.get_data_info(index), without_masks(theirs.get_data_info(index)))
 
 
 def test_the_detection_file_is_found_from_the_data_root(synthetic_root, tmp_path, monkeypatch):
@@ -135,5 +144,5 @@ def test_detections_of_other_images_are_named(root):
     (root / BOXES).write_text(json.dumps(detections))
     val = dict(ann_file=VAL, data_prefix=dict(img='val2017/'), test_mode=True, bbox_file=BOXES)
     text = message(root, **val)
-    assert 'do not fit' in text
+    assert 'detection 2 (of image 123456)' in text
     assert BOXES in text

@@ -1,0 +1,245 @@
+"""COCO's keypoint annotations and detections as arrays, read once.
+
+A JSON file is parsed object by object: masks are dropped and lists of numbers packed while the file
+is being read, so that the peak stays near the file's own size. The arrays go to the data set and to
+the metric alike (`read` hands out the same object while somebody holds it), and to worker processes
+as shared memory, since arrays have no reference counts that a look would write to.
+
+Legend: I images, N annotations, K keypoints, D detections.
+"""
+
+import json
+import os
+import weakref
+from array import array
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError
+
+HINT = 'set COCO_ROOT to the folder that holds annotations/, train2017/ and val2017/'
+
+
+@dataclass(frozen=True, eq=False)
+class Annotations:
+    """One annotation file.
+
+    Attributes:
+        path: of the file. categories: its list, as it stands there.
+        image_id, width, height: (I,). file_name: (I,) UTF-8 bytes. crowd_index: (I,), NaN without.
+        id, image, category_id: (N,), `image` the image's id. iscrowd: (N,) bool.
+        bbox: (N, 4) xywh pixels. keypoints: (N, K, 3) x, y, visibility; K is the file's most
+            frequent count. Both NaN where an entry is missing or not of numbers.
+        length: (N,) numbers an entry has for its keypoints, -1 if none.
+        area: (N,), NaN without. num_keypoints: (N,), -1 without.
+        annotated: whether the file has a list of annotations (the one of test-dev has not).
+    """
+
+    path: str
+    categories: list[dict]
+    image_id: np.ndarray
+    width: np.ndarray
+    height: np.ndarray
+    file_name: np.ndarray
+    crowd_index: np.ndarray
+    id: np.ndarray
+    image: np.ndarray
+    category_id: np.ndarray
+    iscrowd: np.ndarray
+    bbox: np.ndarray
+    keypoints: np.ndarray
+    length: np.ndarray
+    area: np.ndarray
+    num_keypoints: np.ndarray
+    annotated: bool
+
+    def rows_of(self, image_ids: np.ndarray) -> np.ndarray:
+        """Row of each image id in the image arrays; -1 for an id that is not there."""
+        return rows_of(image_ids, self.image_id)
+
+    def labelled(self) -> np.ndarray:
+        """(N,) how many keypoints have a visibility above 0."""
+        return (self.keypoints[..., 2] > 0).sum(1)
+
+    def names(self) -> list[str]:
+        """File names of the images."""
+        return [name.decode() for name in self.file_name.tolist()]
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """One file of person boxes in COCO's result format.
+
+    Attributes:
+        path: of the file. image, category_id: (D,). bbox: (D, 4) xywh pixels. score: (D,). The
+            latter two are NaN where an entry is missing or no number.
+    """
+
+    path: str
+    image: np.ndarray
+    category_id: np.ndarray
+    bbox: np.ndarray
+    score: np.ndarray
+
+
+_read: 'weakref.WeakValueDictionary[tuple, Annotations]' = weakref.WeakValueDictionary()
+
+
+def read(path: str) -> Annotations:
+    """Read an annotation file; the same object again while it is in use and the file unchanged.
+
+    Raises:
+        DataError: the file is missing, empty, or not in COCO's keypoint format.
+    """
+    _check_json(path, 'annotation', dict)
+    stat = os.stat(path)
+    key = os.path.realpath(path), stat.st_mtime_ns, stat.st_size
+    annotations = _read.get(key)
+    if annotations is None:
+        annotations = _read[key] = _parse(path)
+    return annotations
+
+
+def read_detections(path: str) -> Detections:
+    """Read a detection file.
+
+    Raises:
+        DataError: the file is missing, empty, or not a list of detections.
+    """
+    _check_json(path, 'detection', list)
+    entries = _load(path, 'a list of detections')
+    try:
+        return Detections(
+            path=path,
+            image=_integers(entries, 'image_id'),
+            category_id=_integers(entries, 'category_id'),
+            bbox=_rows([_first(entry.get('bbox'), 4) for entry in entries], 4),
+            score=_floats(entries, 'score'),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise _malformed(path, 'a list of detections', error) from error
+
+
+def rows_of(ids: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Row of the first occurrence of each of `ids` in `table`; -1 for what is not there."""
+    if not len(table):
+        return np.full(len(ids), -1)
+    order = np.argsort(table, kind='stable')
+    place = np.searchsorted(table[order], ids).clip(max=len(table) - 1)
+    return np.where(table[order][place] == ids, order[place], -1)
+
+
+def _check_json(path: str, kind: str, expected: type) -> None:
+    if not os.path.isfile(path):
+        raise DataError(f"{kind} file '{path}' does not exist: {HINT}")
+    if os.path.getsize(path) == 0:
+        raise DataError(f"{kind} file '{path}' is empty")
+    start = '{' if expected is dict else '['
+    with open(path, encoding='utf-8', errors='replace') as file:
+        if not file.read(64).lstrip().startswith(start):
+            raise DataError(f"{kind} file '{path}' does not hold a JSON {expected.__name__}")
+
+
+def _parse(path: str) -> Annotations:
+    kind = "in COCO's keypoint format"
+    content = _load(path, kind)
+    try:
+        return _arrays(path, content)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise _malformed(path, kind, error) from error
+
+
+def _load(path: str, kind: str) -> Any:
+    try:
+        with open(path, encoding='utf-8') as file:
+            return json.load(file, object_hook=_compact)
+    except (ValueError, RecursionError) as error:
+        raise _malformed(path, kind, error) from error
+
+
+def _compact(entry: dict) -> dict:
+    """An object of the file without its mask, and with its numbers packed."""
+    entry.pop('segmentation', None)
+    for key in ('keypoints', 'bbox'):
+        value = entry.get(key)
+        if isinstance(value, list):
+            try:
+                entry[key] = array('d', value)
+            except TypeError:
+                pass  # names, in a category; or null, which becomes NaN
+    return entry
+
+
+def _malformed(path: str, kind: str, error: Exception) -> DataError:
+    return DataError(f"'{path}' is not {kind} ({type(error).__name__}: {error})")
+
+
+def _arrays(path: str, content: dict) -> Annotations:
+    images, entries = content['images'], content.get('annotations', [])
+    keypoints = [_numbers(entry.get('keypoints')) for entry in entries]
+    length = np.array([-1 if k is None else len(k) for k in keypoints], np.int32)
+    width = _most_frequent(length)
+    return Annotations(
+        path=path,
+        categories=content.get('categories', []),
+        image_id=_integers(images, 'id'),
+        width=_integers(images, 'width'),
+        height=_integers(images, 'height'),
+        file_name=np.array([image['file_name'].encode() for image in images], np.bytes_),
+        crowd_index=_floats(images, 'crowdIndex'),
+        id=_integers(entries, 'id'),
+        image=_integers(entries, 'image_id'),
+        category_id=_integers(entries, 'category_id'),
+        iscrowd=np.array([bool(entry.get('iscrowd', 0)) for entry in entries], bool),
+        bbox=_rows([_numbers(entry.get('bbox')) for entry in entries], 4),
+        keypoints=_rows(keypoints, width).reshape(len(entries), width // 3, 3),
+        length=length,
+        area=_floats(entries, 'area'),
+        num_keypoints=_integers(entries, 'num_keypoints', -1),
+        annotated='annotations' in content,
+    )
+
+
+def _most_frequent(length: np.ndarray) -> int:
+    """The usual count of numbers of a person's keypoints, a multiple of 3."""
+    counts = Counter(int(n) for n in length if n > 0 and n % 3 == 0)
+    return counts.most_common(1)[0][0] if counts else 3
+
+
+def _numbers(value: Any) -> array | list | None:
+    if isinstance(value, array):
+        return value
+    if not isinstance(value, list):
+        return None
+    return [x if isinstance(x, int | float) else np.nan for x in value]
+
+
+def _first(value: Any, count: int) -> array | list | None:
+    numbers = _numbers(value)
+    return None if numbers is None else numbers[:count]
+
+
+def _rows(values: list[array | list | None], width: int) -> np.ndarray:
+    """(len(values), width) float64; NaN for a row of another length."""
+    rows = np.full((len(values), width), np.nan)
+    for row, value in zip(rows, values, strict=True):
+        if value is not None and len(value) == width:
+            row[:] = value
+    return rows
+
+
+def _integers(entries: list[dict], key: str, default: int | None = None) -> np.ndarray:
+    """(len(entries),) int64 of a key, which may be missing only with a default."""
+    values = [entry[key] if default is None else entry.get(key, default) for entry in entries]
+    for entry, value in zip(entries, values, strict=True):
+        if not isinstance(value, int):
+            raise ValueError(f'{key} {value!r} of entry {entry.get("id")} is not a whole number')
+    return np.array(values, np.int64)
+
+
+def _floats(entries: list[dict], key: str) -> np.ndarray:
+    values = [entry.get(key) for entry in entries]
+    return np.array([v if isinstance(v, int | float) else np.nan for v in values], np.float64)
