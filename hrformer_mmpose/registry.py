@@ -21,6 +21,7 @@ TRANSFORMS = _child(mmpose_registry.TRANSFORMS, 'datasets.transforms')
 OPTIM_WRAPPERS = _child(mmpose_registry.OPTIM_WRAPPERS, 'engine.optim_wrapper')
 DATA_SAMPLERS = _child(mmpose_registry.DATA_SAMPLERS, 'datasets.sampler')
 KEYPOINT_CODECS = _child(mmpose_registry.KEYPOINT_CODECS, 'codecs')
+METRICS = _child(mmpose_registry.METRICS, 'evaluation.coco_metric')
 HOOKS = _child(mmpose_registry.HOOKS, 'engine.hooks')
 LOOPS = _child(mmpose_registry.LOOPS, 'engine.loops')
 # MMPose's own tools build the runner from MMEngine's registry.

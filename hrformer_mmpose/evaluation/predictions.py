@@ -1,0 +1,195 @@
+"""Predictions as arrays: from the model's samples to what is evaluated or written.
+
+Legend: P predictions, K keypoints.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+from . import oks
+
+SCORE_MODES = ('bbox', 'bbox_keypoint', 'bbox_rle', 'keypoint')
+NMS_MODES = {'oks_nms': oks.hard_nms, 'soft_oks_nms': oks.soft_nms, 'none': None}
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Poses of many images.
+
+    Attributes:
+        id: (P,) of the sample, -1 where a sample holds several poses. image: (P,) ids.
+        category: (P,). keypoints: (P, K, 2) image pixels. keypoint_scores: (P, K).
+        bbox: (P, 4) xywh pixels, NaN without. bbox_score: (P,).
+        crop_area: (P,) of the padded box, or of the keypoints' extent without one (what MMPose's
+            suppression takes for the person's area).
+    """
+
+    id: np.ndarray
+    image: np.ndarray
+    category: np.ndarray
+    keypoints: np.ndarray
+    keypoint_scores: np.ndarray
+    bbox: np.ndarray
+    bbox_score: np.ndarray
+    crop_area: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+    def __getitem__(self, index) -> 'Predictions':
+        """Some of the predictions: `index` as NumPy takes it."""
+        return replace(self, **{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    def area(self) -> np.ndarray:
+        """(P,) of the box, or of the keypoints' extent where there are no boxes (COCO's rule)."""
+        if len(self) and np.isfinite(self.bbox[0]).all():
+            return self.bbox[:, 2:].astype(np.float64).prod(1)
+        return np.ptp(self.keypoints.astype(np.float64), axis=1).prod(1)
+
+
+def from_samples(samples: Sequence[dict]) -> Predictions:
+    """Predictions of a batch.
+
+    Args:
+        samples: what the model gave, as dictionaries: `id`, `img_id`, `pred_instances` with
+            `keypoints` (N, K, 2) and `keypoint_scores` (N, K), and `gt_instances`.
+
+    Raises:
+        ValueError: a sample holds no predictions.
+    """
+    return concatenate([_from_sample(sample) for sample in samples])
+
+
+def _from_sample(sample: dict) -> Predictions:
+    if 'pred_instances' not in sample:
+        raise ValueError('`pred_instances` are missing: the model predicted nothing to evaluate')
+    found, given = sample['pred_instances'], sample.get('gt_instances', {})
+    keypoints = np.asarray(found['keypoints'])
+    count = len(keypoints)
+    if 'bbox_scores' in found:
+        bbox_score = found['bbox_scores']
+    else:
+        bbox_score = given.get('bbox_scores', ())
+        if len(bbox_score) != count:  # a bottom-up model
+            bbox_score = np.ones(count)
+    if 'bboxes' in found:
+        bbox = np.array(found['bboxes'])[:, :4]
+        bbox[:, 2:] -= bbox[:, :2]
+    else:
+        bbox = np.full((count, 4), np.nan, np.float32)
+    if len(given.get('bbox_scales', ())) == count:
+        crop_area = np.prod(np.asarray(given['bbox_scales']), axis=1)
+    else:
+        crop_area = np.ptp(keypoints, axis=1).prod(1)
+    number = sample['id'] if isinstance(sample['id'], int | np.integer) else -1
+    return Predictions(
+        id=np.full(count, number, np.int64),
+        image=np.full(count, sample['img_id'], np.int64),
+        category=np.full(count, sample.get('category_id', 1), np.int64),
+        keypoints=keypoints,
+        keypoint_scores=np.asarray(found['keypoint_scores']),
+        bbox=bbox,
+        bbox_score=np.asarray(bbox_score),
+        crop_area=crop_area,
+    )
+
+
+def concatenate(parts: Sequence[Predictions]) -> Predictions:
+    """All predictions of `parts`, of which there must be one at least."""
+    return Predictions(
+        **{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Predictions)}
+    )
+
+
+def unique(predictions: Predictions) -> Predictions:
+    """Sorted by image, then id; of several with the same id the first."""
+    order = np.lexsort((predictions.id, predictions.image))
+    predictions = predictions[order]
+    same = (np.diff(predictions.image) == 0) & (np.diff(predictions.id) == 0)
+    first = np.concatenate([[True], ~same])
+    return predictions[first | (predictions.id < 0)]
+
+
+def rescore(predictions: Predictions, mode: str, keypoint_threshold: float) -> np.ndarray:
+    """(P,) scores, float64.
+
+    Args:
+        mode: 'bbox': of the box. 'keypoint': mean of the keypoints. 'bbox_keypoint': of the box
+            times the mean of the keypoints above the threshold. 'bbox_rle': the sum of the box's,
+            the keypoints' mean and their maximum.
+        keypoint_threshold: for 'bbox_keypoint'.
+    """
+    box, scores = predictions.bbox_score, predictions.keypoint_scores
+    if mode == 'bbox':
+        return box.astype(np.float64)
+    if mode == 'keypoint':
+        return scores.mean(1).astype(np.float64)
+    if mode == 'bbox_rle':
+        return (box + scores.mean(1) + scores.max(1)).astype(np.float64)
+    scores = scores.astype(np.float64)
+    sure = scores > keypoint_threshold
+    mean = np.where(sure, scores, 0).sum(1) / np.maximum(sure.sum(1), 1)
+    return box * mean
+
+
+def suppress(
+    predictions: Predictions, scores: np.ndarray, mode: str, threshold: float, sigmas: np.ndarray
+) -> np.ndarray:
+    """Numbers of the predictions that suppression keeps, image by image.
+
+    Args:
+        predictions: sorted by image. scores: (P,). mode: a key of `NMS_MODES`.
+        threshold: of OKS. sigmas: (K,).
+    """
+    nms = NMS_MODES[mode]
+    if nms is None or not len(predictions):
+        return np.arange(len(predictions))
+    starts = np.flatnonzero(np.diff(predictions.image, prepend=predictions.image[0] - 1))
+    kept = []
+    for start, stop in zip(starts, [*starts[1:], len(predictions)], strict=True):
+        part = slice(start, stop)
+        similarity = oks.pairwise(predictions.keypoints[part], predictions.crop_area[part], sigmas)
+        kept.append(start + nms(similarity, scores[part], threshold))
+    return np.concatenate(kept)
+
+
+def write_json(predictions: Predictions, scores: np.ndarray, path: str) -> None:
+    """Write COCO's result format without white space, coordinates to 1/10,000 of a pixel.
+
+    Nothing but the finished file ever has the name `path`.
+    """
+    partial = f'{path}.part'
+    with open(partial, 'w', encoding='utf-8') as file:
+        separator = '['
+        for start in range(0, len(predictions), 1000):
+            part = slice(start, start + 1000)
+            rows = _results(predictions[part], scores[part])
+            file.write(separator + json.dumps(rows, separators=(',', ':'))[1:-1])
+            separator = ','
+        file.write(']' if len(predictions) else '[]')
+    os.replace(partial, path)
+
+
+def _results(predictions: Predictions, scores: np.ndarray) -> list[dict]:
+    p = predictions
+    keypoints = np.concatenate([p.keypoints, p.keypoint_scores[..., None]], 2)
+    keypoints = rows_of_numbers(keypoints.astype(np.float64).round(4))
+    rows = [
+        dict(image_id=image, category_id=category, keypoints=k, score=score)
+        for image, category, k, score in zip(
+            p.image.tolist(), p.category.tolist(), keypoints, scores.tolist(), strict=True
+        )
+    ]
+    if len(p) and np.isfinite(p.bbox[0]).all():
+        for row, box in zip(rows, p.bbox.astype(np.float64).round(4).tolist(), strict=True):
+            row['bbox'] = box
+    return rows
+
+
+def rows_of_numbers(keypoints: np.ndarray) -> list[list[float]]:
+    """(P, K, 3) -> P lists of 3 K numbers, as COCO's files hold them."""
+    return keypoints.astype(np.float64).reshape(len(keypoints), 3 * keypoints.shape[1]).tolist()
