@@ -53,14 +53,14 @@ train_pipeline = [
         rotate_factor=15,
         rotate_prob=0.5,
     ),
-    dict(type='TopdownAffine', input_size=codec['input_size'], use_udp=True),
+    dict(type='hrformer_mmpose.TopdownAffine', input_size=codec['input_size'], use_udp=True),
     dict(type='GenerateTarget', encoder=codec),
     dict(type='PackPoseInputs'),
 ]
 val_pipeline = [
     dict(type='hrformer_mmpose.LoadImage'),
     dict(type='GetBBoxCenterScale'),
-    dict(type='TopdownAffine', input_size=codec['input_size'], use_udp=True),
+    dict(type='hrformer_mmpose.TopdownAffine', input_size=codec['input_size'], use_udp=True),
     dict(type='PackPoseInputs'),
 ]
 

@@ -23,7 +23,7 @@ codec = _base_.codec
 train_pipeline = [
     dict(type='hrformer_mmpose.LoadImage'),
     dict(type='GetBBoxCenterScale'),
-    dict(type='TopdownAffine', input_size=codec.input_size, use_udp=True),
+    dict(type='hrformer_mmpose.TopdownAffine', input_size=codec.input_size, use_udp=True),
     dict(type='GenerateTarget', encoder=codec),
     dict(type='PackPoseInputs'),
 ]

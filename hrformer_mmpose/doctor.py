@@ -24,6 +24,7 @@ PACKAGES = {
     'munkres': ('munkres', 'pip install munkres'),
     'six': ('six', 'pip install six'),
     'pycocotools': ('pycocotools.coco', 'pip install pycocotools'),
+    'faster-coco-eval': ('faster_coco_eval', 'pip install faster-coco-eval'),
     'mmengine': ('mmengine', 'pip install mmengine==0.10.7'),
     'mmcv': ('mmcv', 'pip install --no-deps mmcv-lite==2.1.0'),
     'mmpose': ('mmpose', 'pip install --no-deps mmpose==1.3.2'),

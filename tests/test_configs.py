@@ -50,8 +50,8 @@ def test_the_codec_is_everywhere_the_same_and_has_its_pipeline(path):
     pipelines = [{step.type: step for step in loader.dataset.pipeline} for loader in loaders]
     assert pipelines[0]['GenerateTarget'].encoder == cfg.codec
     for pipeline in pipelines:
-        assert pipeline['TopdownAffine'].get('use_udp', False) == udp
-        assert pipeline['TopdownAffine'].input_size == cfg.codec.input_size
+        assert pipeline['hrformer_mmpose.TopdownAffine'].get('use_udp', False) == udp
+        assert pipeline['hrformer_mmpose.TopdownAffine'].input_size == cfg.codec.input_size
 
 
 @pytest.mark.parametrize('path', COCO, ids=lambda path: path.stem)

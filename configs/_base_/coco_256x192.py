@@ -9,14 +9,14 @@ train_pipeline = [
     dict(type='RandomFlip', direction='horizontal'),
     dict(type='RandomHalfBody'),
     dict(type='RandomBBoxTransform'),
-    dict(type='TopdownAffine', input_size=codec['input_size']),
+    dict(type='hrformer_mmpose.TopdownAffine', input_size=codec['input_size']),
     dict(type='GenerateTarget', encoder=codec),
     dict(type='PackPoseInputs'),
 ]
 val_pipeline = [
     dict(type='hrformer_mmpose.LoadImage'),
     dict(type='GetBBoxCenterScale'),
-    dict(type='TopdownAffine', input_size=codec['input_size']),
+    dict(type='hrformer_mmpose.TopdownAffine', input_size=codec['input_size']),
     dict(type='PackPoseInputs'),
 ]
 
@@ -61,6 +61,7 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 
 val_evaluator = dict(
-    type='CocoMetric', ann_file=f'{data_root}/annotations/person_keypoints_val2017.json'
+    type='hrformer_mmpose.CocoMetric',
+    ann_file=f'{data_root}/annotations/person_keypoints_val2017.json',
 )
 test_evaluator = val_evaluator

@@ -13,6 +13,7 @@ import os
 import weakref
 from array import array
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -166,10 +167,8 @@ def _compact(entry: dict) -> dict:
     for key in ('keypoints', 'bbox'):
         value = entry.get(key)
         if isinstance(value, list):
-            try:
+            with suppress(TypeError):  # names, in a category; or null, which becomes NaN
                 entry[key] = array('d', value)
-            except TypeError:
-                pass  # names, in a category; or null, which becomes NaN
     return entry
 
 

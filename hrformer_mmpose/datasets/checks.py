@@ -86,7 +86,7 @@ def check_detections(detections: Detections, annotations: Annotations) -> list[F
     def add(mask: np.ndarray, what: str, fatal: bool = True) -> None:
         rows = np.flatnonzero(mask)
         if len(rows):
-            ids = [f'{row} (of image {image})' for row, image in zip(rows, d.image[rows])]
+            ids = [f'{row} (of image {d.image[row]})' for row in rows]
             found.append(Finding(d.path, 'detection', what, rows, ids, fatal))
 
     place = annotations.rows_of(d.image)

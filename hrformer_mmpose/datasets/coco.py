@@ -9,6 +9,7 @@ What a user can get wrong stops the run before it trains, in one line that names
 
 import os
 import os.path as osp
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -120,6 +121,7 @@ class CocoDataset(ReproducibleSamples, _CocoDataset):
                     f"no box in '{self.bbox_file or self.ann_file}' scores {threshold} or more "
                     '(filter_cfg.bbox_score_thr)'
                 )
+        self._metainfo['image_folder'] = self.data_prefix['img']
         self._metainfo['boxes'] = dict(
             source=self.bbox_file or 'annotated',
             count=len(kept),
@@ -169,7 +171,9 @@ class CocoDataset(ReproducibleSamples, _CocoDataset):
         lines = list(self._left_out)
         if self._broken is not None:
             broken = np.flatnonzero(self._broken.numpy())
-            for name, count in zip(*np.unique(self.data_list.file_name[broken], return_counts=True)):
+            for name, count in zip(
+                *np.unique(self.data_list.file_name[broken], return_counts=True)
+            ):
                 persons_ = f'{count} sample{"s" if count > 1 else ""}'
                 lines.append(f"image '{name.decode()}' cannot be used ({persons_})")
         return lines

@@ -1,15 +1,20 @@
-"""Checkpoints that are complete, or not there: MMEngine's hook with a safer order of steps."""
+"""Checkpoints that are complete or not there, reports of tests, and what was left out."""
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from mmengine.dist import is_main_process
+import mmengine
+from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import CheckpointHook as _CheckpointHook
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from ..checkpoint.files import replacing
+from ..evaluation import report
 from ..registry import HOOKS
+from . import report_pictures
 from .training_state import to_plain
 
 POINTER = 'last_checkpoint'
@@ -91,3 +96,85 @@ class CheckpointHook(_CheckpointHook):
         if is_main_process():
             with suppress(FileNotFoundError):
                 self.file_backend.remove(path)
+
+
+class TestReportHook(Hook):
+    """After a test: tables for the log, figures and report to a file, pictures to the log's folder.
+
+    Args:
+        out: file for the figures (.json, .yaml or .pkl); with our `CocoMetric` also the report.
+        badcase: picture the persons that were found worst, and those not found.
+    """
+
+    def __init__(self, out: str | None = None, badcase: bool = False):
+        self.out = out
+        self.badcase = badcase
+
+    def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        """Called by the runner with the figures."""
+        if metrics is None or not is_main_process():
+            return
+        saved = dict(metrics)
+        for metric in runner.test_evaluator.metrics:
+            outcome = getattr(metric, 'outcome', None)
+            if outcome is None:
+                continue
+            runner.logger.info(report.details(outcome.report))
+            saved['report'] = outcome.report
+            curves = os.path.join(runner.log_dir, 'precision_recall.png')
+            report_pictures.precision_recall(outcome.evaluation, curves)
+            runner.logger.info(f"precision and recall are drawn in '{curves}'")
+            if self.badcase:
+                folder = os.path.join(runner.log_dir, 'badcase')
+                found = report_pictures.worst_cases(outcome, metric.dataset_meta, folder)
+                runner.logger.info(f"the worst cases are in '{folder}': {', '.join(found)}")
+        if self.out:
+            os.makedirs(os.path.dirname(os.path.abspath(self.out)), exist_ok=True)
+            with replacing(self.out) as partial:
+                mmengine.dump(saved, partial, file_format=Path(self.out).suffix[1:])
+
+
+class LeftOutHook(Hook):
+    """Says after each epoch what data sets with `on_error='skip'` have left out."""
+
+    def __init__(self):
+        self._told: dict[str, list[str]] = {}
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Called by the runner."""
+        self._tell(runner, 'training', runner.train_dataloader)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        """Called by the runner."""
+        self._tell(runner, 'validation', runner.val_dataloader)
+
+    def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        """Called by the runner."""
+        self._tell(runner, 'test', runner.test_dataloader)
+
+    def _tell(self, runner: Runner, use: str, loader) -> None:
+        skipping = [part for part in _parts(loader.dataset) if _skips(part)]
+        if not skipping:
+            return
+        mine = [line for part in skipping for line in part.left_out()]
+        lines = sorted({line for lines in all_gather_object(mine) for line in lines})
+        if lines == self._told.get(use):
+            return
+        self._told[use] = lines
+        shown = ''.join(f'\n  {line}' for line in lines[:20])
+        more = f'\n  and {len(lines) - 20} more' if lines[20:] else ''
+        runner.logger.warning(f'{use}: left out so far: {len(lines)}{shown}{more}')
+
+
+def _parts(dataset) -> Iterator:
+    """A data set, or those that it wraps."""
+    inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
+    if inner == [None]:
+        yield dataset
+        return
+    for part in inner:
+        yield from _parts(part)
+
+
+def _skips(dataset) -> bool:
+    return getattr(dataset, 'on_error', 'raise') == 'skip'

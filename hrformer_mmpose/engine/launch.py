@@ -10,16 +10,15 @@ import os.path as osp
 import time
 from pathlib import Path
 
-import mmengine
 import torch
 from mmengine.config import Config
-from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from .. import host
 from ..errors import ConfigError, WeightsError
+from .hooks import TestReportHook
 
 
 def train(args: argparse.Namespace) -> None:
@@ -47,14 +46,13 @@ def test(args: argparse.Namespace) -> None:
     cfg = load_config(args)
     cfg.load_from = _existing(args.checkpoint)
     cfg.resume = False
-    if args.badcase:
+    if args.badcase and not _reports(cfg):
         _enable_badcase(cfg, args)
     if args.dump is not None:
         _dump_predictions(cfg, args.dump)
     cfg.merge_from_dict(args.cfg_options)
     runner = build_runner(cfg)
-    if args.out:
-        runner.register_hook(SaveMetrics(args.out), 'LOWEST')
+    runner.register_hook(TestReportHook(args.out, badcase=args.badcase), 'LOWEST')
     runner.test()
 
 
@@ -144,6 +142,7 @@ def _existing(checkpoint: str) -> str:
 
 
 def _enable_badcase(cfg: Config, args: argparse.Namespace) -> None:
+    """MMPose's hook, which needs no annotated persons, for evaluators other than ours."""
     hook = cfg.default_hooks.badcase
     hook.update(enable=True, show=args.show, interval=args.interval)
     if args.show:
@@ -158,23 +157,17 @@ def _enable_badcase(cfg: Config, args: argparse.Namespace) -> None:
         cfg.default_hooks.visualization.show = False
 
 
+def _reports(cfg: Config) -> bool:
+    """Whether an evaluator of the config is ours, which finds the worst cases itself."""
+    return any(kind['type'] == 'hrformer_mmpose.CocoMetric' for kind in _evaluators(cfg))
+
+
+def _evaluators(cfg: Config) -> list[dict]:
+    kinds = cfg.test_evaluator
+    return [*kinds] if isinstance(kinds, list | tuple) else [kinds]
+
+
 def _dump_predictions(cfg: Config, path: str) -> None:
     if not path.endswith(('.pkl', '.pickle')):
         raise ConfigError(f"--dump {path}: the file's name must end in .pkl")
-    evaluators = cfg.test_evaluator
-    if not isinstance(evaluators, list | tuple):
-        evaluators = [evaluators]
-    cfg.test_evaluator = [*evaluators, dict(type='DumpResults', out_file_path=path)]
-
-
-class SaveMetrics(Hook):
-    """Writes the test's figures to a file."""
-
-    def __init__(self, path: str):
-        self.path = path
-
-    def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
-        """Called by the runner with the figures."""
-        if metrics is not None and mmengine.dist.is_main_process():
-            os.makedirs(osp.dirname(osp.abspath(self.path)), exist_ok=True)
-            mmengine.dump(metrics, self.path)
+    cfg.test_evaluator = [*_evaluators(cfg), dict(type='DumpResults', out_file_path=path)]

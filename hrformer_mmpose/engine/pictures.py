@@ -73,15 +73,34 @@ def prediction_sheet(
         image = cv2.imread(prediction['img_path'])
         labelled = np.asarray(ann['keypoints'], float).reshape(17, 3)
         found = prediction['pred_instances']
-        left = _panel(image, ann['bbox'], labelled[:, :2], labelled[:, 2] > 0, height, 'truth')
         scores = np.asarray(found['keypoint_scores'][0])
-        shown = scores > 0.2
-        title = f'predicted {scores.mean():.2f}'
-        right = _panel(image, ann['bbox'], np.asarray(found['keypoints'][0]), shown, height, title)
-        pair = np.hstack([left, np.full((height, 2, 3), 255, np.uint8), right])
-        pairs.append(cv2.copyMakeBorder(pair, 6, 6, 6, 6, cv2.BORDER_CONSTANT, value=(40,) * 3))
-    columns = 3
-    pairs += [np.full_like(pairs[0], 40)] * (-len(pairs) % columns)
+        pairs.append(
+            pair(
+                image,
+                ann['bbox'],
+                (labelled[:, :2], labelled[:, 2] > 0, 'truth'),
+                (np.asarray(found['keypoints'][0]), scores > 0.2, f'predicted {scores.mean():.2f}'),
+                height,
+            )
+        )
+    write_sheet(pairs, path)
+
+
+def pair(image: np.ndarray, box, left: tuple, right: tuple, height: int) -> np.ndarray:
+    """A person cut out around `box` (xywh) twice, with another pose each.
+
+    Args:
+        image: (H, W, 3) BGR uint8. left, right: keypoints (17, 2), which to draw (17,), title.
+        height: in pixels.
+    """
+    panels = [_panel(image, box, *pose[:2], height, pose[2]) for pose in (left, right)]
+    joined = np.hstack([panels[0], np.full((height, 2, 3), 255, np.uint8), panels[1]])
+    return cv2.copyMakeBorder(joined, 6, 6, 6, 6, cv2.BORDER_CONSTANT, value=(40,) * 3)
+
+
+def write_sheet(pairs: list[np.ndarray], path: str, columns: int = 3) -> None:
+    """Write pictures of equal size, of which there is one at least, row by row to a PNG."""
+    pairs = pairs + [np.full_like(pairs[0], 40)] * (-len(pairs) % columns)
     rows = [np.hstack(pairs[i : i + columns]) for i in range(0, len(pairs), columns)]
     cv2.imwrite(path, np.vstack(rows))
 

@@ -21,7 +21,7 @@ from torch import nn
 from ..checkpoint import files, matching
 from ..errors import WeightsError
 from ..registry import RUNNERS
-from .hooks import POINTER
+from .hooks import POINTER, LeftOutHook
 from .loops import EpochBasedTrainLoop
 from .training_state import from_plain, is_training_state
 
@@ -136,6 +136,11 @@ class Runner(_Runner):
         if not last:
             return f'{why}; training stops'
         return f"{why}; training stops. The last checkpoint is '{last}': --resume goes on from it"
+
+    def register_hooks(self, *args, **kwargs) -> None:
+        """MMEngine's hooks, and a report of what data sets leave out."""
+        super().register_hooks(*args, **kwargs)
+        self.register_hook(LeftOutHook(), 'LOW')
 
     def _init_model_weights(self) -> None:
         """Initial (and pre-trained) weights, unless a resumed file is to replace all of them."""

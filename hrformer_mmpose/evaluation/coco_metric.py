@@ -175,9 +175,7 @@ class CocoMetric(BaseMetric):
         if self._truth is None:
             self._read()
         found = evaluator.evaluate(self._truth, predictions, scores, sigmas, self.iou_type)
-        summary = report.build(
-            self._truth, predictions, scores, found, sigmas, self.dataset_meta
-        )
+        summary = report.build(self._truth, predictions, scores, found, sigmas, self.dataset_meta)
         summary = dict(settings=self._settings(sigmas), counts=counts) | summary
         self.outcome = Outcome(self._truth, predictions, scores, found, summary)
         print_log(report.summary(summary), logger='current')

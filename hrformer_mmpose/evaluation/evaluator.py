@@ -142,11 +142,14 @@ def evaluate(
         scores: (P,). sigmas: (K,).
 
     Raises:
-        ConfigError: the number of keypoints or sigmas differs. DataError: an image is not annotated.
+        ConfigError: the number of keypoints or sigmas differs.
+        DataError: an image is not annotated.
     """
     _check(known, predictions, sigmas)
     shown = _best(predictions, scores)
-    dt = _coco(list(known.gt.imgs), known.annotations.category_id, _entries(predictions, scores, shown))
+    dt = _coco(
+        list(known.gt.imgs), known.annotations.category_id, _entries(predictions, scores, shown)
+    )
     evaluator = COCOeval_faster(
         known.gt, dt, iou_type, kpt_oks_sigmas=np.asarray(sigmas), print_function=_silent
     )
@@ -229,7 +232,9 @@ def _entries(predictions: Predictions, scores: np.ndarray, shown: np.ndarray) ->
     p = predictions[shown]
     keypoints = np.concatenate([p.keypoints, p.keypoint_scores[..., None]], 2)
     return [
-        dict(id=number + 1, image_id=image, category_id=category, keypoints=k, score=score, area=area)
+        dict(
+            id=number + 1, image_id=image, category_id=category, keypoints=k, score=score, area=area
+        )
         for number, (image, category, k, score, area) in enumerate(
             zip(
                 p.image.tolist(),

@@ -107,7 +107,8 @@ def by_image(
 ) -> dict[tuple[int, int], np.ndarray]:
     """`rows` by the image and category they are of."""
     groups = defaultdict(list)
-    for row, key in zip(rows, zip(image[rows].tolist(), category[rows].tolist()), strict=True):
+    keys = zip(image[rows].tolist(), category[rows].tolist(), strict=True)
+    for row, key in zip(rows, keys, strict=True):
         groups[key].append(row)
     return {key: np.array(value) for key, value in groups.items()}
 
@@ -132,7 +133,9 @@ def details(report: dict) -> str:
     for row in report['keypoints']:
         shares = ''.join(f'{100 * row[kind]:>11.1f}' for kind in KINDS)
         lines.append(f'  {row["name"]:<18}{row["count"]:>8}{row["oks"]:>7.3f}{shares}')
-    lines.append('  good: where it belongs; jitter: near; inversion: on the other side of the body;')
+    lines.append(
+        '  good: where it belongs; jitter: near; inversion: on the other side of the body;'
+    )
     lines.append('  swap: on another person; miss: elsewhere (evaluation/report.py)')
     return '\n'.join(lines)
 
@@ -291,8 +294,8 @@ def _explanations(
     outside = ((center < 0) | (center > size)).any(1).mean()
     if outside > 0.5:
         reasons.append(
-            f'{start}{100 * outside:.0f} % of the predictions lie outside their images; are they in '
-            'pixels of the whole image?'
+            f'{start}{100 * outside:.0f} % of the predictions lie outside their images; are they '
+            'in pixels of the whole image?'
         )
     elif np.ptp(predictions.keypoints, axis=1).max() <= FAR:
         reasons.append(f'{start}all keypoints of a prediction lie within {FAR} pixels')
