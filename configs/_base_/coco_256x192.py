@@ -46,7 +46,7 @@ val_dataloader = dict(
     num_workers=2,
     persistent_workers=True,
     drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
+    sampler=dict(type='hrformer_mmpose.DefaultSampler', shuffle=False, round_up=False),
     dataset=dict(
         type='hrformer_mmpose.CocoDataset',
         data_root=data_root,

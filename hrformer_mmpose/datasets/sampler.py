@@ -27,7 +27,11 @@ class SampleIndex(int):
 
 @DATA_SAMPLERS.register_module()
 class DefaultSampler(_DefaultSampler):
-    """MMEngine's `DefaultSampler` whose indices carry (seed, epoch) and that can begin later.
+    """MMEngine's `DefaultSampler` for training that resumes, and for tests that share images.
+
+    With `shuffle`, indices carry (seed, epoch) and an epoch can begin later. Without, each process
+    gets a part of the data set in one piece, not every n-th sample, so that the boxes of an image
+    are cropped by the process that decoded it; the number of samples a process is MMEngine's.
 
     Args:
         args, kwargs: dataset, shuffle, seed, round_up, as MMEngine's class takes them.
@@ -42,9 +46,22 @@ class DefaultSampler(_DefaultSampler):
         self.start = 0
 
     def __iter__(self) -> Iterator[int]:
-        indices = [*super().__iter__()][self.start :]
-        self.start = 0
+        start, self.start = self.start, 0
+        if not self.shuffle:
+            return iter(self._piece()[start:])
+        indices = [*super().__iter__()][start:]
         return iter([SampleIndex(index, (self.seed, self.epoch)) for index in indices])
+
+    def _piece(self) -> list[int]:
+        """This process's part; with `round_up` the last one goes on at the beginning."""
+        size = len(self.dataset)
+        if self.round_up:
+            first, count = self.rank * self.num_samples, self.num_samples
+        else:
+            share, rest = divmod(size, self.world_size)
+            first = self.rank * share + min(self.rank, rest)
+            count = share + (self.rank < rest)
+        return [index % size for index in range(first, first + count)]
 
 
 class ReproducibleSamples:

@@ -17,6 +17,8 @@ from ..errors import ConfigError, DataError
 from ..registry import TRANSFORMS
 
 JPEG_START, JPEG_SCAN, JPEG_END = b'\xff\xd8', 0xDA, b'\xff\xd9'
+FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of a JPEG's frame header
+PNG_START = b'\x89PNG'
 REDUCED = {
     2: cv2.IMREAD_REDUCED_COLOR_2,
     4: cv2.IMREAD_REDUCED_COLOR_4,
@@ -143,7 +145,7 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.nda
         (h, w, 3), bilinear, black outside the image.
     """
     if not image.flags.c_contiguous:
-        inverse = cv2.invertAffineTransform(matrix)
+        inverse = cv2.invertAffineTransform(matrix.astype(np.float64))  # as OpenCV does inside
         w, h = size
         corners = np.array([[0, 0, 1], [w, 0, 1], [0, h, 1], [w, h, 1]]) @ inverse.T
         # Two pixels of margin: bilinear reads one beyond, and a border pixel is mixed with black.
@@ -188,9 +190,26 @@ def is_cut_short(data: bytes) -> bool:
 def jpeg_shape(data: bytes) -> tuple[int, int] | None:
     """(H, W) in the frame header of a JPEG, before its orientation; None for other data."""
     for marker, position in _segments(data):
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+        if marker in FRAMES:
             size = data[position + 5 : position + 9]
             return int.from_bytes(size[:2], 'big'), int.from_bytes(size[2:], 'big')
+    return None
+
+
+def unusual_form(data: bytes) -> str | None:
+    """What becomes of an image that is not plainly 8-bit colour when it is read; None if it is."""
+    if data.startswith(PNG_START) and len(data) > 26:
+        if data[24] == 16:
+            return 'has 16 bits a channel: the upper 8 are read'
+        if data[25] in (4, 6):
+            return 'has an alpha channel: it is dropped'
+        if data[25] == 0:
+            return 'is grey: it is read as three equal channels'
+    for marker, position in _segments(data):
+        if marker in FRAMES and data[position + 9 : position + 10] == b'\x01':
+            return 'is grey: it is read as three equal channels'
+        if marker in FRAMES and data[position + 9 : position + 10] == b'\x04':
+            return 'is in CMYK colours: they are converted'
     return None
 
 

@@ -70,20 +70,22 @@ def test_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def run(tool: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
+def run(tool: Callable[[argparse.Namespace], int | None], parser: argparse.ArgumentParser) -> None:
     """Parse the command line and run `tool`; a user's mistake ends it with one line and status 1.
 
+    What `tool` returns is the status otherwise.
     Set the environment variable HRFORMER_TRACEBACK=1 to see where an error came from.
     """
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(getattr(args, 'local_rank', 0)))
     try:
-        tool(args)
+        status = tool(args)
     except Exception as error:
         line = one_line(error)
         if line is None or os.environ.get(TRACEBACK):
             raise
         sys.exit(f'error: {line}')
+    sys.exit(status or 0)
 
 
 def one_line(error: BaseException) -> str | None:

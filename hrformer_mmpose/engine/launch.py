@@ -74,24 +74,31 @@ def set_aside_checkpoints(work_dir: str) -> None:
     )
 
 
+def read_config(path: str) -> Config:
+    """Read a config.
+
+    Raises:
+        ConfigError: the file is not there or does not parse.
+    """
+    if not osp.isfile(path):
+        raise ConfigError(f"config '{path}' does not exist")
+    try:
+        return Config.fromfile(path)
+    except SyntaxError as error:
+        where = f'{error.filename or path}, line {error.lineno}'
+        raise ConfigError(f"config '{path}' does not parse: {error.msg} ({where})") from error
+    except Exception as error:
+        what = f'{type(error).__name__}: {error}'.strip().splitlines()[0]
+        raise ConfigError(f"config '{path}' cannot be used: {what}") from error
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config and merge the flags that training and testing share.
 
     Raises:
         ConfigError: the file is not there or does not parse.
     """
-    if not osp.isfile(args.config):
-        raise ConfigError(f"config '{args.config}' does not exist")
-    try:
-        cfg = Config.fromfile(args.config)
-    except SyntaxError as error:
-        where = f'{error.filename or args.config}, line {error.lineno}'
-        raise ConfigError(
-            f"config '{args.config}' does not parse: {error.msg} ({where})"
-        ) from error
-    except Exception as error:
-        what = f'{type(error).__name__}: {error}'.strip().splitlines()[0]
-        raise ConfigError(f"config '{args.config}' cannot be used: {what}") from error
+    cfg = read_config(args.config)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir

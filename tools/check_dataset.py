@@ -1,0 +1,6 @@
+"""Check a config's data: python tools/check_dataset.py CONFIG [--full]; --help lists the flags."""
+
+from hrformer_mmpose.engine import check_dataset, cli
+
+if __name__ == '__main__':
+    cli.run(check_dataset.run, check_dataset.parser())
