@@ -47,7 +47,7 @@ train_pipeline = [
     dict(type='GetBBoxCenterScale'),
     dict(type='RandomFlip', direction='horizontal'),
     dict(
-        type='RandomBBoxTransform',
+        type='hrformer_mmpose.RandomBBoxTransform',
         shift_factor=0.05,
         scale_factor=(0.9, 1.1),
         rotate_factor=15,

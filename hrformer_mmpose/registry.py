@@ -24,5 +24,6 @@ KEYPOINT_CODECS = _child(mmpose_registry.KEYPOINT_CODECS, 'codecs')
 METRICS = _child(mmpose_registry.METRICS, 'evaluation.coco_metric')
 HOOKS = _child(mmpose_registry.HOOKS, 'engine.hooks')
 LOOPS = _child(mmpose_registry.LOOPS, 'engine.loops')
+FUNCTIONS = _child(mmengine_registry.FUNCTIONS, 'datasets.collate')
 # MMPose's own tools build the runner from MMEngine's registry.
 RUNNERS = _child(mmengine_registry.RUNNERS, 'engine.runner')

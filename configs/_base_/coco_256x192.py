@@ -8,7 +8,7 @@ train_pipeline = [
     dict(type='GetBBoxCenterScale'),
     dict(type='RandomFlip', direction='horizontal'),
     dict(type='RandomHalfBody'),
-    dict(type='RandomBBoxTransform'),
+    dict(type='hrformer_mmpose.RandomBBoxTransform'),
     dict(type='hrformer_mmpose.TopdownAffine', input_size=codec['input_size']),
     dict(type='GenerateTarget', encoder=codec),
     dict(type='PackPoseInputs'),
@@ -31,6 +31,7 @@ train_dataloader = dict(
     batch_size=32,
     num_workers=2,
     persistent_workers=True,
+    collate_fn=dict(type='hrformer_mmpose.pseudo_collate'),
     sampler=dict(type='hrformer_mmpose.DefaultSampler', shuffle=True),
     dataset=dict(
         type='hrformer_mmpose.CocoDataset',
@@ -46,6 +47,7 @@ val_dataloader = dict(
     num_workers=2,
     persistent_workers=True,
     drop_last=False,
+    collate_fn=dict(type='hrformer_mmpose.pseudo_collate'),
     sampler=dict(type='hrformer_mmpose.DefaultSampler', shuffle=False, round_up=False),
     dataset=dict(
         type='hrformer_mmpose.CocoDataset',

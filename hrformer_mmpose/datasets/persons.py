@@ -67,6 +67,13 @@ class Persons(Sequence):
         return sum(a.nbytes for a in arrays if isinstance(a, np.ndarray))
 
 
+class RawAnnotation(dict):
+    """An annotation made for one sample alone, so that packing it need not copy its 51 numbers."""
+
+    def __deepcopy__(self, memo: dict) -> 'RawAnnotation':
+        return self
+
+
 @dataclass(frozen=True, eq=False)
 class AnnotatedPersons(Persons):
     """Persons with keypoints.
@@ -108,7 +115,7 @@ class AnnotatedPersons(Persons):
 
     def _raw(self, i: int) -> dict:
         """The annotation as the file has it, without its mask."""
-        raw = dict(
+        raw = RawAnnotation(
             num_keypoints=int(self.num_keypoints[i]),
             iscrowd=0,
             keypoints=self.keypoints[i].ravel().tolist(),

@@ -85,7 +85,8 @@ def run(tool: Callable[[argparse.Namespace], int | None], parser: argparse.Argum
         if line is None or os.environ.get(TRACEBACK):
             raise
         sys.exit(f'error: {line}')
-    sys.exit(status or 0)
+    if status:
+        sys.exit(status)
 
 
 def one_line(error: BaseException) -> str | None:

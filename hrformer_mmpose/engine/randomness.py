@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from torch.utils.data import get_worker_info
 
 
 def start_from(*entropy: int) -> None:
@@ -31,7 +32,15 @@ def start_from(*entropy: int) -> None:
 
 @contextmanager
 def drawn_from(*entropy: int) -> Iterator[None]:
-    """`start_from` for a while; then the generators on the CPU go on where they were."""
+    """`start_from` for a while; then the generators on the CPU go on where they were.
+
+    In a loading worker they do not: each sample starts them anew, and saving their states would
+    cost more than the augmentation.
+    """
+    if get_worker_info() is not None:
+        start_from(*entropy)
+        yield
+        return
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     start_from(*entropy)
     try:

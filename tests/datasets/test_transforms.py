@@ -77,7 +77,11 @@ def test_a_missing_file_is_named(tmp_path):
 def run(scope: str, steps: list[dict], results: dict, seed: int = 0) -> dict:
     """Results after MMPose's pipeline, or the one with our loading and cropping."""
     init_default_scope('mmpose')
-    ours = {'LoadImage', 'TopdownAffine'} if scope == 'hrformer_mmpose' else set()
+    ours = (
+        {'LoadImage', 'RandomBBoxTransform', 'TopdownAffine'}
+        if scope == 'hrformer_mmpose'
+        else set()
+    )
     types = []
     for step in steps:
         own = step['type'] in ours
