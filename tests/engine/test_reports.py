@@ -1,0 +1,106 @@
+"""After a test: figures and report in a file, pictures beside the log, what was left out."""
+
+import json
+import logging
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip('mmpose')
+from mmpose.datasets.datasets.utils import parse_pose_metainfo
+from mmpose.registry import METRICS
+
+from hrformer_mmpose.engine import report_pictures
+from hrformer_mmpose.engine.hooks import LeftOutHook, TestReportHook
+
+META = parse_pose_metainfo(dict(from_file='configs/_base_/datasets/coco.py'))
+
+
+@pytest.fixture
+def metric(synthetic_root):
+    """After an evaluation of the true poses, but for one shifted, one missing person."""
+    folder = synthetic_root / 'val2017'
+    ann_file = synthetic_root / 'annotations/person_keypoints_val2017.json'
+    made = METRICS.build(dict(type='hrformer_mmpose.CocoMetric', ann_file=str(ann_file)))
+    made.dataset_meta = dict(META, image_folder=str(folder))
+    anns = json.loads(ann_file.read_text())['annotations']
+    samples = []
+    for number, ann in enumerate(anns[:-1]):
+        keypoints = np.reshape(ann['keypoints'], (1, 17, 3))[..., :2].astype(np.float32)
+        if number == 2:
+            keypoints += 0.05 * np.sqrt(ann['area'])
+        samples.append(
+            dict(
+                id=number,
+                img_id=ann['image_id'],
+                pred_instances=dict(keypoints=keypoints, keypoint_scores=np.ones((1, 17))),
+                gt_instances=dict(bbox_scores=np.ones(1)),
+            )
+        )
+    made.process({}, samples)
+    figures = made.evaluate(len(samples))
+    return SimpleNamespace(metric=made, figures=figures, annotations=anns)
+
+
+def runner_of(metric, folder):
+    evaluator = SimpleNamespace(metrics=[metric.metric])
+    logger = logging.getLogger('test_reports')
+    return SimpleNamespace(test_evaluator=evaluator, log_dir=str(folder), logger=logger)
+
+
+@pytest.mark.parametrize('badcase', [True, False])
+def test_a_test_leaves_figures_report_and_pictures(metric, tmp_path, badcase, caplog):
+    out = tmp_path / 'new' / 'out.json'
+    with caplog.at_level('INFO', 'test_reports'):
+        runner = runner_of(metric, tmp_path)
+        TestReportHook(str(out), badcase).after_test_epoch(runner, metric.figures)
+    saved = json.loads(out.read_text())
+    report = saved.pop('report')
+    assert saved == metric.figures
+    assert report['persons']['counted'] == len(metric.annotations)
+    assert 'left_ankle' in caplog.text
+    assert cv2.imread(str(tmp_path / 'precision_recall.png')).shape[1] == 1200
+    assert (tmp_path / 'badcase' / 'results.json').exists() == badcase
+
+
+def test_the_worst_cases_are_those(metric, tmp_path):
+    outcome, meta = metric.metric.outcome, metric.metric.dataset_meta
+    names = report_pictures.worst_cases(outcome, meta, str(tmp_path), count=2, height=120)
+    assert sorted(names) == ['missed.png', 'results.json', 'worst.png']
+    cases = json.loads((tmp_path / 'results.json').read_text())
+    assert cases['worst'][0]['annotation'] == metric.annotations[2]['id']
+    assert 0.1 < cases['worst'][0]['oks'] < 0.9 < cases['worst'][1]['oks']
+    assert [case['annotation'] for case in cases['missed']] == [metric.annotations[-1]['id']]
+    sheet = cv2.imread(str(tmp_path / 'worst.png'))
+    assert sheet.shape == (132, 3 * 194, 3)
+    # The second of the two has the true pose on both sides, the first has not.
+    halves = [(sheet[30:120, x + 6 : x + 96], sheet[30:120, x + 98 : x + 188]) for x in (0, 194)]
+    differ = [np.mean(left != right) for left, right in halves]
+    assert differ[1] < 0.02 < differ[0]
+
+
+def test_evaluators_of_others_are_only_saved(tmp_path):
+    out = tmp_path / 'out.json'
+    runner = SimpleNamespace(test_evaluator=SimpleNamespace(metrics=[object()]))
+    TestReportHook(str(out)).after_test_epoch(runner, {'PCK': 0.5})
+    assert json.loads(out.read_text()) == {'PCK': 0.5}
+
+
+def test_what_is_left_out_is_told_once(caplog):
+    lines = ['image 1', 'image 2']
+    skipping = SimpleNamespace(on_error='skip', left_out=lambda: list(lines))
+    wrapped = SimpleNamespace(dataset=SimpleNamespace(datasets=[SimpleNamespace(), skipping]))
+    runner = SimpleNamespace(
+        train_dataloader=SimpleNamespace(dataset=wrapped), logger=logging.getLogger('left')
+    )
+    hook = LeftOutHook()
+    with caplog.at_level('WARNING', 'left'):
+        hook.after_train_epoch(runner)
+        hook.after_train_epoch(runner)
+        assert len(caplog.records) == 1
+        assert 'left out so far: 2' in caplog.text
+        lines.append('image 3')
+        hook.after_train_epoch(runner)
+    assert len(caplog.records) == 2
