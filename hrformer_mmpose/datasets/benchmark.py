@@ -215,7 +215,7 @@ def _hold(scope: str, root: str, workers: int) -> tuple[float, float, float]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     loader = DataLoader(
         data, batch_size=64, shuffle=True, num_workers=workers, collate_fn=list,
-        persistent_workers=True,
+        persistent_workers=True, multiprocessing_context='fork',
     )  # fmt: skip
     seen = sum(len(batch) for batch in loader)
     if seen != len(data):

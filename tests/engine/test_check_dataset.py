@@ -108,9 +108,7 @@ def test_an_evaluator_of_another_file(root, capsys):
 
 def test_images_in_training_and_validation_are_noted(root, capsys):
     shutil.copy(root / TRAIN, root / VAL)
-    _, out = check(
-        capsys, '--cfg-options', 'val_dataloader.dataset.data_prefix.img=train2017/'
-    )
+    _, out = check(capsys, '--cfg-options', 'val_dataloader.dataset.data_prefix.img=train2017/')
     assert 'note: 8 images of val are also in train' in out
 
 
