@@ -167,7 +167,7 @@ def _compact(entry: dict) -> dict:
     for key in ('keypoints', 'bbox'):
         value = entry.get(key)
         if isinstance(value, list):
-            with suppress(TypeError):  # names, in a category; or null, which becomes NaN
+            with suppress(TypeError, OverflowError):  # names, in a category; null; 10^400
                 entry[key] = array('d', value)
     return entry
 
