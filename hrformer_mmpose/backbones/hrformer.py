@@ -260,6 +260,17 @@ class HRFormer(BaseModule):
         matching.log(result, MMLogger.get_current_instance())
         self._is_init = True
 
+    def fuse_for_inference(self) -> nn.Module:
+        """A network for inference alone, with the same outputs, made from the present weights.
+
+        Returns:
+            `FusedHRFormer`; this network stays as it is. Later changes of its weights do not show
+            in the other.
+        """
+        from .fused import FusedHRFormer
+
+        return FusedHRFormer(self)
+
     def train(self, mode: bool = True) -> 'HRFormer':
         """Set training mode, frozen stages (and with `norm_eval` every BatchNorm) aside."""
         super().train(mode)

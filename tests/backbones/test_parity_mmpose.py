@@ -11,30 +11,12 @@ from mmpose.registry import MODELS
 
 from hrformer_mmpose.backbones import HRFormer
 from tests.backbones.test_arch import mmpose_extra
+from tests.backbones.weights import randomise
 from tests.conftest import relative_error
 
 # Padded maps: (224, 224) on no axis of any branch, (224, 160) and (160, 224) on one, the others on
 # both. MMPose's fusion takes multiples of 32 only.
 SIZES = [(224, 224), (224, 160), (160, 224), (256, 192), (64, 96)]
-
-
-def randomise(model: torch.nn.Module) -> None:
-    """Weights that leave no term at zero or one: bias tables, biases, running statistics."""
-    generator = torch.Generator().manual_seed(5)
-    for name, value in model.state_dict().items():
-        if not value.is_floating_point():
-            continue
-        noise = torch.randn(value.shape, generator=generator)
-        if name.endswith('running_var'):
-            value.copy_(0.5 + noise.abs())
-        elif name.endswith('relative_position_bias_table'):
-            value.copy_(0.5 * noise)
-        elif value.ndim > 1:
-            value.copy_(noise / value[0].numel() ** 0.5)
-        elif name.endswith('weight'):
-            value.copy_(1 + 0.2 * noise)
-        else:
-            value.copy_(0.1 * noise)
 
 
 def pair(arch: str = 'tiny', multiscale_output: bool = False, **settings):

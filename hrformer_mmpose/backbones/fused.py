@@ -1,0 +1,67 @@
+"""HRFormer for inference: the same outputs in fewer and larger steps.
+
+`HRFormer.fuse_for_inference()` makes it from a network's weights: BatchNorm is folded into
+the convolutions, activations and residual sums go into the kernels before them where there are such
+(`layers.kernels`), and the position bias is gathered once, not at every call.
+"""
+
+import torch
+from torch import nn
+
+from ..layers.fused import FusedConv, fuse
+
+
+class FusedHRFormer(nn.Module):
+    """`HRFormer` in evaluation mode, for good.
+
+    Args:
+        network: an `HRFormer`; it is not changed, and its linear layers are shared.
+    """
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.stem = nn.Sequential(
+            FusedConv(network.conv1, network.bn1, 'relu'),
+            FusedConv(network.conv2, network.bn2, 'relu'),
+            fuse(network.layer1),
+        )
+        for number in (2, 3, 4):
+            transition = getattr(network, f'transition{number - 1}')
+            layers = (None if layer is None else fuse(layer) for layer in transition)
+            self.add_module(f'transition{number - 1}', nn.ModuleList(layers))
+            modules = getattr(network, f'stage{number}')
+            self.add_module(f'stage{number}', nn.Sequential(*(FusedModule(m) for m in modules)))
+        self.eval()
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """(B, in_channels, H, W) -> the maps that the network gives."""
+        maps = [self.stem(x.contiguous(memory_format=torch.channels_last))]
+        for number in (2, 3, 4):
+            transition = getattr(self, f'transition{number - 1}')
+            maps = [
+                maps[i] if layer is None else layer(maps[min(i, len(maps) - 1)])
+                for i, layer in enumerate(transition)
+            ]
+            maps = getattr(self, f'stage{number}')(maps)
+        return tuple(maps)
+
+    def train(self, mode: bool = True) -> 'FusedHRFormer':
+        """Stays in evaluation mode: folded statistics cannot be trained."""
+        return super().train(False)
+
+
+class FusedModule(nn.Module):
+    """`HRFormerModule` for inference.
+
+    Args:
+        module: whose outputs this one gives.
+    """
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.branches = nn.ModuleList(fuse(branch) for branch in module.branches)
+        self.fusion = fuse(module.fuse_layers)
+
+    def forward(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
+        """List of (B, C_j, H_j, W_j) -> list of maps."""
+        return self.fusion([branch(x) for branch, x in zip(self.branches, maps, strict=True)])

@@ -1,0 +1,194 @@
+"""Inference twins of the layers: BatchNorm folded, activations fused, biases and indices prepared.
+
+Each is made from a layer and gives the same output in evaluation mode. What a twin holds is derived
+from that layer's weights, never stored: its buffers stay out of the state dict.
+
+Shapes: B batch, H and W of a map, T = B * H * W tokens, C channels, N tokens a window, h heads,
+d = C / h head width.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from . import kernels
+from .block import HRFormerBlock
+from .fusion import UPSAMPLE, Bottleneck, MultiScaleFusion
+from .window import padding_mask, window_merge, window_partition
+
+
+def folded(conv: nn.Conv2d, norm: nn.Module | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight and bias of a convolution that includes the BatchNorm behind it."""
+    weight, bias = conv.weight.detach(), conv.bias
+    bias = weight.new_zeros(len(weight)) if bias is None else bias.detach()
+    if norm is None:
+        return weight.clone(), bias.clone()
+    scale = torch.rsqrt(norm.running_var + norm.eps)
+    shift = -norm.running_mean * scale
+    if norm.affine:
+        scale = scale * norm.weight.detach()
+        shift = shift * norm.weight.detach() + norm.bias.detach()
+    return weight * scale[:, None, None, None], bias * scale + shift
+
+
+class FusedConv(nn.Module):
+    """Convolution, BatchNorm and activation in one.
+
+    Args:
+        conv, norm: what to fold. act: 'relu', 'gelu' or None.
+    """
+
+    def __init__(self, conv: nn.Conv2d, norm: nn.Module | None = None, act: str | None = None):
+        super().__init__()
+        weight, bias = folded(conv, norm)
+        weight = weight.contiguous(memory_format=torch.channels_last)
+        self.register_buffer('weight', weight, persistent=False)
+        self.register_buffer('bias', bias, persistent=False)
+        self.stride, self.groups, self.act = conv.stride[0], conv.groups, act
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) -> (B, D, H / stride, W / stride)."""
+        return kernels.conv(x, self.weight, self.bias, self.stride, self.groups, self.act)
+
+
+class FusedBlock(nn.Module):
+    """`HRFormerBlock` for inference.
+
+    Args:
+        block: whose output this one gives.
+    """
+
+    def __init__(self, block: HRFormerBlock):
+        super().__init__()
+        attention, ffn = block.attn.attn, block.ffn
+        self.window, self.with_pad_mask = block.attn.window, block.attn.with_pad_mask
+        self.num_heads = attention.num_heads
+        self.norm1, self.norm2 = block.norm1, block.norm2
+        self.qkv, self.proj = attention.qkv, attention.proj
+        bias = attention.position_bias()
+        bias = None if bias is None else bias.detach()[None].contiguous()
+        self.register_buffer('position_bias', bias, persistent=False)
+        for name, conv, norm in (('fc1', ffn.fc1, ffn.norm1), ('fc2', ffn.fc2, ffn.norm3)):
+            weight, shift = folded(conv, norm)
+            self.register_buffer(f'{name}_weight', weight.flatten(1), persistent=False)
+            self.register_buffer(f'{name}_bias', shift, persistent=False)
+        self.dw3x3 = FusedConv(ffn.dw3x3, ffn.norm2, 'gelu')
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) -> (B, C, H, W), channels last."""
+        x = x.permute(0, 2, 3, 1)  # B, H, W, C
+        size = x.shape[1:3]
+        attended = window_merge(self._attend(self.norm1(x), size), self.window, size)
+        x = kernels.linear_add(attended, x, self.proj.weight, self.proj.bias)
+        y = kernels.linear(self.norm2(x), self.fc1_weight, self.fc1_bias, 'gelu')
+        y = self.dw3x3(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        y = kernels.linear(y, self.fc2_weight, self.fc2_bias, 'gelu')
+        return (x + y).permute(0, 3, 1, 2)
+
+    def _attend(self, x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """(B, H, W, C) -> (B * nW, N, C), before the output projection."""
+        x = window_partition(x, self.window)
+        windows, N, C = x.shape
+        qkv = kernels.linear(x, self.qkv.weight, self.qkv.bias)
+        q, k, v = qkv.view(windows, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        mask = self.position_bias
+        if self.with_pad_mask:
+            mask = self._masked(mask, size, qkv)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return out.transpose(1, 2).reshape(windows, N, C)
+
+    def _masked(self, bias, size, like: torch.Tensor) -> torch.Tensor | None:
+        mask = padding_mask(size, self.window, like)
+        if mask is None:
+            return bias
+        mask = mask[:, None, None, :]  # nW, 1, 1, N
+        mask = (
+            mask + bias if bias is not None else mask.expand(-1, self.num_heads, mask.shape[-1], -1)
+        )
+        return mask.repeat(len(like) // len(mask), 1, 1, 1)
+
+
+class FusedBottleneck(nn.Module):
+    """`Bottleneck` for inference.
+
+    Args:
+        block: whose output this one gives.
+    """
+
+    def __init__(self, block: Bottleneck):
+        super().__init__()
+        self.conv1 = FusedConv(block.conv1, block.bn1, 'relu')
+        self.conv2 = FusedConv(block.conv2, block.bn2, 'relu')
+        self.conv3 = FusedConv(block.conv3, block.bn3)
+        self.downsample = None if block.downsample is None else FusedConv(*block.downsample)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, in_channels, H, W) -> (B, 4 * channels, H, W)."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = self.conv2(self.conv1(x))
+        return kernels.conv_add_relu(x, shortcut, self.conv3.weight, self.conv3.bias)
+
+
+class FusedFusion(nn.Module):
+    """`MultiScaleFusion` for inference.
+
+    Args:
+        fusion: whose output this one gives.
+    """
+
+    def __init__(self, fusion: MultiScaleFusion):
+        super().__init__()
+        self.upsample = fusion.upsample
+        self.rows = nn.ModuleList(
+            nn.ModuleList(None if path is None else fuse(path) for path in row) for row in fusion
+        )
+
+    def forward(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
+        """List of (B, C_j, H_j, W_j) -> list of (B, C_i, H_i, W_i)."""
+        return [self._fuse(maps, i, row) for i, row in enumerate(self.rows)]
+
+    def _fuse(self, maps: list[torch.Tensor], i: int, row: nn.ModuleList) -> torch.Tensor:
+        size, own = maps[i].shape[2:], maps[i]
+        total = None
+        for j, path in enumerate(row):
+            if path is None:
+                continue
+            y = path(maps[j])
+            if j > i:
+                y = UPSAMPLE[self.upsample](y, size)
+            total = own + y if total is None else total + y
+        return F.relu(own if total is None else total)
+
+
+def fuse(module: nn.Module) -> nn.Module:
+    """The inference twin of a layer, or of the layers inside a container.
+
+    Args:
+        module: in evaluation mode; stays as it is.
+    """
+    if isinstance(module, HRFormerBlock):
+        return FusedBlock(module)
+    if isinstance(module, Bottleneck):
+        return FusedBottleneck(module)
+    if isinstance(module, MultiScaleFusion):
+        return FusedFusion(module)
+    if isinstance(module, nn.Sequential):
+        return nn.Sequential(*_fused_sequence([*module]))
+    return module
+
+
+def _fused_sequence(layers: list[nn.Module]) -> list[nn.Module]:
+    """Convolutions joined with the BatchNorm and ReLU behind them, the rest fused one by one."""
+    result: list[nn.Module] = []
+    while layers:
+        layer = layers.pop(0)
+        if isinstance(layer, nn.Conv2d):
+            norm = layers.pop(0) if layers and isinstance(layers[0], _BatchNorm) else None
+            act = 'relu' if layers and isinstance(layers[0], nn.ReLU) else None
+            if act:
+                layers.pop(0)
+            result.append(FusedConv(layer, norm, act))
+        else:
+            result.append(fuse(layer))
+    return result
