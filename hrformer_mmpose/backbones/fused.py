@@ -2,27 +2,27 @@
 
 `HRFormer.fuse_for_inference()` makes it from a network's weights: BatchNorm is folded into
 the convolutions, activations and residual sums go into the kernels before them where there are such
-(`layers.kernels`), and the position bias is gathered once, not at every call.
+(`layers/kernels.py`), and the position bias is gathered once, not at every call.
 """
 
 import torch
 from torch import nn
 
-from ..layers.fused import FusedConv, fuse
+from ..layers.fused import fuse, fused_conv
 
 
 class FusedHRFormer(nn.Module):
     """`HRFormer` in evaluation mode, for good.
 
     Args:
-        network: an `HRFormer`; it is not changed, and its linear layers are shared.
+        network: an `HRFormer`; it is not changed.
     """
 
     def __init__(self, network: nn.Module):
         super().__init__()
         self.stem = nn.Sequential(
-            FusedConv(network.conv1, network.bn1, 'relu'),
-            FusedConv(network.conv2, network.bn2, 'relu'),
+            fused_conv(network.conv1, network.bn1, 'relu'),
+            fused_conv(network.conv2, network.bn2, 'relu'),
             fuse(network.layer1),
         )
         for number in (2, 3, 4):

@@ -76,6 +76,8 @@ class WindowMSA(nn.Module):
         windows, N, C = x.shape
         q, k, v = self.qkv(x).view(windows, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         if mask is None:
+            # Fused kernels take a bias of four axes only.
+            bias = None if bias is None else bias[None]
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         else:
             mask = mask[:, None, None, :]  # nW, 1, 1, N

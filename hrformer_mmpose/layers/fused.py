@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from . import kernels
 from .block import HRFormerBlock
 from .fusion import UPSAMPLE, Bottleneck, MultiScaleFusion
+from .kernels import FusedConv, FusedLinear
 from .window import padding_mask, window_merge, window_partition
 
 
@@ -32,24 +32,9 @@ def folded(conv: nn.Conv2d, norm: nn.Module | None = None) -> tuple[torch.Tensor
     return weight * scale[:, None, None, None], bias * scale + shift
 
 
-class FusedConv(nn.Module):
-    """Convolution, BatchNorm and activation in one.
-
-    Args:
-        conv, norm: what to fold. act: 'relu', 'gelu' or None.
-    """
-
-    def __init__(self, conv: nn.Conv2d, norm: nn.Module | None = None, act: str | None = None):
-        super().__init__()
-        weight, bias = folded(conv, norm)
-        weight = weight.contiguous(memory_format=torch.channels_last)
-        self.register_buffer('weight', weight, persistent=False)
-        self.register_buffer('bias', bias, persistent=False)
-        self.stride, self.groups, self.act = conv.stride[0], conv.groups, act
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) -> (B, D, H / stride, W / stride)."""
-        return kernels.conv(x, self.weight, self.bias, self.stride, self.groups, self.act)
+def fused_conv(conv: nn.Conv2d, norm: nn.Module | None = None, act: str = 'none') -> FusedConv:
+    """Convolution, BatchNorm and activation in one."""
+    return FusedConv(*folded(conv, norm), conv.stride[0], conv.groups, act)
 
 
 class FusedBlock(nn.Module):
@@ -65,32 +50,33 @@ class FusedBlock(nn.Module):
         self.window, self.with_pad_mask = block.attn.window, block.attn.with_pad_mask
         self.num_heads = attention.num_heads
         self.norm1, self.norm2 = block.norm1, block.norm2
-        self.qkv, self.proj = attention.qkv, attention.proj
         bias = attention.position_bias()
         bias = None if bias is None else bias.detach()[None].contiguous()
         self.register_buffer('position_bias', bias, persistent=False)
-        for name, conv, norm in (('fc1', ffn.fc1, ffn.norm1), ('fc2', ffn.fc2, ffn.norm3)):
-            weight, shift = folded(conv, norm)
-            self.register_buffer(f'{name}_weight', weight.flatten(1), persistent=False)
-            self.register_buffer(f'{name}_bias', shift, persistent=False)
-        self.dw3x3 = FusedConv(ffn.dw3x3, ffn.norm2, 'gelu')
+        self.qkv = FusedLinear(attention.qkv.weight, attention.qkv.bias)
+        self.proj = FusedLinear(attention.proj.weight, attention.proj.bias)
+        # On tokens a 1x1 convolution is a linear layer.
+        weight, bias = folded(ffn.fc1, ffn.norm1)
+        self.fc1 = FusedLinear(weight.flatten(1), bias, 'gelu')
+        self.dw3x3 = fused_conv(ffn.dw3x3, ffn.norm2, 'gelu')
+        weight, bias = folded(ffn.fc2, ffn.norm3)
+        self.fc2 = FusedLinear(weight.flatten(1), bias, 'gelu')
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) -> (B, C, H, W), channels last."""
         x = x.permute(0, 2, 3, 1)  # B, H, W, C
         size = x.shape[1:3]
         attended = window_merge(self._attend(self.norm1(x), size), self.window, size)
-        x = kernels.linear_add(attended, x, self.proj.weight, self.proj.bias)
-        y = kernels.linear(self.norm2(x), self.fc1_weight, self.fc1_bias, 'gelu')
-        y = self.dw3x3(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        y = kernels.linear(y, self.fc2_weight, self.fc2_bias, 'gelu')
+        x = self.proj(attended, x)
+        y = self.fc1(self.norm2(x)).permute(0, 3, 1, 2)
+        y = self.fc2(self.dw3x3(y).permute(0, 2, 3, 1))
         return (x + y).permute(0, 3, 1, 2)
 
     def _attend(self, x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """(B, H, W, C) -> (B * nW, N, C), before the output projection."""
         x = window_partition(x, self.window)
         windows, N, C = x.shape
-        qkv = kernels.linear(x, self.qkv.weight, self.qkv.bias)
+        qkv = self.qkv(x)
         q, k, v = qkv.view(windows, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         mask = self.position_bias
         if self.with_pad_mask:
@@ -118,16 +104,15 @@ class FusedBottleneck(nn.Module):
 
     def __init__(self, block: Bottleneck):
         super().__init__()
-        self.conv1 = FusedConv(block.conv1, block.bn1, 'relu')
-        self.conv2 = FusedConv(block.conv2, block.bn2, 'relu')
-        self.conv3 = FusedConv(block.conv3, block.bn3)
-        self.downsample = None if block.downsample is None else FusedConv(*block.downsample)
+        self.conv1 = fused_conv(block.conv1, block.bn1, 'relu')
+        self.conv2 = fused_conv(block.conv2, block.bn2, 'relu')
+        self.conv3 = fused_conv(block.conv3, block.bn3)
+        self.downsample = None if block.downsample is None else fused_conv(*block.downsample)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, in_channels, H, W) -> (B, 4 * channels, H, W)."""
         shortcut = x if self.downsample is None else self.downsample(x)
-        x = self.conv2(self.conv1(x))
-        return kernels.conv_add_relu(x, shortcut, self.conv3.weight, self.conv3.bias)
+        return self.conv3(self.conv2(self.conv1(x)), shortcut)
 
 
 class FusedFusion(nn.Module):
@@ -185,10 +170,8 @@ def _fused_sequence(layers: list[nn.Module]) -> list[nn.Module]:
         layer = layers.pop(0)
         if isinstance(layer, nn.Conv2d):
             norm = layers.pop(0) if layers and isinstance(layers[0], _BatchNorm) else None
-            act = 'relu' if layers and isinstance(layers[0], nn.ReLU) else None
-            if act:
-                layers.pop(0)
-            result.append(FusedConv(layer, norm, act))
+            relu = layers.pop(0) if layers and isinstance(layers[0], nn.ReLU) else None
+            result.append(fused_conv(layer, norm, 'none' if relu is None else 'relu'))
         else:
             result.append(fuse(layer))
     return result

@@ -1,80 +1,117 @@
-"""Convolution and linear layers with what follows them in one pass, for inference.
+"""Convolution and linear layer with what follows them in one pass, for inference.
 
-On CPUs oneDNN applies an activation (or adds a residual) to its result before writing it, which
-saves a pass over the map. PyTorch has these kernels for its own compiler; they are taken where they
-exist. Elsewhere `conv` and `linear` are PyTorch's.
+On CPUs oneDNN applies an activation, or adds a residual, to its result before writing it, which
+saves a pass over the map; and it keeps weights in a layout of its own, which saves bringing them
+there at every call. PyTorch has these kernels for its own compiler; they are taken where they are.
+Elsewhere these layers are PyTorch's.
 
-Shapes: T tokens, C and D channels in and out; maps are (B, C, H, W), channels last.
+Shapes: B batch, C and D channels in and out, H and W of a map, maps channels last.
 """
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-ACTIVATIONS = {None: lambda x: x, 'relu': F.relu, 'gelu': F.gelu}
-_ONEDNN_NAMES = {None: 'none', 'relu': 'relu', 'gelu': 'gelu'}
+ACTIVATIONS = {'none': lambda x: x, 'relu': F.relu, 'gelu': F.gelu}
 
 
 def onednn_takes(x: torch.Tensor) -> bool:
     """Whether oneDNN's fused kernels are there for `x` and may be called.
 
-    They know no gradients, and a graph that is exported or compiled gets its own fusions.
+    They know no gradients; a graph that is traced, exported or compiled gets fusions of its own.
     """
     return (
-        x.device.type == 'cpu'
-        and x.dtype is torch.float32
+        x.dtype is torch.float32
+        and x.device.type == 'cpu'
         and not torch.is_grad_enabled()
-        and torch.backends.mkldnn.is_available()
-        and torch.backends.mkldnn.enabled
         and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
         and not torch.is_autocast_enabled('cpu')
+        and torch.backends.mkldnn.enabled
+        and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, '_linear_pointwise')
     )
 
 
-def linear(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, act: str | None = None
-) -> torch.Tensor:
-    """act(x W^T + b): (..., C) -> (..., D)."""
-    if onednn_takes(x):
-        name = _ONEDNN_NAMES[act]
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, name, [], 'none')
-    return ACTIVATIONS[act](F.linear(x, weight, bias))
+class _Weighted(nn.Module):
+    """Weight and bias that are derived from others, so that a state dict leaves them out."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor):
+        super().__init__()
+        self.register_buffer('weight', weight.detach(), persistent=False)
+        self.register_buffer('bias', bias.detach(), persistent=False)
+        self._packed: torch.Tensor | None = None
+
+    def packed(self) -> torch.Tensor:
+        """The weight in oneDNN's layout."""
+        if self._packed is None:
+            self._packed = self._pack()
+        return self._packed
+
+    def _apply(self, *args, **kwargs) -> 'nn.Module':
+        self._packed = None  # of the weight before it moved
+        return super()._apply(*args, **kwargs)
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, '_packed': None}  # copies and files take the plain weight
 
 
-def linear_add(
-    x: torch.Tensor, other: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
-) -> torch.Tensor:
-    """x W^T + b + other."""
-    if onednn_takes(x):
-        return torch.ops.mkldnn._linear_pointwise.binary(x, other, weight, bias, 'add')
-    return F.linear(x, weight, bias) + other  # which under autocast has a larger type
+class FusedLinear(_Weighted):
+    """Linear layer, then an activation or the sum with another map.
+
+    Args:
+        weight: (D, C). bias: (D,). act: 'none', 'relu' or 'gelu'.
+    """
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor, act: str = 'none'):
+        super().__init__(weight, bias)
+        self.act = act
+
+    def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+        """(..., C) -> (..., D): act(x W^T + b), or x W^T + b + residual."""
+        if not onednn_takes(x):
+            x = F.linear(x, self.weight, self.bias)
+            return ACTIVATIONS[self.act](x) if residual is None else x + residual
+        if residual is not None:
+            return torch.ops.mkldnn._linear_pointwise.binary(
+                x, residual, self.packed(), self.bias, 'add'
+            )
+        return torch.ops.mkldnn._linear_pointwise(x, self.packed(), self.bias, self.act, [], 'none')
+
+    def _pack(self) -> torch.Tensor:
+        return torch.ops.mkldnn._reorder_linear_weight(self.weight)
 
 
-def conv(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    stride: int = 1,
-    groups: int = 1,
-    act: str | None = None,
-) -> torch.Tensor:
-    """act(convolution), padded by half the kernel: (B, C, H, W) -> (B, D, H / s, W / s)."""
-    padding = weight.shape[-1] // 2
-    if onednn_takes(x):
+class FusedConv(_Weighted):
+    """Convolution, padded by half its kernel, then an activation, or a sum and ReLU.
+
+    Args:
+        weight: (D, C / groups, k, k). bias: (D,). stride, groups: of the convolution.
+        act: 'none', 'relu' or 'gelu'.
+    """
+
+    def __init__(
+        self, weight: torch.Tensor, bias: torch.Tensor, stride: int, groups: int, act: str = 'none'
+    ):
+        super().__init__(weight.contiguous(memory_format=torch.channels_last), bias)
+        self.stride, self.padding = [stride] * 2, [weight.shape[-1] // 2] * 2
+        self.groups, self.act = groups, act
+
+    def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+        """(B, C, H, W) -> (B, D, H / stride, W / stride): act(conv), or relu(conv + residual)."""
+        if not onednn_takes(x):
+            x = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, groups=self.groups)
+            return ACTIVATIONS[self.act](x) if residual is None else F.relu(x + residual)
+        shape = self.padding, self.stride, [1, 1], self.groups
+        if residual is not None:
+            return torch.ops.mkldnn._convolution_pointwise.binary(
+                x, residual, self.packed(), self.bias, *shape, 'add', 1.0, 'relu', [], None
+            )
         return torch.ops.mkldnn._convolution_pointwise(
-            x, weight, bias, [padding] * 2, [stride] * 2, [1, 1], groups, _ONEDNN_NAMES[act], [],
-            'none',
-        )  # fmt: skip
-    return ACTIVATIONS[act](F.conv2d(x, weight, bias, stride, padding, groups=groups))
-
-
-def conv_add_relu(
-    x: torch.Tensor, other: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
-) -> torch.Tensor:
-    """relu(convolution + other), of stride 1."""
-    padding = weight.shape[-1] // 2
-    if onednn_takes(x):
-        return torch.ops.mkldnn._convolution_pointwise.binary(
-            x, other, weight, bias, [padding] * 2, [1, 1], [1, 1], 1, 'add', 1.0, 'relu', [], None
+            x, self.packed(), self.bias, *shape, self.act, [], 'none'
         )
-    return F.relu(F.conv2d(x, weight, bias, padding=padding) + other)
+
+    def _pack(self) -> torch.Tensor:
+        return torch.ops.mkldnn._reorder_convolution_weight(
+            self.weight, self.padding, self.stride, [1, 1], self.groups
+        )

@@ -21,11 +21,13 @@ def padding(size: int, window: int) -> tuple[int, int]:
 
 def window_partition(x: torch.Tensor, window: Window) -> torch.Tensor:
     """(B, H, W, C) -> (B * nW, N, C), padded with zeros, windows in row-major order."""
-    H, W, C = x.shape[1:]
+    B, H, W, C = x.shape
     (top, bottom), (left, right) = padding(H, window[0]), padding(W, window[1])
-    x = F.pad(x, (0, 0, left, right, top, bottom))
-    x = x.unflatten(1, (-1, window[0])).unflatten(3, (-1, window[1]))  # B, nH, Kh, nW, Kw, C
-    return x.transpose(2, 3).reshape(-1, window[0] * window[1], C)
+    if top + bottom + left + right:
+        x = F.pad(x, (0, 0, left, right, top, bottom))
+    rows, cols = (H + top + bottom) // window[0], (W + left + right) // window[1]
+    x = x.reshape(B, rows, window[0], cols, window[1], C).transpose(2, 3)
+    return x.reshape(-1, window[0] * window[1], C)
 
 
 def window_merge(windows: torch.Tensor, window: Window, size: tuple[int, int]) -> torch.Tensor:

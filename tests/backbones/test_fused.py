@@ -94,9 +94,25 @@ def test_the_network_itself_stays_as_it_is():
     fused = model.fuse_for_inference()
     fused(x)
     fused.train()
+    assert not {*fused.state_dict()} - {*model.state_dict()}, 'derived values are not stored'
     assert not any(module.training for module in fused.modules())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(torch.equal(a, b) for a, b in zip(model(x), expected, strict=True))
+
+
+@torch.no_grad()
+def test_copies_moves_and_graphs(tmp_path):
+    model = network()
+    fused = model.fuse_for_inference()
+    x = torch.randn(1, 3, 64, 64)
+    expected = fused(x)  # from now on oneDNN's layout of the weights is kept beside them
+    assert agree(copy.deepcopy(fused)(x), expected)
+    torch.save(fused, tmp_path / 'fused.pt')
+    assert agree(torch.load(tmp_path / 'fused.pt', weights_only=False)(x), expected)
+    assert agree(fused.double()(x.double()), [y.double() for y in expected])
+    assert agree(fused.float()(x), expected)
+    traced = torch.jit.trace(fused, x, check_trace=False)
+    assert agree(traced(x), expected)
 
 
 @torch.no_grad()
@@ -104,7 +120,9 @@ def test_fewer_calls():
     """A counter is steady where a clock is not; views are not counted."""
     model = HRFormer(arch='base').eval()
     x = torch.randn(1, 3, 64, 64)
-    assert calls(model.fuse_for_inference(), x) <= 900 < calls(model, x)
+    fused = model.fuse_for_inference()
+    fused(x)  # which brings the weights into oneDNN's layout, once
+    assert calls(fused, x) <= 900 < calls(model, x)
 
 
 def calls(model: torch.nn.Module, x: torch.Tensor) -> int:
