@@ -66,6 +66,9 @@ def test_parser() -> argparse.ArgumentParser:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', help='file for the figures (.json, .yaml or .pkl)')
     parser.add_argument('--dump', help='file for all predictions (.pkl)')
+    parser.add_argument(
+        '--no-fuse', dest='fuse', action='store_false', help='test the network as it was trained'
+    )
     parser.add_argument('--badcase', action='store_true', help='picture the worst predictions')
     return parser
 

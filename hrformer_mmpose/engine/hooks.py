@@ -9,6 +9,7 @@ import mmengine
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import CheckpointHook as _CheckpointHook
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from ..checkpoint.files import replacing
@@ -96,6 +97,17 @@ class CheckpointHook(_CheckpointHook):
         if is_main_process():
             with suppress(FileNotFoundError):
                 self.file_backend.remove(path)
+
+
+class FuseHook(Hook):
+    """Tests with the backbone's inference network, where it has one."""
+
+    def before_test(self, runner: Runner) -> None:
+        """Called by the runner when the weights are loaded."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if hasattr(model.backbone, 'fuse_for_inference'):
+            model.backbone = model.backbone.fuse_for_inference()
+            runner.logger.info('testing with BatchNorm folded (--no-fuse tests without)')
 
 
 class TestReportHook(Hook):

@@ -18,7 +18,7 @@ from mmengine.runner import Runner
 
 from .. import host
 from ..errors import ConfigError, WeightsError
-from .hooks import TestReportHook
+from .hooks import FuseHook, TestReportHook
 
 
 def train(args: argparse.Namespace) -> None:
@@ -52,6 +52,8 @@ def test(args: argparse.Namespace) -> None:
         _dump_predictions(cfg, args.dump)
     cfg.merge_from_dict(args.cfg_options)
     runner = build_runner(cfg)
+    if args.fuse:
+        runner.register_hook(FuseHook())
     runner.register_hook(TestReportHook(args.out, badcase=args.badcase), 'LOWEST')
     runner.test()
 

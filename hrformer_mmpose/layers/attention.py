@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..errors import ConfigError
+from . import recompute
 from .window import Window, padding_mask, window_merge, window_partition
 
 
@@ -86,6 +87,19 @@ class WindowMSA(nn.Module):
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.proj(out.transpose(1, 2).reshape(windows, N, C))
 
+    def attend(self, qkv: torch.Tensor) -> torch.Tensor:
+        """`forward` from queries, keys and values on, keeping these only for the backward pass.
+
+        Args:
+            qkv: (B * nW, N, 3 C).
+
+        Returns:
+            (B * nW, N, C).
+        """
+        windows, N, _ = qkv.shape
+        qkv = qkv.view(windows, N, 3, self.num_heads, -1)
+        return self.proj(recompute.window_attention(qkv, self.position_bias()).flatten(2))
+
 
 class LocalWindowSelfAttention(nn.Module):
     """Window partition, attention in each window, and back.
@@ -114,9 +128,21 @@ class LocalWindowSelfAttention(nn.Module):
         self.with_pad_mask = with_pad_mask
         self.attn = WindowMSA(channels, num_heads, window, with_rpe)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, H, W, C) -> (B, H, W, C)."""
+    def forward(self, x: torch.Tensor, norm: nn.LayerNorm | None = None) -> torch.Tensor:
+        """(B, H, W, C) -> (B, H, W, C).
+
+        Args:
+            x: (B, H, W, C). norm: applied to `x` first, if given.
+        """
         size = x.shape[1:3]
         mask = padding_mask(size, self.window, x) if self.with_pad_mask else None
-        x = self.attn(window_partition(x, self.window), mask)
+        on_cpu = x.device.type == 'cpu'  # elsewhere fused kernels know gradients of the bias
+        if on_cpu and mask is None and norm is not None and recompute.applies(x, norm):
+            qkv = recompute.norm_linear(
+                x, norm, self.attn.qkv.weight, self.attn.qkv.bias, self.window
+            )
+            x = self.attn.attend(qkv)
+        else:
+            x = x if norm is None else norm(x)
+            x = self.attn(window_partition(x, self.window), mask)
         return window_merge(x, self.window, size)

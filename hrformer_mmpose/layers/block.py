@@ -86,9 +86,9 @@ class HRFormerBlock(nn.Module):
         # Tokens are a channels-last view of the map: after the first LayerNorm a branch stays in
         # that layout, convolutions included, and neither permute copies.
         x = x.permute(0, 2, 3, 1)  # B, H, W, C
-        x = x + self.drop_path(self.attn(self.norm1(x)))
-        y = self.ffn(self.norm2(x).permute(0, 3, 1, 2))
-        return x.permute(0, 3, 1, 2) + self.drop_path(y)
+        x = x + self.drop_path(self.attn(x, self.norm1))
+        x = x + self.drop_path(self.ffn(x, self.norm2))
+        return x.permute(0, 3, 1, 2)
 
 
 @contextlib.contextmanager

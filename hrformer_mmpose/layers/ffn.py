@@ -7,6 +7,7 @@ windows of one branch would never exchange any.
 import torch
 from torch import nn
 
+from . import recompute
 from .norm import build_batch_norm
 
 
@@ -31,8 +32,19 @@ class CrossFFN(nn.Module):
         self.norm3 = build_batch_norm(norm_cfg, channels)
         self.act = nn.GELU()
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
+    def forward(self, x: torch.Tensor, norm: nn.LayerNorm) -> torch.Tensor:
+        """Tokens to tokens, (B, H, W, C).
+
+        Args:
+            x: (B, H, W, C). norm: applied to `x` first.
+        """
+        if recompute.applies(x, norm, self.norm1, self.norm2, self.norm3):
+            weight = self.fc1.weight.flatten(1)  # on tokens a 1x1 convolution is a linear layer
+            x = recompute.norm_linear(x, norm, weight, self.fc1.bias).permute(0, 3, 1, 2)
+            x = recompute.norm_gelu_conv(x, self.norm1, self.dw3x3)
+            x = recompute.norm_gelu_conv(x, self.norm2, self.fc2)
+            return recompute.norm_gelu(x, self.norm3).permute(0, 2, 3, 1)
+        x = norm(x).permute(0, 3, 1, 2)
         x = self.act(self.norm1(self.fc1(x)))
         x = self.act(self.norm2(self.dw3x3(x)))
-        return self.act(self.norm3(self.fc2(x)))
+        return self.act(self.norm3(self.fc2(x))).permute(0, 2, 3, 1)

@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import mmengine
+import numpy as np
 import pytest
 import torch
 
@@ -92,6 +94,22 @@ def test_testing_gives_the_ten_figures(tested):
     assert list(folder.glob('*/precision_recall.png'))
     assert 'coco/AP' in log
     assert (folder / 'dump.pkl').stat().st_size > 1000
+
+
+def test_the_folded_network_gives_the_same_figures(trained, tested, synthetic_root, tmp_path):
+    out = tmp_path / 'out.json'
+    log = shell(
+        sys.executable, 'tools/test.py', CONFIG, trained[0] / 'epoch_2.pth', '--work-dir', tmp_path,
+        '--out', out, '--no-fuse', '--dump', tmp_path / 'dump.pkl', root=synthetic_root,
+    )  # fmt: skip
+    assert 'BatchNorm folded' not in log
+    assert 'BatchNorm folded' in tested[1]
+    figures = json.loads(out.read_text())
+    assert all(figures[f'coco/{name}'] == tested[2][f'coco/{name}'] for name in FIGURES)
+    folded, plain = (mmengine.load(folder / 'dump.pkl') for folder in (tested[0], tmp_path))
+    for a, b in zip(folded, plain, strict=True):
+        a, b = (sample['pred_instances']['keypoint_scores'] for sample in (a, b))
+        assert np.abs(a - b).max() < 1e-5 * max(np.abs(b).max(), 1)
 
 
 def test_a_checkpoint_loads_with_mmposes_own_backbone(trained):
