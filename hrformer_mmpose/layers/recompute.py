@@ -193,7 +193,8 @@ class _WindowAttention(torch.autograd.Function):
     def forward(ctx, qkv, bias):
         ctx.save_for_backward(qkv, bias)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        bias = None if bias is None else bias[None]
+        # Fused kernels take a bias of four axes that asks for no gradient.
+        bias = None if bias is None else bias.detach()[None]
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return out.transpose(1, 2)
 
