@@ -11,6 +11,7 @@ from mmengine.hooks import CheckpointHook as _CheckpointHook
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import nn
 
 from ..checkpoint.files import replacing
 from ..evaluation import report
@@ -100,17 +101,31 @@ class CheckpointHook(_CheckpointHook):
 
 
 class FuseHook(Hook):
-    """Tests with the backbone's inference network, where it has one."""
+    """Tests with the backbone's inference network, where it has one.
 
-    def before_test(self, runner: Runner) -> None:
-        """Called by the runner when the weights are loaded."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        if hasattr(model.backbone, 'fuse_for_inference'):
-            model.backbone = model.backbone.fuse_for_inference()
+    To be registered behind hooks that exchange weights before a test, such as the moving average's.
+    The backbone itself stays in the model, so that they find it unchanged afterwards.
+    """
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        """Called by the runner when the weights are those to test."""
+        backbone = _backbone(runner)
+        if hasattr(backbone, 'fuse_for_inference'):
+            # The function, not the module, which would become a part of the backbone.
+            backbone.forward = backbone.fuse_for_inference().forward
             runner.logger.info('testing with BatchNorm folded (--no-fuse tests without)')
 
+    def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        """Called by the runner."""
+        vars(_backbone(runner)).pop('forward', None)
 
-class TestReportHook(Hook):
+
+def _backbone(runner: Runner) -> nn.Module:
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    return model.backbone
+
+
+class ReportHook(Hook):
     """After a test: tables for the log, figures and report to a file, pictures to the log's folder.
 
     Args:

@@ -18,7 +18,7 @@ from mmengine.runner import Runner
 
 from .. import host
 from ..errors import ConfigError, WeightsError
-from .hooks import FuseHook, TestReportHook
+from .hooks import FuseHook, ReportHook
 
 
 def train(args: argparse.Namespace) -> None:
@@ -53,8 +53,8 @@ def test(args: argparse.Namespace) -> None:
     cfg.merge_from_dict(args.cfg_options)
     runner = build_runner(cfg)
     if args.fuse:
-        runner.register_hook(FuseHook())
-    runner.register_hook(TestReportHook(args.out, badcase=args.badcase), 'LOWEST')
+        runner.register_hook(FuseHook(), 'LOW')
+    runner.register_hook(ReportHook(args.out, badcase=args.badcase), 'LOWEST')
     runner.test()
 
 

@@ -7,13 +7,16 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip('mmpose')
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.registry import METRICS
 
+from hrformer_mmpose.backbones import HRFormer
 from hrformer_mmpose.engine import report_pictures
-from hrformer_mmpose.engine.hooks import LeftOutHook, TestReportHook
+from hrformer_mmpose.engine.hooks import FuseHook, LeftOutHook, ReportHook
+from tests.conftest import relative_error
 
 META = parse_pose_metainfo(dict(from_file='configs/_base_/datasets/coco.py'))
 
@@ -55,7 +58,7 @@ def test_a_test_leaves_figures_report_and_pictures(metric, tmp_path, badcase, ca
     out = tmp_path / 'new' / 'out.json'
     with caplog.at_level('INFO', 'test_reports'):
         runner = runner_of(metric, tmp_path)
-        TestReportHook(str(out), badcase).after_test_epoch(runner, metric.figures)
+        ReportHook(str(out), badcase).after_test_epoch(runner, metric.figures)
     saved = json.loads(out.read_text())
     report = saved.pop('report')
     assert saved == metric.figures
@@ -84,7 +87,7 @@ def test_the_worst_cases_are_those(metric, tmp_path):
 def test_evaluators_of_others_are_only_saved(tmp_path):
     out = tmp_path / 'out.json'
     runner = SimpleNamespace(test_evaluator=SimpleNamespace(metrics=[object()]))
-    TestReportHook(str(out)).after_test_epoch(runner, {'PCK': 0.5})
+    ReportHook(str(out)).after_test_epoch(runner, {'PCK': 0.5})
     assert json.loads(out.read_text()) == {'PCK': 0.5}
 
 
@@ -104,3 +107,26 @@ def test_what_is_left_out_is_told_once(caplog):
         lines.append('image 3')
         hook.after_train_epoch(runner)
     assert len(caplog.records) == 2
+
+
+def test_the_folded_network_takes_the_weights_of_the_moment_and_leaves_no_trace():
+    """A moving average's hook exchanges weights before a test and back after it."""
+    backbone = HRFormer(arch='tiny').eval()
+    runner = SimpleNamespace(
+        model=SimpleNamespace(backbone=backbone), logger=logging.getLogger('fuse')
+    )
+    names = [*backbone.state_dict()]
+    x = torch.rand(1, 3, 32, 32)
+    hook = FuseHook()
+    with torch.no_grad():
+        for _ in range(2):
+            for parameter in backbone.parameters():
+                parameter.mul_(1.1)
+            expected = backbone(x)[0]
+            hook.before_test_epoch(runner)
+            folded = backbone(x)[0]
+            assert [*backbone.state_dict()] == names
+            hook.after_test_epoch(runner)
+            assert relative_error(folded, expected) < 1e-5
+            assert not torch.equal(folded, expected), 'the other network was asked'
+            assert torch.equal(backbone(x)[0], expected)
