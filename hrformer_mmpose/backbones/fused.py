@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ..layers.fused import fuse, fused_conv
+from .hrformer import enter
 
 
 class FusedHRFormer(nn.Module):
@@ -38,10 +39,7 @@ class FusedHRFormer(nn.Module):
         maps = [self.stem(x.contiguous(memory_format=torch.channels_last))]
         for number in (2, 3, 4):
             transition = getattr(self, f'transition{number - 1}')
-            maps = [
-                maps[i] if layer is None else layer(maps[min(i, len(maps) - 1)])
-                for i, layer in enumerate(transition)
-            ]
+            maps = [enter(layer, maps, i) for i, layer in enumerate(transition)]
             maps = getattr(self, f'stage{number}')(maps)
         return tuple(maps)
 

@@ -231,7 +231,7 @@ class HRFormer(BaseModule):
         maps = [self.layer1(x)]
         for number in (2, 3, 4):
             transition = getattr(self, f'transition{number - 1}')
-            maps = [_enter(layer, maps, i) for i, layer in enumerate(transition)]
+            maps = [enter(layer, maps, i) for i, layer in enumerate(transition)]
             maps = getattr(self, f'stage{number}')(maps)
         return tuple(maps)
 
@@ -293,7 +293,7 @@ class HRFormer(BaseModule):
             module.eval().requires_grad_(False)
 
 
-def _enter(layer: nn.Module | None, maps: list[torch.Tensor], i: int) -> torch.Tensor:
+def enter(layer: nn.Module | None, maps: list[torch.Tensor], i: int) -> torch.Tensor:
     """Map i as the next stage wants it; a branch that begins grows out of the lowest map."""
     x = maps[min(i, len(maps) - 1)]
     return x if layer is None else layer(x)

@@ -104,6 +104,15 @@ def check_detections(detections: Detections, annotations: Annotations) -> list[F
     return found
 
 
+def usable(findings: list[Finding], kind: str, count: int) -> np.ndarray:
+    """(count,) mask of the rows of a kind without a fatal finding."""
+    mask = np.ones(count, bool)
+    for finding in findings:
+        if finding.fatal and finding.kind == kind:
+            mask[finding.rows] = False
+    return mask
+
+
 def repeated(ids: np.ndarray) -> np.ndarray:
     """(N,) whether the same id came before."""
     mask = np.ones(len(ids), bool)

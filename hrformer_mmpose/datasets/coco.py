@@ -109,10 +109,12 @@ class CocoDataset(ReproducibleSamples, _CocoDataset):
         prefix = self.data_prefix['img']
         if self.bbox_file:
             dets = annotations.read_detections(self.bbox_file)
-            usable = self._usable(checks.check_detections(dets, ann), len(dets.image))
+            usable = self._usable(checks.check_detections(dets, ann), 'detection', len(dets.image))
             found = persons.detected(dets, ann, prefix, usable, num_keypoints)
         else:
-            usable = self._usable(checks.check_annotations(ann, num_keypoints), len(ann.id))
+            usable = self._usable(
+                checks.check_annotations(ann, num_keypoints), 'annotation', len(ann.id)
+            )
             found = persons.annotated(ann, prefix, usable, self.sample_interval)
         if not len(found):
             use = 'test on' if self.test_mode else 'train on (with a box and a labelled keypoint)'
@@ -186,24 +188,19 @@ class CocoDataset(ReproducibleSamples, _CocoDataset):
                 lines.append(f"image '{name.decode()}' cannot be used ({samples})")
         return lines
 
-    def _usable(self, findings: list[checks.Finding], count: int) -> np.ndarray:
-        """(count,) mask of the rows without a fatal finding."""
-        usable = np.ones(count, bool)
-        fatal = [finding for finding in findings if finding.fatal]
-        lines = [line for finding in fatal for line in finding.lines()]
+    def _usable(self, findings: list[checks.Finding], kind: str, count: int) -> np.ndarray:
+        """(count,) mask of the rows without a fatal finding; or an error that tells the first."""
+        lines = [line for finding in findings if finding.fatal for line in finding.lines()]
         if lines and self.on_error == 'raise':
             more = f' ({len(lines) - 1} more problems)' if lines[1:] else ''
             raise DataError(
                 f"{lines[0]}{more}: tools/check_dataset.py lists all; on_error='skip' of the data "
                 'set leaves them out'
             )
-        for finding in fatal:
-            if finding.kind != 'image':
-                usable[finding.rows] = False
         for line in lines[:10]:
             print_log(f'left out: {line}', 'current', level=30)
         self._left_out = lines
-        return usable
+        return checks.usable(findings, kind, count)
 
     def _check_images(self, paths: list[str]) -> None:
         """Every image is there and not empty: one listing a folder, not one look-up an image."""

@@ -123,14 +123,14 @@ def _check(split: Split, cfg: Config, settings: dict, names: list[str], full: bo
     num_keypoints = data.metainfo['num_keypoints']
     folder = data.data_prefix['img']
     findings = checks.check_annotations(ann, num_keypoints)
-    usable = _usable(findings, 'annotation', len(ann.id))
+    usable = checks.usable(findings, 'annotation', len(ann.id))
     used = persons.annotated(ann, folder, usable) if len(ann.id) else None
     split.counts.append(_annotation_counts(ann))
     if data.bbox_file:
         dets = annotations.read_detections(data.bbox_file)
         found = checks.check_detections(dets, ann)
         findings += found
-        usable = _usable(found, 'detection', len(dets.image))
+        usable = checks.usable(found, 'detection', len(dets.image))
         used = persons.detected(dets, ann, folder, usable, num_keypoints)
         split.counts.append(_detection_counts(dets, ann))
     for finding in findings:
@@ -147,14 +147,6 @@ def _check(split: Split, cfg: Config, settings: dict, names: list[str], full: bo
     split.problems += _other_annotations(cfg, names, data.ann_file)
     split.images = set(used.img_paths())
     _check_images(split, ann, folder, full)
-
-
-def _usable(findings: list[checks.Finding], kind: str, count: int) -> np.ndarray:
-    usable = np.ones(count, bool)
-    for finding in findings:
-        if finding.fatal and finding.kind == kind:
-            usable[finding.rows] = False
-    return usable
 
 
 def _annotation_counts(ann: Annotations) -> str:

@@ -30,6 +30,19 @@ def relative_position_index(window: Window) -> torch.Tensor:
     return dy * (2 * window[1] - 1) + dx
 
 
+def masked_bias(
+    bias: torch.Tensor | None, mask: torch.Tensor, num_heads: int, windows: int
+) -> torch.Tensor:
+    """What is added to the logits: position bias and padding mask, (B * nW, h, N, N).
+
+    Args:
+        bias: (h, N, N) or (1, h, N, N). mask: (nW, N). num_heads: h. windows: B * nW.
+    """
+    mask = mask[:, None, None, :]  # nW, 1, 1, N
+    mask = mask.expand(-1, num_heads, mask.shape[-1], -1) if bias is None else mask + bias
+    return mask.repeat(windows // len(mask), 1, 1, 1)
+
+
 class WindowMSA(nn.Module):
     """Multi-head self-attention inside each window.
 
@@ -81,9 +94,7 @@ class WindowMSA(nn.Module):
             bias = None if bias is None else bias[None]
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         else:
-            mask = mask[:, None, None, :]  # nW, 1, 1, N
-            mask = mask + bias if bias is not None else mask.expand(-1, self.num_heads, N, -1)
-            mask = mask.repeat(windows // len(mask), 1, 1, 1)
+            mask = masked_bias(bias, mask, self.num_heads, windows)
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.proj(out.transpose(1, 2).reshape(windows, N, C))
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .attention import masked_bias
 from .block import HRFormerBlock
 from .fusion import UPSAMPLE, Bottleneck, MultiScaleFusion
 from .kernels import FusedConv, FusedLinear
@@ -78,21 +79,12 @@ class FusedBlock(nn.Module):
         windows, N, C = x.shape
         qkv = self.qkv(x)
         q, k, v = qkv.view(windows, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        mask = self.position_bias
-        if self.with_pad_mask:
-            mask = self._masked(mask, size, qkv)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        bias = self.position_bias
+        mask = padding_mask(size, self.window, qkv) if self.with_pad_mask else None
+        if mask is not None:
+            bias = masked_bias(bias, mask, self.num_heads, windows)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return out.transpose(1, 2).reshape(windows, N, C)
-
-    def _masked(self, bias, size, like: torch.Tensor) -> torch.Tensor | None:
-        mask = padding_mask(size, self.window, like)
-        if mask is None:
-            return bias
-        mask = mask[:, None, None, :]  # nW, 1, 1, N
-        mask = (
-            mask + bias if bias is not None else mask.expand(-1, self.num_heads, mask.shape[-1], -1)
-        )
-        return mask.repeat(len(like) // len(mask), 1, 1, 1)
 
 
 class FusedBottleneck(nn.Module):
