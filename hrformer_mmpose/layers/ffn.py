@@ -40,9 +40,9 @@ class CrossFFN(nn.Module):
         """
         if recompute.applies(x, norm, self.norm1, self.norm2, self.norm3):
             weight = self.fc1.weight.flatten(1)  # on tokens a 1x1 convolution is a linear layer
-            x = recompute.norm_linear(x, norm, weight, self.fc1.bias).permute(0, 3, 1, 2)
-            x = recompute.norm_gelu_conv(x, self.norm1, self.dw3x3)
-            x = recompute.norm_gelu_conv(x, self.norm2, self.fc2)
+            x = recompute.norm_linear_norm(x, norm, weight, self.fc1.bias, self.norm1)
+            x = recompute.gelu_conv(x.permute(0, 3, 1, 2), self.dw3x3)
+            x = recompute.norm_gelu_linear(x, self.norm2, self.fc2.weight.flatten(1), self.fc2.bias)
             return recompute.norm_gelu(x, self.norm3).permute(0, 2, 3, 1)
         x = norm(x).permute(0, 3, 1, 2)
         x = self.act(self.norm1(self.fc1(x)))

@@ -33,6 +33,25 @@ def onednn_takes(x: torch.Tensor) -> bool:
     )
 
 
+def linear(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    residual: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """x W^T + b + residual without gradients: (..., C) -> (..., D).
+
+    On widths that are no multiple of a vector (HRFormer-B's 78) oneDNN takes two thirds of the time
+    of `F.linear`, elsewhere about the same.
+    """
+    if not onednn_takes(x):
+        x = F.linear(x, weight, bias)
+        return x if residual is None else x.add_(residual)
+    if residual is not None:
+        return torch.ops.mkldnn._linear_pointwise.binary(x, residual, weight, bias, 'add')
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, 'none', [], 'none')
+
+
 class _Weighted(nn.Module):
     """Weight and bias that are derived from others, so that a state dict leaves them out."""
 
