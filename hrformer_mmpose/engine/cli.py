@@ -8,6 +8,7 @@ from collections.abc import Callable
 from mmengine.config import DictAction
 
 from ..errors import UserError
+from . import optim_wrapper
 
 TRACEBACK = 'HRFORMER_TRACEBACK'
 
@@ -36,6 +37,19 @@ def common_parser(description: str) -> argparse.ArgumentParser:
         default='none',
         help='what started the processes',
     )
+    parser.add_argument(
+        '--amp',
+        action='store_true',
+        help='automatic mixed precision, in the type that the hardware has',
+    )
+    parser.add_argument(
+        '--amp-dtype',
+        choices=optim_wrapper.DTYPES,
+        help="mixed precision in this type; 'auto' is what --amp takes",
+    )
+    parser.add_argument(
+        '--compile', action='store_true', help="compile the network with PyTorch's compiler"
+    )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     return parser
 
@@ -50,7 +64,6 @@ def train_parser() -> argparse.ArgumentParser:
         metavar='CHECKPOINT',
         help='go on from a checkpoint; without a value, from the latest in the work folder',
     )
-    parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
     parser.add_argument('--no-validate', action='store_true', help='train without evaluating')
     parser.add_argument(
         '--auto-scale-lr',

@@ -17,6 +17,7 @@ from ..checkpoint.files import replacing
 from ..evaluation import report
 from ..registry import HOOKS
 from . import report_pictures
+from .compiling import compile_network
 from .training_state import to_plain
 
 POINTER = 'last_checkpoint'
@@ -105,19 +106,42 @@ class FuseHook(Hook):
 
     To be registered behind hooks that exchange weights before a test, such as the moving average's.
     The backbone itself stays in the model, so that they find it unchanged afterwards.
+
+    Args:
+        compile: compile the inference network, too.
     """
+
+    def __init__(self, compile: bool = False):
+        self.compile = compile
 
     def before_test_epoch(self, runner: Runner) -> None:
         """Called by the runner when the weights are those to test."""
         backbone = _backbone(runner)
         if hasattr(backbone, 'fuse_for_inference'):
+            fused = backbone.fuse_for_inference()
+            if self.compile:
+                compile_network(fused)
             # The function, not the module, which would become a part of the backbone.
-            backbone.forward = backbone.fuse_for_inference().forward
+            backbone.forward = fused.forward
             runner.logger.info('testing with BatchNorm folded (--no-fuse tests without)')
+        elif self.compile:
+            compile_network(backbone)
 
     def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         """Called by the runner."""
         vars(_backbone(runner)).pop('forward', None)
+
+
+class CompileHook(Hook):
+    """Compiles the backbone before training or testing; see `compile_network`."""
+
+    def before_train(self, runner: Runner) -> None:
+        """Called by the runner."""
+        compile_network(_backbone(runner))
+
+    def before_test(self, runner: Runner) -> None:
+        """Called by the runner."""
+        compile_network(_backbone(runner))
 
 
 def _backbone(runner: Runner) -> nn.Module:

@@ -18,7 +18,8 @@ from mmengine.runner import Runner
 
 from .. import host
 from ..errors import ConfigError, WeightsError
-from .hooks import FuseHook, ReportHook
+from .hooks import CompileHook, FuseHook, ReportHook
+from .optim_wrapper import autocast_dtype
 
 
 def train(args: argparse.Namespace) -> None:
@@ -26,8 +27,9 @@ def train(args: argparse.Namespace) -> None:
     cfg = load_config(args)
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-    if args.amp:
+    if args.amp or args.amp_dtype:
         cfg.optim_wrapper.type = 'hrformer_mmpose.AutoAmpOptimWrapper'
+        cfg.optim_wrapper.dtype = args.amp_dtype or 'auto'
     if args.resume is not None:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else _existing(args.resume)
@@ -38,7 +40,10 @@ def train(args: argparse.Namespace) -> None:
     cfg.merge_from_dict(args.cfg_options)
     if not cfg.get('resume') and int(os.environ.get('RANK', 0)) == 0:
         set_aside_checkpoints(cfg.work_dir)
-    build_runner(cfg).train()
+    runner = build_runner(cfg)
+    if args.compile:
+        runner.register_hook(CompileHook(), 'LOWEST')
+    runner.train()
 
 
 def test(args: argparse.Namespace) -> None:
@@ -50,10 +55,15 @@ def test(args: argparse.Namespace) -> None:
         _enable_badcase(cfg, args)
     if args.dump is not None:
         _dump_predictions(cfg, args.dump)
+    if (args.amp or args.amp_dtype) and (dtype := autocast_dtype(args.amp_dtype or 'auto')):
+        cfg.test_cfg.fp16 = True  # MMEngine's name for autocast of either type
+        torch.set_autocast_gpu_dtype(dtype)
     cfg.merge_from_dict(args.cfg_options)
     runner = build_runner(cfg)
     if args.fuse:
-        runner.register_hook(FuseHook(), 'LOW')
+        runner.register_hook(FuseHook(args.compile), 'LOW')
+    elif args.compile:
+        runner.register_hook(CompileHook(), 'LOWEST')
     runner.register_hook(ReportHook(args.out, badcase=args.badcase), 'LOWEST')
     runner.test()
 
