@@ -4,9 +4,12 @@ The backbone itself knows nothing of registries: it runs where only PyTorch is i
 """
 
 from .backbones import HRFormer
+from .classifier import ImageClassifier
+from .heads.classification import ClassificationHead
 from .heads.heatmap_head import HeatmapHead
 from .registry import MODELS
 
 MODELS.register_module(module=HRFormer)
+MODELS.register_module(module=ClassificationHead)
 
-__all__ = ['HRFormer', 'HeatmapHead']
+__all__ = ['ClassificationHead', 'HRFormer', 'HeatmapHead', 'ImageClassifier']

@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import ConfigError, WeightsError
 from ..layers import (
+    BasicBlock,
     Bottleneck,
     HRFormerBlock,
     MultiScaleFusion,
@@ -42,6 +43,9 @@ except ImportError:  # the network runs where only torch is installed
             """Weights are set when the layers are made."""
 
 
+BLOCKS = ('transformer', 'conv')
+
+
 class HRFormerModule(nn.Module):
     """Transformer blocks on every branch, then the exchange between branches.
 
@@ -50,7 +54,10 @@ class HRFormerModule(nn.Module):
         drop_paths: rate of stochastic depth of the first, second, ... block of each branch.
         num_outputs: maps to make, highest resolution first.
         upsample: see `MultiScaleFusion`.
-        norm_cfg: BatchNorm's configuration. block_cfg: other arguments of `HRFormerBlock`.
+        norm_cfg: BatchNorm's configuration.
+        block: 'transformer' or 'conv', see `HRFormer`.
+        shift_windows: every second block of a branch cuts its windows half a window further.
+        block_cfg: other arguments of `HRFormerBlock`.
     """
 
     def __init__(
@@ -60,6 +67,8 @@ class HRFormerModule(nn.Module):
         num_outputs: int,
         upsample: str,
         norm_cfg: dict,
+        block: str = 'transformer',
+        shift_windows: bool = False,
         **block_cfg,
     ):
         super().__init__()
@@ -71,17 +80,25 @@ class HRFormerModule(nn.Module):
             stage.mlp_ratios,
             strict=True,
         )
-        self.branches = nn.ModuleList(
-            nn.Sequential(
-                *(
+        self.branches = nn.ModuleList()
+        for num_blocks, channels, heads, window, ratio in branches:
+            if block == 'conv':
+                blocks = [BasicBlock(channels, norm_cfg) for _ in range(num_blocks)]
+            else:
+                blocks = [
                     HRFormerBlock(
-                        channels, heads, window, ratio, rate, norm_cfg=norm_cfg, **block_cfg
+                        channels,
+                        heads,
+                        window,
+                        ratio,
+                        rate,
+                        shifted=shift_windows and index % 2 == 1,
+                        norm_cfg=norm_cfg,
+                        **block_cfg,
                     )
-                    for rate in drop_paths[:num_blocks]
-                )
-            )
-            for num_blocks, channels, heads, window, ratio in branches
-        )
+                    for index, rate in enumerate(drop_paths[:num_blocks])
+                ]
+            self.branches.append(nn.Sequential(*blocks))
         self.fuse_layers = MultiScaleFusion(stage.channels, num_outputs, norm_cfg, upsample)
 
     def forward(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -103,6 +120,11 @@ class HRFormer(BaseModule):
             not. By default such a file loads into a network with_rpe=True with a bias of zero.
         with_pad_mask: keep real tokens from attending to padded ones; the published weights were
             trained without.
+        with_dwconv: the 3x3 depth-wise convolution in the FFN (paper, table 7).
+        shift_windows: shift the windows of every second block of a branch by half a window, as
+            Swin does (paper, tables 8 and 9).
+        block: 'transformer', or 'conv' for HRNet's residual units of two 3x3 convolutions in the
+            same layout (paper, table 11: "HRNet-T").
         with_cp: recompute the transformer blocks in the backward pass instead of keeping their
             activations.
         norm_cfg: BatchNorm's configuration; `type` is 'BN' or 'SyncBN'.
@@ -137,6 +159,9 @@ class HRFormer(BaseModule):
         with_rpe: bool = True,
         official_pose_rpe: bool = False,
         with_pad_mask: bool = False,
+        with_dwconv: bool = True,
+        shift_windows: bool = False,
+        block: str = 'transformer',
         with_cp: bool = False,
         norm_cfg: dict = dict(type='BN'),
         transformer_norm_cfg: dict = dict(type='LN', eps=1e-6),
@@ -164,6 +189,8 @@ class HRFormer(BaseModule):
             stages = stages_from_arch(arch)
         if not -1 <= frozen_stages <= 4:
             raise ConfigError(f'frozen_stages={frozen_stages} is not in -1 ... 4')
+        if block not in BLOCKS:
+            raise ConfigError(f'block={block!r} is not one of {", ".join(BLOCKS)}')
         self.official_pose_rpe = official_pose_rpe
         self.norm_eval = norm_eval
         self.frozen_stages = frozen_stages
@@ -173,6 +200,9 @@ class HRFormer(BaseModule):
             norm_cfg,
             transformer_norm_cfg=transformer_norm_cfg,
             with_cp=with_cp,
+            with_dwconv=with_dwconv,
+            shift_windows=shift_windows,
+            block=block,
             **settings,
         )
         self.apply(init_layer)

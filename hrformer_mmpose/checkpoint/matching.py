@@ -28,7 +28,7 @@ from .names import (
     to_mmpose,
 )
 
-BACKBONE = 'backbone.'
+BACKBONE, HEAD = 'backbone.', 'head.'
 
 
 @dataclass
@@ -139,7 +139,9 @@ def _at_prefix(state: State, target: Mapping[str, torch.Tensor]) -> State:
     if is_whole and not wants_whole:
         return {key.removeprefix(BACKBONE): value for key, value in state.items()}
     if wants_whole and not is_whole:
-        return {BACKBONE + key: value for key, value in state.items()}
+        return {
+            key if key.startswith(HEAD) else BACKBONE + key: value for key, value in state.items()
+        }
     return state
 
 
@@ -174,7 +176,7 @@ def _fit_tables(
 def _check_architecture(
     state: State, target: Mapping, wrong: list[str], missing: list[str], source: str | Path
 ) -> None:
-    ours = {key for key in target if not key.startswith('head.')}
+    ours = {key for key in target if not key.startswith(HEAD)}
     optional = {*lower_maps(target)}
     lacks = [key for key in missing if key in ours and key not in optional]
     misfits = [key for key in wrong if key in ours]

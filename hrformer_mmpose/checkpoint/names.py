@@ -22,14 +22,16 @@ TO_MMPOSE = (
     (r'\.mlp\.', '.ffn.'),
     (r'\.attn\.attn\.out_proj\.', '.attn.attn.proj.'),
     (r'^keypoint_head\.', 'head.'),
+    (r'^(incre_modules|downsamp_modules|final_layer|classifier)\.', r'head.\1.'),
 )
 TO_OFFICIAL = (
     (r'\.ffn\.', '.mlp.'),
     (r'\.attn\.attn\.proj\.', '.attn.attn.out_proj.'),
+    (r'^head\.(incre_modules|downsamp_modules|classifier)\.', r'\1.'),
     (r'^head\.', 'keypoint_head.'),
 )
 _SEGMENTATION = re.compile(r'(cls_head|aux_head|ocr_\w+|conv3x3)\.')
-_CLASSIFICATION = re.compile(r'(backbone\.)?(classifier|incre_modules|downsamp_modules)\.')
+_CLASSIFICATION = re.compile(r'(backbone\.|head\.)?(classifier|incre_modules|downsamp_modules)\.')
 
 
 def origin(state_dict: Mapping[str, torch.Tensor]) -> str:
@@ -84,8 +86,11 @@ def to_official(state_dict: Mapping[str, torch.Tensor]) -> State:
     Returns:
         A new dict; the joint projection is split into query, key and value.
     """
+    classifies = any(key.startswith('head.classifier.') for key in state_dict)
     converted = {}
     for key, value in state_dict.items():
+        if classifies:  # whose last convolution has the name that a pose head's has
+            key = key.removeprefix('backbone.').replace('head.final_layer.', 'final_layer.')
         if '.attn.attn.qkv.' in key:
             for part, tensor in zip('qkv', value.chunk(3), strict=True):
                 converted[key.replace('.qkv.', f'.{part}_proj.')] = tensor.clone()

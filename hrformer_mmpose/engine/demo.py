@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> None:
     """Do it all; returns when the pictures are written."""
     start = time.monotonic()
-    _say('1/4  drawing people')
+    say('1/4  drawing people')
     try:
         generate(args.data_root, args.num_train, args.num_val, progress=True)
     except ValueError as error:
@@ -56,19 +56,19 @@ def run(args: argparse.Namespace) -> None:
     os.environ['DEMO_ROOT'] = args.data_root
     work_dir = Path(args.work_dir)
 
-    _say('2/4  training HRFormer-T')
+    say('2/4  training HRFormer-T')
     resume = ['--resume'] if (work_dir / 'last_checkpoint').exists() else []
     if resume:
-        _say(f'     going on with the run in {work_dir}; for a fresh one remove that folder')
-    _tool('train', CONFIG, '--work-dir', str(work_dir), *resume, options=args.cfg_options)
+        say(f'     going on with the run in {work_dir}; for a fresh one remove that folder')
+    tool('train', CONFIG, '--work-dir', str(work_dir), *resume, options=args.cfg_options)
 
-    _say('3/4  testing the best checkpoint')
+    say('3/4  testing the best checkpoint')
     best = max(work_dir.glob('best_coco_AP_epoch_*.pth'), key=lambda path: path.stat().st_mtime)
     out, dump = work_dir / 'test.json', work_dir / 'predictions.pkl'
     results = ('--work-dir', str(work_dir / 'test'), '--out', str(out), '--dump', str(dump))
-    _tool('test', CONFIG, str(best), *results, options=args.cfg_options)
+    tool('test', CONFIG, str(best), *results, options=args.cfg_options)
 
-    _say('4/4  drawing pictures')
+    say('4/4  drawing pictures')
     ann_file = Path(args.data_root) / 'annotations/person_keypoints_val2017.json'
     sheet, curves = work_dir / 'predictions.png', work_dir / 'curves.png'
     pictures.prediction_sheet(mmengine.load(dump), str(ann_file), str(sheet))
@@ -76,23 +76,29 @@ def run(args: argparse.Namespace) -> None:
     _report(json.loads(out.read_text()), best, sheet, curves, time.monotonic() - start)
 
 
-def _tool(name: str, *arguments: str, options: list[str]) -> None:
+def tool(name: str, *arguments: str, options: list[str]) -> None:
+    """Run tools/`name`.py as a user would type it.
+
+    Raises:
+        UserError: it ended with another status than 0.
+    """
     command = [sys.executable, f'tools/{name}.py', *arguments]
     if options:
         command += ['--cfg-options', *options]
-    _say('$ python ' + ' '.join(command[1:]))
+    say('$ python ' + ' '.join(command[1:]))
     done = subprocess.run(command)
     if done.returncode:
         raise UserError(f'tools/{name}.py ended with status {done.returncode}')
 
 
 def _report(figures: dict, best: Path, sheet: Path, curves: Path, seconds: float) -> None:
-    _say(f'\nHRFormer-T on held-out generated people, {best}')
+    say(f'\nHRFormer-T on held-out generated people, {best}')
     for name, meaning in FIGURES.items():
         print(f'  {name:<7} {figures[f"coco/{name}"]:.3f}   {meaning}')
     print(f'\npredictions beside the truth: {sheet}\nloss and AP over time:        {curves}')
     print(f'the whole took {seconds / 60:.1f} minutes')
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Print at once, also between the lines of the tools."""
     print(text, flush=True)

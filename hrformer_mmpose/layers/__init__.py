@@ -3,11 +3,12 @@
 from .attention import LocalWindowSelfAttention, WindowMSA
 from .block import DropPath, HRFormerBlock
 from .ffn import CrossFFN
-from .fusion import Bottleneck, MultiScaleFusion, build_transition, conv_norm
+from .fusion import BasicBlock, Bottleneck, MultiScaleFusion, build_transition, conv_norm
 from .norm import build_batch_norm, build_layer_norm
-from .window import padding_mask, window_merge, window_partition
+from .window import padding_mask, shift_mask, window_merge, window_partition
 
 __all__ = [
+    'BasicBlock',
     'Bottleneck',
     'CrossFFN',
     'DropPath',
@@ -20,6 +21,7 @@ __all__ = [
     'build_transition',
     'conv_norm',
     'padding_mask',
+    'shift_mask',
     'window_merge',
     'window_partition',
 ]

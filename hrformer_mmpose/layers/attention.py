@@ -14,7 +14,7 @@ from torch import nn
 
 from ..errors import ConfigError
 from . import recompute
-from .window import Window, padding_mask, window_merge, window_partition
+from .window import Window, padding_mask, shift_mask, window_merge, window_partition
 
 
 def relative_position_index(window: Window) -> torch.Tensor:
@@ -36,11 +36,27 @@ def masked_bias(
     """What is added to the logits: position bias and padding mask, (B * nW, h, N, N).
 
     Args:
-        bias: (h, N, N) or (1, h, N, N). mask: (nW, N). num_heads: h. windows: B * nW.
+        bias: (h, N, N) or (1, h, N, N). mask: (nW, N) for all queries of a window, or
+            (nW, N, N). num_heads: h. windows: B * nW.
     """
-    mask = mask[:, None, None, :]  # nW, 1, 1, N
+    mask = mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]  # nW, 1, 1 or N, N
     mask = mask.expand(-1, num_heads, mask.shape[-1], -1) if bias is None else mask + bias
     return mask.repeat(windows // len(mask), 1, 1, 1)
+
+
+def attention_mask(
+    size: tuple[int, int], window: Window, like: torch.Tensor, shift: Window, with_pad_mask: bool
+) -> torch.Tensor | None:
+    """What of `padding_mask` and `shift_mask` a layer needs, added up; None for neither."""
+    mask = padding_mask(size, window, like, shift) if with_pad_mask else None
+    if not any(shift):
+        return mask
+    apart = shift_mask(size, window, like, shift)
+    if mask is None:
+        return apart
+    # A padded query may have nothing left to attend to; its output is cut off, but must not be NaN.
+    both = apart + mask[:, None, :]
+    return both.masked_fill_(torch.isinf(both).all(-1, keepdim=True), 0.0)
 
 
 class WindowMSA(nn.Module):
@@ -81,7 +97,7 @@ class WindowMSA(nn.Module):
 
         Args:
             x: (B * nW, N, C).
-            mask: (nW, N), 0 or -inf, added to the logits of every query of the window.
+            mask: (nW, N) or (nW, N, N), 0 or -inf, added to the logits of a window's queries.
 
         Returns:
             (B * nW, N, C).
@@ -124,6 +140,7 @@ class LocalWindowSelfAttention(nn.Module):
         window: (Kh, Kw).
         with_rpe: see `WindowMSA`.
         with_pad_mask: keep real tokens from attending to padded ones.
+        shifted: cut the windows half a window further down and to the right (Swin's).
     """
 
     def __init__(
@@ -133,9 +150,11 @@ class LocalWindowSelfAttention(nn.Module):
         window: Window,
         with_rpe: bool = True,
         with_pad_mask: bool = False,
+        shifted: bool = False,
     ):
         super().__init__()
         self.window = window
+        self.shift = (window[0] // 2, window[1] // 2) if shifted else (0, 0)
         self.with_pad_mask = with_pad_mask
         self.attn = WindowMSA(channels, num_heads, window, with_rpe)
 
@@ -146,7 +165,8 @@ class LocalWindowSelfAttention(nn.Module):
             x: (B, H, W, C). norm: applied to `x` first, if given.
         """
         size = x.shape[1:3]
-        mask = padding_mask(size, self.window, x) if self.with_pad_mask else None
+        shift = self.shift
+        mask = attention_mask(size, self.window, x, shift, self.with_pad_mask)
         on_cpu = x.device.type == 'cpu'  # elsewhere fused kernels know gradients of the bias
         if on_cpu and mask is None and norm is not None and recompute.applies(x, norm):
             qkv = recompute.norm_linear(
@@ -155,5 +175,5 @@ class LocalWindowSelfAttention(nn.Module):
             x = self.attn.attend(qkv)
         else:
             x = x if norm is None else norm(x)
-            x = self.attn(window_partition(x, self.window), mask)
-        return window_merge(x, self.window, size)
+            x = self.attn(window_partition(x, self.window, shift), mask)
+        return window_merge(x, self.window, size, shift)

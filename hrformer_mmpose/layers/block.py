@@ -49,7 +49,8 @@ class HRFormerBlock(nn.Module):
         window: (Kh, Kw).
         mlp_ratio: hidden width of the FFN over C.
         drop_path: rate of stochastic depth on both residual branches.
-        with_rpe, with_pad_mask: see `LocalWindowSelfAttention`.
+        with_rpe, with_pad_mask, shifted: see `LocalWindowSelfAttention`.
+        with_dwconv: see `CrossFFN`.
         with_cp: keep only the block's input for the backward pass and compute the rest again.
         norm_cfg: BatchNorm in the FFN. transformer_norm_cfg: the two LayerNorms.
     """
@@ -63,6 +64,8 @@ class HRFormerBlock(nn.Module):
         drop_path: float = 0.0,
         with_rpe: bool = True,
         with_pad_mask: bool = False,
+        shifted: bool = False,
+        with_dwconv: bool = True,
         with_cp: bool = False,
         norm_cfg: dict = dict(type='BN'),
         transformer_norm_cfg: dict = dict(type='LN', eps=1e-6),
@@ -70,9 +73,11 @@ class HRFormerBlock(nn.Module):
         super().__init__()
         self.with_cp = with_cp
         self.norm1 = build_layer_norm(transformer_norm_cfg, channels)
-        self.attn = LocalWindowSelfAttention(channels, num_heads, window, with_rpe, with_pad_mask)
+        self.attn = LocalWindowSelfAttention(
+            channels, num_heads, window, with_rpe, with_pad_mask, shifted
+        )
         self.norm2 = build_layer_norm(transformer_norm_cfg, channels)
-        self.ffn = CrossFFN(channels, int(channels * mlp_ratio), norm_cfg)
+        self.ffn = CrossFFN(channels, int(channels * mlp_ratio), norm_cfg, with_dwconv)
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

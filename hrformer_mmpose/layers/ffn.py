@@ -18,16 +18,21 @@ class CrossFFN(nn.Module):
         channels: C of input and output.
         hidden_channels: width of the two inner maps.
         norm_cfg: see `build_batch_norm`.
+        with_dwconv: without it the depth-wise convolution and what follows it are left out.
     """
 
-    def __init__(self, channels: int, hidden_channels: int, norm_cfg: dict):
+    def __init__(
+        self, channels: int, hidden_channels: int, norm_cfg: dict, with_dwconv: bool = True
+    ):
         super().__init__()
         self.fc1 = nn.Conv2d(channels, hidden_channels, 1)
         self.norm1 = build_batch_norm(norm_cfg, hidden_channels)
-        self.dw3x3 = nn.Conv2d(
-            hidden_channels, hidden_channels, 3, padding=1, groups=hidden_channels
-        )
-        self.norm2 = build_batch_norm(norm_cfg, hidden_channels)
+        self.dw3x3 = self.norm2 = None
+        if with_dwconv:
+            self.dw3x3 = nn.Conv2d(
+                hidden_channels, hidden_channels, 3, padding=1, groups=hidden_channels
+            )
+            self.norm2 = build_batch_norm(norm_cfg, hidden_channels)
         self.fc2 = nn.Conv2d(hidden_channels, channels, 1)
         self.norm3 = build_batch_norm(norm_cfg, channels)
         self.act = nn.GELU()
@@ -38,13 +43,23 @@ class CrossFFN(nn.Module):
         Args:
             x: (B, H, W, C). norm: applied to `x` first.
         """
-        if recompute.applies(x, norm, self.norm1, self.norm2, self.norm3):
-            weight = self.fc1.weight.flatten(1)  # on tokens a 1x1 convolution is a linear layer
-            x = recompute.norm_linear_norm(x, norm, weight, self.fc1.bias, self.norm1)
-            x = recompute.gelu_conv(x.permute(0, 3, 1, 2), self.dw3x3)
-            x = recompute.norm_gelu_linear(x, self.norm2, self.fc2.weight.flatten(1), self.fc2.bias)
-            return recompute.norm_gelu(x, self.norm3).permute(0, 2, 3, 1)
+        norms = [n for n in (self.norm1, self.norm2, self.norm3) if n is not None]
+        if recompute.applies(x, norm, *norms):
+            return self._recomputing(x, norm)
         x = norm(x).permute(0, 3, 1, 2)
         x = self.act(self.norm1(self.fc1(x)))
-        x = self.act(self.norm2(self.dw3x3(x)))
+        if self.dw3x3 is not None:
+            x = self.act(self.norm2(self.dw3x3(x)))
         return self.act(self.norm3(self.fc2(x))).permute(0, 2, 3, 1)
+
+    def _recomputing(self, x: torch.Tensor, norm: nn.LayerNorm) -> torch.Tensor:
+        # On tokens a 1x1 convolution is a linear layer.
+        fc1, fc2 = ((fc.weight.flatten(1), fc.bias) for fc in (self.fc1, self.fc2))
+        if self.dw3x3 is None:
+            x = recompute.norm_linear(x, norm, *fc1).permute(0, 3, 1, 2)
+            x = recompute.norm_gelu_linear(x, self.norm1, *fc2)
+        else:
+            x = recompute.norm_linear_norm(x, norm, *fc1, self.norm1).permute(0, 3, 1, 2)
+            x = recompute.gelu_conv(x, self.dw3x3)
+            x = recompute.norm_gelu_linear(x, self.norm2, *fc2)
+        return recompute.norm_gelu(x, self.norm3).permute(0, 2, 3, 1)

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .attention import masked_bias
+from .attention import attention_mask, masked_bias
 from .block import HRFormerBlock
-from .fusion import UPSAMPLE, Bottleneck, MultiScaleFusion
+from .fusion import UPSAMPLE, BasicBlock, Bottleneck, MultiScaleFusion
 from .kernels import FusedConv, FusedLinear
-from .window import padding_mask, window_merge, window_partition
+from .window import window_merge, window_partition
 
 
 def folded(conv: nn.Conv2d, norm: nn.Module | None = None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -48,7 +48,8 @@ class FusedBlock(nn.Module):
     def __init__(self, block: HRFormerBlock):
         super().__init__()
         attention, ffn = block.attn.attn, block.ffn
-        self.window, self.with_pad_mask = block.attn.window, block.attn.with_pad_mask
+        self.window, self.shift = block.attn.window, block.attn.shift
+        self.with_pad_mask = block.attn.with_pad_mask
         self.num_heads = attention.num_heads
         self.norm1, self.norm2 = block.norm1, block.norm2
         bias = attention.position_bias()
@@ -59,7 +60,7 @@ class FusedBlock(nn.Module):
         # On tokens a 1x1 convolution is a linear layer.
         weight, bias = folded(ffn.fc1, ffn.norm1)
         self.fc1 = FusedLinear(weight.flatten(1), bias, 'gelu')
-        self.dw3x3 = fused_conv(ffn.dw3x3, ffn.norm2, 'gelu')
+        self.dw3x3 = None if ffn.dw3x3 is None else fused_conv(ffn.dw3x3, ffn.norm2, 'gelu')
         weight, bias = folded(ffn.fc2, ffn.norm3)
         self.fc2 = FusedLinear(weight.flatten(1), bias, 'gelu')
 
@@ -67,20 +68,21 @@ class FusedBlock(nn.Module):
         """(B, C, H, W) -> (B, C, H, W), channels last."""
         x = x.permute(0, 2, 3, 1)  # B, H, W, C
         size = x.shape[1:3]
-        attended = window_merge(self._attend(self.norm1(x), size), self.window, size)
+        attended = window_merge(self._attend(self.norm1(x), size), self.window, size, self.shift)
         x = self.proj(attended, x)
-        y = self.fc1(self.norm2(x)).permute(0, 3, 1, 2)
-        y = self.fc2(self.dw3x3(y).permute(0, 2, 3, 1))
-        return (x + y).permute(0, 3, 1, 2)
+        y = self.fc1(self.norm2(x))
+        if self.dw3x3 is not None:
+            y = self.dw3x3(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return (x + self.fc2(y)).permute(0, 3, 1, 2)
 
     def _attend(self, x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """(B, H, W, C) -> (B * nW, N, C), before the output projection."""
-        x = window_partition(x, self.window)
+        x = window_partition(x, self.window, self.shift)
         windows, N, C = x.shape
         qkv = self.qkv(x)
         q, k, v = qkv.view(windows, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         bias = self.position_bias
-        mask = padding_mask(size, self.window, qkv) if self.with_pad_mask else None
+        mask = attention_mask(size, self.window, qkv, self.shift, self.with_pad_mask)
         if mask is not None:
             bias = masked_bias(bias, mask, self.num_heads, windows)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
@@ -138,6 +140,23 @@ class FusedFusion(nn.Module):
         return F.relu(own if total is None else total)
 
 
+class FusedBasicBlock(nn.Module):
+    """`BasicBlock` for inference.
+
+    Args:
+        block: whose output this one gives.
+    """
+
+    def __init__(self, block: BasicBlock):
+        super().__init__()
+        self.conv1 = fused_conv(block.conv1, block.bn1, 'relu')
+        self.conv2 = fused_conv(block.conv2, block.bn2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        return self.conv2(self.conv1(x), x)
+
+
 def fuse(module: nn.Module) -> nn.Module:
     """The inference twin of a layer, or of the layers inside a container.
 
@@ -146,6 +165,8 @@ def fuse(module: nn.Module) -> nn.Module:
     """
     if isinstance(module, HRFormerBlock):
         return FusedBlock(module)
+    if isinstance(module, BasicBlock):
+        return FusedBasicBlock(module)
     if isinstance(module, Bottleneck):
         return FusedBottleneck(module)
     if isinstance(module, MultiScaleFusion):

@@ -32,15 +32,17 @@ class Bottleneck(nn.Module):
         in_channels: channels of the input.
         channels: width of the inner maps; the output has 4 times as many.
         norm_cfg: see `build_batch_norm`.
+        depth_wise: the 3x3 convolution is depth-wise, as in the classification head.
     """
 
     expansion = 4
 
-    def __init__(self, in_channels: int, channels: int, norm_cfg: dict):
+    def __init__(self, in_channels: int, channels: int, norm_cfg: dict, depth_wise: bool = False):
         super().__init__()
         out_channels = channels * self.expansion
         self.conv1, self.bn1 = conv_norm(in_channels, channels, norm_cfg, 1)
-        self.conv2, self.bn2 = conv_norm(channels, channels, norm_cfg, 3)
+        groups = channels if depth_wise else 1
+        self.conv2, self.bn2 = conv_norm(channels, channels, norm_cfg, 3, groups=groups)
         self.conv3, self.bn3 = conv_norm(channels, out_channels, norm_cfg, 1)
         self.downsample = None
         if in_channels != out_channels:
@@ -53,6 +55,24 @@ class Bottleneck(nn.Module):
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.relu(self.bn2(self.conv2(x)))
         return self.relu(self.bn3(self.conv3(x)) + shortcut)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut: HRNet's residual unit (paper, table 11).
+
+    Args:
+        channels: C of input and output. norm_cfg: see `build_batch_norm`.
+    """
+
+    def __init__(self, channels: int, norm_cfg: dict):
+        super().__init__()
+        self.conv1, self.bn1 = conv_norm(channels, channels, norm_cfg, 3)
+        self.conv2, self.bn2 = conv_norm(channels, channels, norm_cfg, 3)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        return self.relu(self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x))))) + x)
 
 
 def build_transition(

@@ -6,9 +6,12 @@ import json
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from hrformer_mmpose.backbones import HRFormer
+from hrformer_mmpose.backbones.arch import stages_from_arch
 from hrformer_mmpose.checkpoint import load_pretrained
+from hrformer_mmpose.heads.classification import ClassificationHead
 from tests.conftest import relative_error
 
 
@@ -27,6 +30,13 @@ def official_state(parity, name: str) -> dict:
     keys = json.loads((folder / f'official_{name}_keys.json').read_text())
     keys = {key: shape for key, shape in keys.items() if 'relative_position_index' not in key}
     return module.filled_state_dict(keys)
+
+
+def classification_network(arch: str) -> nn.Module:
+    model = nn.Module()
+    model.backbone = HRFormer(arch=arch, multiscale_output=True, align_corners=True)
+    model.head = ClassificationHead(stages_from_arch(arch)[-1].channels)
+    return model
 
 
 @pytest.mark.parametrize('size', [(256, 192), (160, 224)], ids=str)
@@ -60,6 +70,27 @@ def test_classification_maps(parity, tmp_path):
     for i, output in enumerate(model(module.image(2, 224, 224, seed=7))):
         recorded = torch.from_numpy(expected[f'cls_small_map{i}_2x224x224'])
         assert relative_error(output[:, ::3, ::5, ::5], recorded) < 1e-5
+
+
+@torch.no_grad()
+def test_classification_logits(parity, tmp_path):
+    """The authors' file whole, head included, through the names of our classifier."""
+    module, expected, _ = parity
+    torch.save({'model': official_state(parity, 'cls_small')}, tmp_path / 'cls.pth')
+    model = classification_network('small').eval()
+    result = load_pretrained(model, tmp_path / 'cls.pth')
+    assert 'left out: nothing' in result.lines[3]
+    logits = model.head(model.backbone(module.image(2, 224, 224, seed=7)))
+    recorded = torch.from_numpy(expected['cls_small_logits_2x224x224'])
+    assert relative_error(logits, recorded) < 1e-5
+
+
+@pytest.mark.parametrize('name', ['tiny', 'base'])
+def test_whole_classification_files_load(parity, tmp_path, name):
+    torch.save({'model': official_state(parity, f'cls_{name}')}, tmp_path / 'file.pth')
+    result = load_pretrained(classification_network(name), tmp_path / 'file.pth')
+    assert 'left out: nothing' in result.lines[3]
+    assert len(result.lines) == 4  # nothing initialised anew
 
 
 @pytest.mark.parametrize('name', ['pose_base', 'cls_tiny', 'cls_base'])

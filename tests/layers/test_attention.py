@@ -11,6 +11,14 @@ from hrformer_mmpose.layers.attention import relative_position_index
 from tests.conftest import relative_error
 
 
+def neighbours(y: int, size: int, K: int, shift: int) -> range:
+    """Rows of a padded map that row y sees: windows begin at `shift`, the first one is cut off."""
+    if y < shift:
+        return range(shift)
+    start = (y - shift) // K * K + shift
+    return range(start, min(start + K, size))
+
+
 def naive(layer: LocalWindowSelfAttention, x: torch.Tensor) -> torch.Tensor:
     """Token by token; padded tokens are real zeros that go through the projection."""
     B, H, W, C = x.shape
@@ -21,8 +29,9 @@ def naive(layer: LocalWindowSelfAttention, x: torch.Tensor) -> torch.Tensor:
     cells = [(y, x_) for y in range(H) for x_ in range(W)]
     for b in range(B):
         for y, x_ in cells:
-            origin = ((y + top) // K * K - top, (x_ + left) // K * K - left)
-            window = [(origin[0] + i, origin[1] + j) for i in range(K) for j in range(K)]
+            rows = neighbours(y + top, H + -H % K, K, layer.shift[0])
+            columns = neighbours(x_ + left, W + -W % K, K, layer.shift[1])
+            window = [(i - top, j - left) for i in rows for j in columns]
             inside = [0 <= i < H and 0 <= j < W for i, j in window]
             tokens = [
                 x[b, i, j] if ok else torch.zeros(C)
@@ -51,14 +60,24 @@ def naive(layer: LocalWindowSelfAttention, x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize('with_rpe', [True, False])
 @pytest.mark.parametrize('with_pad_mask', [True, False])
+@pytest.mark.parametrize('shifted', [True, False])
 @pytest.mark.parametrize('size', [(6, 3), (4, 3), (3, 5), (4, 4)], ids=str)
 @torch.no_grad()
-def test_equals_a_naive_loop(size, with_pad_mask, with_rpe):
-    layer = LocalWindowSelfAttention(6, 2, (3, 3), with_rpe, with_pad_mask)
+def test_equals_a_naive_loop(size, shifted, with_pad_mask, with_rpe):
+    layer = LocalWindowSelfAttention(6, 2, (3, 3), with_rpe, with_pad_mask, shifted)
     torch.nn.init.normal_(layer.attn.qkv.bias)
     if with_rpe:
         torch.nn.init.normal_(layer.attn.relative_position_bias_table)
     x = torch.randn(2, *size, 6)
+    assert relative_error(layer(x), naive(layer, x)) < 1e-5
+
+
+@torch.no_grad()
+def test_larger_windows_are_shifted_by_half():
+    layer = LocalWindowSelfAttention(4, 1, (5, 5), shifted=True)
+    assert layer.shift == (2, 2)
+    torch.nn.init.normal_(layer.attn.qkv.bias)
+    x = torch.randn(1, 10, 7, 4)
     assert relative_error(layer(x), naive(layer, x)) < 1e-5
 
 

@@ -62,12 +62,25 @@ def frozen_parameters(made: HRFormerBlock) -> None:
         (dict(with_rpe=False), None),
         (dict(with_pad_mask=True), None),
         (dict(with_cp=True), None),
+        (dict(with_dwconv=False), None),
+        (dict(shifted=True), None),
         (dict(drop_path=0.5), None),
         (dict(), frozen_statistics),
         (dict(), cumulative_average),
         (dict(), frozen_parameters),
     ],
-    ids=['plain', 'no rpe', 'mask', 'cp', 'drop path', 'eval', 'cumulative', 'frozen'],
+    ids=[
+        'plain',
+        'no rpe',
+        'mask',
+        'cp',
+        'no dw',
+        'shifted',
+        'drop path',
+        'eval',
+        'cumulative',
+        'frozen',
+    ],
 )
 @pytest.mark.parametrize('size', [(6, 8), (7, 5)], ids=str)
 def test_a_block_trains_as_the_plain_one(settings, change, size, monkeypatch):

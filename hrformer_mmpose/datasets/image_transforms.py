@@ -1,0 +1,184 @@
+"""Augmentation of whole images for classification (paper, section 4.3; recipe of DeiT and Swin).
+
+MMPose has no transforms for classification, and torchvision is not among the packages that it
+stands on. Images are BGR arrays (H, W, 3) of uint8 in `results['img']`. All random numbers are
+drawn from numpy's global generator, as in MMPose's transforms.
+"""
+
+from collections.abc import Callable
+
+import cv2
+import mmcv
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from mmengine.structures import BaseDataElement
+
+from ..registry import TRANSFORMS
+
+GREY = (128, 128, 128)  # what comes in from outside an image
+
+
+@TRANSFORMS.register_module()
+class RandomResizedCrop(BaseTransform):
+    """A box of random area and form, resized; flipped every second time.
+
+    Args:
+        size: height and width of the result.
+        area: range of the box's share of the image.
+        ratio: range of width over height, drawn uniformly in its logarithm.
+        flip: probability of mirroring.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        area: tuple[float, float] = (0.08, 1.0),
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        flip: float = 0.5,
+    ):
+        self.size, self.area, self.ratio, self.flip = size, area, ratio, flip
+
+    def transform(self, results: dict) -> dict:
+        """Replace `img`."""
+        image = results['img']
+        top, left, height, width = self._box(*image.shape[:2])
+        image = image[top : top + height, left : left + width]
+        image = cv2.resize(image, (self.size, self.size), interpolation=cv2.INTER_CUBIC)
+        results['img'] = mmcv.imflip(image) if np.random.rand() < self.flip else image
+        return results
+
+    def _box(self, rows: int, columns: int) -> tuple[int, int, int, int]:
+        for _ in range(10):
+            area = rows * columns * np.random.uniform(*self.area)
+            ratio = np.exp(np.random.uniform(*np.log(self.ratio)))
+            height, width = round((area / ratio) ** 0.5), round((area * ratio) ** 0.5)
+            if 0 < height <= rows and 0 < width <= columns:
+                top = np.random.randint(rows - height + 1)
+                return top, np.random.randint(columns - width + 1), height, width
+        side = min(rows, columns)  # a very long image: its middle
+        return (rows - side) // 2, (columns - side) // 2, side, side
+
+
+@TRANSFORMS.register_module()
+class CenterCrop(BaseTransform):
+    """The middle of an image, which is first brought to `size / share` on its shorter side.
+
+    Args:
+        size: height and width of the result. share: of the resized image's side that is kept.
+    """
+
+    def __init__(self, size: int, share: float = 0.875):
+        self.size, self.share = size, share
+
+    def transform(self, results: dict) -> dict:
+        """Replace `img`."""
+        image = results['img']
+        rows, columns = image.shape[:2]
+        factor = round(self.size / self.share) / min(rows, columns)
+        new = max(self.size, round(columns * factor)), max(self.size, round(rows * factor))
+        image = cv2.resize(image, new, interpolation=cv2.INTER_CUBIC)
+        top, left = (image.shape[0] - self.size) // 2, (image.shape[1] - self.size) // 2
+        results['img'] = image[top : top + self.size, left : left + self.size]
+        return results
+
+
+# Each takes an image and a strength in [0, 1]; a sign is drawn where both directions make sense.
+_OPERATIONS: tuple[Callable, ...] = (
+    lambda image, m: mmcv.auto_contrast(image),
+    lambda image, m: mmcv.imequalize(image),
+    lambda image, m: mmcv.iminvert(image),
+    lambda image, m: mmcv.imrotate(image, _sign() * 30 * m, border_value=GREY),
+    lambda image, m: mmcv.posterize(image, max(1, 4 - int(4 * m))),
+    lambda image, m: mmcv.solarize(image, int(256 - 256 * m)),
+    lambda image, m: _solarize_add(image, int(110 * m)),
+    lambda image, m: mmcv.adjust_color(image, 1 + _sign() * 0.9 * m),
+    lambda image, m: mmcv.adjust_contrast(image, 1 + _sign() * 0.9 * m),
+    lambda image, m: mmcv.adjust_brightness(image, 1 + _sign() * 0.9 * m),
+    lambda image, m: mmcv.adjust_sharpness(image, 1 + _sign() * 0.9 * m),
+    lambda image, m: mmcv.imshear(image, _sign() * 0.3 * m, 'horizontal', GREY),
+    lambda image, m: mmcv.imshear(image, _sign() * 0.3 * m, 'vertical', GREY),
+    lambda image, m: mmcv.imtranslate(
+        image, _sign() * 0.45 * m * image.shape[1], 'horizontal', GREY
+    ),
+    lambda image, m: mmcv.imtranslate(image, _sign() * 0.45 * m * image.shape[0], 'vertical', GREY),
+)
+
+
+def _sign() -> int:
+    return 1 if np.random.rand() < 0.5 else -1
+
+
+def _solarize_add(image: np.ndarray, value: int) -> np.ndarray:
+    return np.where(image < 128, np.minimum(image.astype(int) + value, 255), image).astype(np.uint8)
+
+
+@TRANSFORMS.register_module()
+class RandAugment(BaseTransform):
+    """Random operations of a common strength (Cubuk et al., NeurIPS 2020).
+
+    Args:
+        operations: how many an image. magnitude: strength, of 10. spread: standard deviation of
+            the strength, on the same scale. probability: of applying each.
+    """
+
+    def __init__(
+        self,
+        operations: int = 2,
+        magnitude: float = 9,
+        spread: float = 0.5,
+        probability: float = 0.5,
+    ):
+        self.operations, self.magnitude = operations, magnitude
+        self.spread, self.probability = spread, probability
+
+    def transform(self, results: dict) -> dict:
+        """Replace `img`."""
+        for index in np.random.randint(len(_OPERATIONS), size=self.operations):
+            if np.random.rand() < self.probability:
+                strength = np.clip(np.random.normal(self.magnitude, self.spread), 0, 10) / 10
+                results['img'] = _OPERATIONS[index](results['img'], float(strength))
+        return results
+
+
+@TRANSFORMS.register_module()
+class RandomErasing(BaseTransform):
+    """Noise in place of a random box (Zhong et al., AAAI 2020).
+
+    Args:
+        probability: of erasing. area: range of the box's share. ratio: range of its form.
+        mean, std: of the noise, BGR.
+    """
+
+    def __init__(
+        self,
+        probability: float = 0.25,
+        area: tuple[float, float] = (0.02, 1 / 3),
+        ratio: tuple[float, float] = (0.3, 10 / 3),
+        mean: tuple[float, float, float] = (103.53, 116.28, 123.675),
+        std: tuple[float, float, float] = (57.375, 57.12, 58.395),
+    ):
+        self.probability, self.mean, self.std = probability, mean, std
+        self.box = RandomResizedCrop(1, area, ratio)
+
+    def transform(self, results: dict) -> dict:
+        """Replace `img`."""
+        if np.random.rand() < self.probability:
+            image = results['img'].copy()
+            top, left, height, width = self.box._box(*image.shape[:2])
+            noise = np.random.normal(self.mean, self.std, (height, width, 3))
+            image[top : top + height, left : left + width] = noise.clip(0, 255)
+            results['img'] = image
+        return results
+
+
+@TRANSFORMS.register_module()
+class PackImage(BaseTransform):
+    """`inputs` (3, H, W) and a sample with `gt_label`, for `ImageClassifier`."""
+
+    def transform(self, results: dict) -> dict:
+        """What the collate function takes."""
+        image = np.ascontiguousarray(results['img'].transpose(2, 0, 1))
+        sample = BaseDataElement(metainfo=dict(img_path=results.get('img_path')))
+        sample.gt_label = int(results['gt_label'])
+        return dict(inputs=torch.from_numpy(image), data_samples=sample)

@@ -1,0 +1,85 @@
+"""A small image-folder data set: drawn shapes, one folder for each kind.
+
+It stands in for ImageNet where none is at hand. Every image is drawn from its own random generator,
+seeded with (seed, split, class, index): size, place, turn, colours and noise vary, the shape tells
+the class.
+"""
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..errors import DataError
+
+# Corners on the unit circle by angle in turns and radius.
+_POLYGONS = {
+    'square': [(i / 4, 1.0) for i in range(4)],
+    'star': [(i / 10, 1.0 if i % 2 == 0 else 0.4) for i in range(10)],
+    'triangle': [(i / 3, 1.0) for i in range(3)],
+}
+CLASSES = ('circle', 'cross', *_POLYGONS)
+
+
+def draw(kind: str, rng: np.random.Generator, size: int = 96) -> np.ndarray:
+    """One image, (size, size, 3), uint8.
+
+    Args:
+        kind: one of `CLASSES`. rng: the source of all randomness.
+    """
+    low, high = rng.integers(0, 256, (2, 3))
+    ramp = np.linspace(0, 1, size)[:, None, None]
+    image = np.broadcast_to(low * (1 - ramp) + high * ramp, (size, size, 3)).astype(np.uint8).copy()
+    color = [int(v) for v in (image[size // 2, 0].astype(int) + rng.integers(80, 176, 3)) % 256]
+    radius = size * rng.uniform(0.2, 0.38)
+    center = rng.uniform(radius, size - radius, 2)
+    turn = rng.uniform()
+    if kind == 'circle':
+        cv2.circle(image, tuple(center.astype(int).tolist()), int(radius), color, -1, cv2.LINE_AA)
+    elif kind == 'cross':
+        for quarter in (0, 0.25):
+            arm = radius * _direction(turn + quarter)
+            ends = [tuple((center + sign * arm).astype(int).tolist()) for sign in (-1, 1)]
+            cv2.line(image, *ends, color, max(2, int(radius / 3)), cv2.LINE_AA)
+    else:
+        corners = [center + radius * r * _direction(turn + a) for a, r in _POLYGONS[kind]]
+        cv2.fillPoly(image, [np.array(corners).round().astype(np.int32)], color, cv2.LINE_AA)
+    return (image + rng.normal(0, 8, image.shape)).clip(0, 255).astype(np.uint8)
+
+
+def _direction(turn: float) -> np.ndarray:
+    return np.array([np.sin(2 * np.pi * turn), -np.cos(2 * np.pi * turn)])
+
+
+def generate(root: str | Path, num_train: int = 80, num_val: int = 20, seed: int = 0) -> Path:
+    """Draw `root`/train/CLASS/*.jpg and `root`/val/CLASS/*.jpg; a folder that is there is kept.
+
+    Args:
+        root: folder to make. num_train, num_val: images a class.
+
+    Raises:
+        DataError: `root` is there and holds something else.
+    """
+    root = Path(root)
+    if root.exists() and any(root.iterdir()):
+        counts = {split: len([*root.glob(f'{split}/*/*.jpg')]) for split in ('train', 'val')}
+        wanted = {'train': num_train * len(CLASSES), 'val': num_val * len(CLASSES)}
+        if counts != wanted:
+            raise DataError(f"'{root}' holds other files: name another folder, or remove it")
+        return root
+    for split, (name, number) in enumerate((('train', num_train), ('val', num_val))):
+        for label, kind in enumerate(CLASSES):
+            folder = root / name / kind
+            folder.mkdir(parents=True)
+            for index in range(number):
+                rng = np.random.default_rng((seed, split, label, index))
+                cv2.imwrite(str(folder / f'{index:04d}.jpg'), draw(kind, rng))
+    return root
+
+
+if __name__ == '__main__':
+    flags = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
+    flags.add_argument('folder')
+    args = flags.parse_args()
+    print(f"shapes are in '{generate(args.folder)}'")

@@ -1,0 +1,60 @@
+"""Pre-training and fine-tuning end to end on generated data, with the tools as a user types them."""
+
+import argparse
+import os
+from pathlib import Path
+
+from ..datasets import shapes, synthetic
+from ..errors import UserError
+from .demo import CONFIG as POSE
+from .demo import say, tool
+
+SHAPES = 'configs/hrformer_tiny_shapes_64.py'
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of tools/pretrain_demo.py."""
+    flags = argparse.ArgumentParser(
+        description='Pre-train HRFormer-T on drawn shapes, then train poses from its backbone'
+    )
+    flags.add_argument('--shapes-root', default='data/shapes', help='folder for the shapes')
+    flags.add_argument('--data-root', default='data/demo', help='folder for the people')
+    flags.add_argument('--work-dir', default='work_dirs/pretrain_demo', help='folder for results')
+    flags.add_argument('--num-train', type=int, default=700, help='training images of people')
+    flags.add_argument('--num-val', type=int, default=100, help='held-out images of people')
+    flags.add_argument('--epochs', type=int, default=8, help='of pre-training')
+    flags.add_argument('--pose-epochs', type=int, default=2, help='of training poses')
+    return flags
+
+
+def run(args: argparse.Namespace) -> None:
+    """Do it all."""
+    work_dir = Path(args.work_dir)
+    say('1/4  drawing shapes and people')
+    os.environ['SHAPES_ROOT'] = str(shapes.generate(args.shapes_root))
+    try:
+        synthetic.generate(args.data_root, args.num_train, args.num_val, progress=True)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    os.environ['DEMO_ROOT'] = args.data_root
+
+    say('2/4  pre-training HRFormer-T to tell shapes')
+    first = work_dir / 'shapes'
+    epochs = [f'train_cfg.max_epochs={args.epochs}']
+    tool('train', SHAPES, '--work-dir', str(first), options=epochs)
+    best = max(first.glob('best_accuracy_top1_*.pth'), key=lambda path: path.stat().st_mtime)
+
+    say('3/4  training poses from its backbone')
+    second = work_dir / 'pose'
+    options = [
+        'model.backbone.init_cfg.type=Pretrained',
+        f'model.backbone.init_cfg.checkpoint={best}',
+        f'train_cfg.max_epochs={args.pose_epochs}',
+    ]
+    tool('train', POSE, '--work-dir', str(second), options=options)
+
+    say('4/4  testing the poses')
+    last = second / f'epoch_{args.pose_epochs}.pth'
+    out = ('--work-dir', str(second / 'test'), '--out', str(second / 'test.json'))
+    tool('test', POSE, str(last), *out, options=[])
+    say(f"the classifier is '{best}', the pose network '{last}'")

@@ -1,0 +1,36 @@
+"""Top-k accuracy of a classifier."""
+
+from collections.abc import Sequence
+
+from mmengine.evaluator import BaseMetric
+
+from ..registry import METRICS
+
+
+@METRICS.register_module()
+class Accuracy(BaseMetric):
+    """Percentage of images whose class is among the k highest scores.
+
+    Args:
+        topk: the k's. kwargs: MMEngine's.
+    """
+
+    default_prefix = 'accuracy'
+
+    def __init__(self, topk: Sequence[int] = (1, 5), **kwargs):
+        super().__init__(**kwargs)
+        self.topk = tuple(topk)
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Keep the place of the true class among the scores of each sample."""
+        for sample in data_samples:
+            scores = sample['pred_scores']
+            # Equal scores count against the network, so that a constant output is not right.
+            rank = int((scores >= scores[sample['gt_label']]).sum())
+            self.results.append(rank)
+
+    def compute_metrics(self, results: list[int]) -> dict[str, float]:
+        """Percentages by name: top1, top5."""
+        return {
+            f'top{k}': 100.0 * sum(rank <= k for rank in results) / len(results) for k in self.topk
+        }

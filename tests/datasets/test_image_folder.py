@@ -1,0 +1,104 @@
+"""Classification data: folders, augmentation, accuracy."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip('mmpose')
+from mmengine.registry import DefaultScope
+
+from hrformer_mmpose.datasets import image_transforms
+from hrformer_mmpose.datasets.image_folder import ImageFolder
+from hrformer_mmpose.errors import DataError
+from hrformer_mmpose.evaluation.accuracy import Accuracy
+from hrformer_mmpose.registry import TRANSFORMS
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name, count in (('b', 2), ('a', 1)):
+        folder = tmp_path / 'train' / name
+        folder.mkdir(parents=True)
+        for i in range(count):
+            cv2.imwrite(str(folder / f'{i}.png'), np.full((30, 40, 3), 100, np.uint8))
+    (tmp_path / 'train' / 'a' / 'notes.txt').write_text('no image')
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def _scope():
+    DefaultScope.get_instance('classification', scope_name='mmpose')
+
+
+def test_classes_are_the_folders_in_alphabetical_order(root):
+    pipeline = [dict(type='hrformer_mmpose.LoadImage'), dict(type='hrformer_mmpose.PackImage')]
+    data = ImageFolder(str(root), dict(img='train'), pipeline=pipeline)
+    assert data.metainfo['classes'] == ('a', 'b')
+    assert [data.get_data_info(i)['gt_label'] for i in range(len(data))] == [0, 1, 1]
+    sample = data[0]
+    assert sample['inputs'].shape == (3, 30, 40)
+    assert sample['data_samples'].gt_label == 0
+
+
+@pytest.mark.parametrize(('prefix', 'says'), [('val', 'does not exist'), ('empty', 'no images')])
+def test_missing_and_empty_folders_are_named(root, prefix, says):
+    (root / 'empty').mkdir()
+    with pytest.raises(DataError, match=says) as caught:
+        ImageFolder(str(root), dict(img=prefix), pipeline=[])
+    assert str(root / prefix) in str(caught.value)
+
+
+def apply(kind: str, image: np.ndarray, **settings) -> np.ndarray:
+    transform = TRANSFORMS.build(dict(type=f'hrformer_mmpose.{kind}', **settings))
+    return transform(dict(img=image))['img']
+
+
+def test_the_crop_of_a_test_is_the_middle():
+    image = np.zeros((60, 100, 3), np.uint8)
+    image[10:50, 30:70] = 255
+    cropped = apply('CenterCrop', image, size=40, share=40 / 60)
+    assert cropped.shape == (40, 40, 3)
+    assert (cropped == 255).all()
+
+
+@pytest.mark.parametrize('shape', [(50, 80), (8, 200), (200, 5)])
+def test_random_crops_have_the_size_whatever_the_image(shape):
+    np.random.seed(0)
+    image = np.random.randint(0, 255, (*shape, 3), np.uint8)
+    for _ in range(20):
+        assert apply('RandomResizedCrop', image, size=32).shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize('operation', image_transforms._OPERATIONS)
+def test_every_operation_keeps_form_and_type(operation):
+    np.random.seed(1)
+    image = np.random.randint(0, 255, (20, 30, 3), np.uint8)
+    for strength in (0.0, 0.5, 1.0):
+        out = operation(image, strength)
+        assert out.shape == image.shape
+        assert out.dtype == np.uint8
+
+
+def test_augmentation_changes_images_and_erasing_its_share():
+    np.random.seed(2)
+    image = np.random.randint(0, 255, (40, 40, 3), np.uint8)
+    changed = [not np.array_equal(apply('RandAugment', image), image) for _ in range(20)]
+    assert any(changed)
+    flat = np.zeros((40, 40, 3), np.uint8)
+    shares = [(apply('RandomErasing', flat, probability=1.0).any(2)).mean() for _ in range(20)]
+    assert min(shares) > 0.01
+    assert max(shares) < 0.4
+    assert not flat.any()
+    assert apply('RandomErasing', flat, probability=0.0) is flat
+
+
+def test_accuracy_by_hand():
+    metric = Accuracy(topk=(1, 2))
+    for label, scores in ((0, [0.5, 0.3, 0.2]), (1, [0.5, 0.3, 0.2]), (2, [0.4, 0.4, 0.2])):
+        metric.process({}, [dict(gt_label=label, pred_scores=torch.tensor(scores))])
+    figures = metric.evaluate(3)
+    assert figures['accuracy/top1'] == pytest.approx(100 / 3)
+    assert figures['accuracy/top2'] == pytest.approx(200 / 3)
+    metric.process({}, [dict(gt_label=0, pred_scores=torch.ones(3) / 3)])
+    assert metric.evaluate(1)['accuracy/top1'] == 0
