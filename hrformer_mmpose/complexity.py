@@ -65,7 +65,7 @@ def count(network: Callable, *inputs: torch.Tensor) -> Counts:
     with torch.no_grad():
         with _Counter(counts):
             network(*inputs)
-        with FlopCounterMode(display=False, custom_mapping=_ATTENTION) as flops:
+        with FlopCounterMode(display=False, custom_mapping=ATTENTION) as flops:
             network(*inputs)
     counts.flops = flops.get_total_flops() // 2
     return counts
@@ -77,7 +77,7 @@ def _attention_flops(query_shape, key_shape, value_shape, *args, out_shape=None,
     return 2 * pairs * (width + value_shape[-1])
 
 
-_ATTENTION = {
+ATTENTION = {
     operator: _attention_flops
     for name in ('_scaled_dot_product_flash_attention_for_cpu',)
     if (operator := getattr(aten, name, None)) is not None

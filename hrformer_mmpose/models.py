@@ -7,9 +7,19 @@ from .backbones import HRFormer
 from .classifier import ImageClassifier
 from .heads.classification import ClassificationHead
 from .heads.heatmap_head import HeatmapHead
+from .heads.segmentation import SegmentationHead
 from .registry import MODELS
+from .segmentor import Segmentor
 
 MODELS.register_module(module=HRFormer)
 MODELS.register_module(module=ClassificationHead)
+MODELS.register_module(module=SegmentationHead)
 
-__all__ = ['ClassificationHead', 'HRFormer', 'HeatmapHead', 'ImageClassifier']
+__all__ = [
+    'ClassificationHead',
+    'HRFormer',
+    'HeatmapHead',
+    'ImageClassifier',
+    'SegmentationHead',
+    'Segmentor',
+]

@@ -15,13 +15,22 @@ def _child(parent: Registry, *locations: str) -> Registry:
     return Registry(parent.name, parent=parent, scope=scope, locations=modules)
 
 
-MODELS = _child(mmpose_registry.MODELS, 'models')
-DATASETS = _child(mmpose_registry.DATASETS, 'datasets.coco', 'datasets.image_folder')
-TRANSFORMS = _child(mmpose_registry.TRANSFORMS, 'datasets.transforms', 'datasets.image_transforms')
+MODELS = _child(mmpose_registry.MODELS, 'models', 'backbones.swin', 'backbones.vit')
+DATASETS = _child(
+    mmpose_registry.DATASETS, 'datasets.coco', 'datasets.image_folder', 'datasets.mask_folder'
+)
+TRANSFORMS = _child(
+    mmpose_registry.TRANSFORMS,
+    'datasets.transforms',
+    'datasets.image_transforms',
+    'datasets.mask_folder',
+)
 OPTIM_WRAPPERS = _child(mmpose_registry.OPTIM_WRAPPERS, 'engine.optim_wrapper')
 DATA_SAMPLERS = _child(mmpose_registry.DATA_SAMPLERS, 'datasets.sampler')
 KEYPOINT_CODECS = _child(mmpose_registry.KEYPOINT_CODECS, 'codecs')
-METRICS = _child(mmpose_registry.METRICS, 'evaluation.coco_metric', 'evaluation.accuracy')
+METRICS = _child(
+    mmpose_registry.METRICS, 'evaluation.coco_metric', 'evaluation.accuracy', 'evaluation.iou'
+)
 HOOKS = _child(mmpose_registry.HOOKS, 'engine.hooks')
 LOOPS = _child(mmpose_registry.LOOPS, 'engine.loops')
 FUNCTIONS = _child(mmengine_registry.FUNCTIONS, 'datasets.collate')

@@ -1,4 +1,4 @@
-"""Pre-train, then fine-tune, on generated data: python tools/pretrain_demo.py; --help lists flags."""
+"""Pre-train, then fine-tune, on generated data: tools/pretrain_demo.py; --help lists flags."""
 
 from hrformer_mmpose.engine import cli, pretrain_demo
 

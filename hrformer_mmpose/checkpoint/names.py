@@ -163,7 +163,9 @@ def _last(keys: Iterable[str], pattern: str) -> int:
 
 
 def num_keypoints(state_dict: Mapping[str, torch.Tensor]) -> int | None:
-    """Heatmaps that the head's last layer makes; None when there is no head."""
+    """Heatmaps that the head's last layer makes; None when there is no such head."""
+    if any(map(_CLASSIFICATION.match, state_dict)):
+        return None
     pattern = r'(keypoint_)?head\.final_layer\.(\d+\.)?weight$'
     sizes = [len(value) for key, value in state_dict.items() if re.match(pattern, key)]
     return sizes[-1] if sizes else None

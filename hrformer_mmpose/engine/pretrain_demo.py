@@ -1,4 +1,4 @@
-"""Pre-training and fine-tuning end to end on generated data, with the tools as a user types them."""
+"""Pre-training and fine-tuning end to end on generated data, by the tools as a user types them."""
 
 import argparse
 import os

@@ -28,12 +28,14 @@ def test_autocast_stays_close_to_float32(dtype, fused):
 def test_200_iterations_in_float16_without_overflow(synthetic_root):
     pytest.importorskip('mmpose')
     from mmengine.config import Config
+    from mmengine.registry import DefaultScope
     from mmengine.runner import Runner
     from mmpose.registry import MODELS
 
     import hrformer_mmpose  # noqa: F401
     from tests.conftest import ROOT
 
+    DefaultScope.get_instance('float16', scope_name='mmpose')
     cfg = Config.fromfile(f'{ROOT}/configs/hrformer_tiny_demo_112x84.py')
     cfg.train_dataloader.update(batch_size=4, num_workers=0, persistent_workers=False)
     cfg.train_dataloader.dataset.data_root = str(synthetic_root)

@@ -5,7 +5,7 @@ import torch
 
 from hrformer_mmpose.backbones import HRFormer
 from hrformer_mmpose.backbones.arch import stages_from_arch
-from hrformer_mmpose.checkpoint.names import origin, to_mmpose, to_official
+from hrformer_mmpose.checkpoint.names import num_keypoints, origin, to_mmpose, to_official
 from hrformer_mmpose.errors import ConfigError
 from hrformer_mmpose.heads.classification import ClassificationHead
 
@@ -31,6 +31,7 @@ def test_names_go_to_the_authors_and_back():
     assert 'final_layer.0.weight' in theirs
     assert not any(key.startswith(('backbone.', 'head.', 'keypoint_head.')) for key in theirs)
     assert origin(theirs) == 'official-classification'
+    assert num_keypoints(theirs) is num_keypoints(state) is None
     back = to_mmpose(theirs)
     assert {k.removeprefix('backbone.') for k in state} == set(back)
     assert torch.equal(back['head.final_layer.0.weight'], state['head.final_layer.0.weight'])

@@ -1,0 +1,3 @@
+# Ablation (paper, table 8).
+_base_ = ['hrformer_tiny_coco_256x192.py']
+model = dict(backbone=dict(shift_windows=True))

@@ -1,0 +1,105 @@
+"""A plain Vision Transformer (Dosovitskiy et al., ICLR 2021), to compare with (paper, table 10).
+
+MMPose has none. Names of parameters are those of the DeiT and timm files; their class tokens and
+classifiers are left out, and their position embedding is brought to the size of the map.
+"""
+
+from math import isqrt
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import nn
+
+from ..errors import ConfigError
+from ..layers import DropPath
+from ..registry import MODELS
+
+
+class _Attention(nn.Module):
+    def __init__(self, channels: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.proj = nn.Linear(channels, channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        B, N, _ = x.shape
+        q, k, v = self.qkv(x).view(B, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(x.transpose(1, 2).flatten(2))
+
+
+class _Block(nn.Module):
+    def __init__(self, channels: int, num_heads: int, drop_path: float):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(channels, eps=1e-6)
+        self.attn = _Attention(channels, num_heads)
+        self.norm2 = nn.LayerNorm(channels, eps=1e-6)
+        self.mlp = nn.Sequential()
+        self.mlp.add_module('fc1', nn.Linear(channels, 4 * channels))
+        self.mlp.add_module('act', nn.GELU())
+        self.mlp.add_module('fc2', nn.Linear(4 * channels, channels))
+        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+@MODELS.register_module()
+class VisionTransformer(BaseModule):
+    """Tokens of 16x16 pixels, global attention, one map at a sixteenth.
+
+    Args:
+        image_size: (height, width), multiples of `patch`.
+        channels: C. depth: blocks. num_heads: of each. patch: side of a token in pixels.
+        drop_path_rate: stochastic depth, growing linearly to this.
+        init_cfg: MMEngine's.
+
+    Raises:
+        ConfigError: `patch` does not divide `image_size`.
+    """
+
+    def __init__(
+        self,
+        image_size: tuple[int, int] = (256, 192),
+        channels: int = 768,
+        depth: int = 12,
+        num_heads: int = 12,
+        patch: int = 16,
+        drop_path_rate: float = 0.0,
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(init_cfg)
+        if any(n % patch for n in image_size):
+            raise ConfigError(f'image_size={tuple(image_size)}: not multiples of patch={patch}')
+        self.grid = (image_size[0] // patch, image_size[1] // patch)
+        self.patch_embed = nn.Sequential()
+        self.patch_embed.add_module('proj', nn.Conv2d(3, channels, patch, patch))
+        self.pos_embed = nn.Parameter(torch.empty(1, self.grid[0] * self.grid[1], channels))
+        rates = torch.linspace(0, drop_path_rate, depth).tolist()
+        self.blocks = nn.Sequential(*(_Block(channels, num_heads, rate) for rate in rates))
+        self.norm = nn.LayerNorm(channels, eps=1e-6)
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+        """(B, 3, H, W) of `image_size` -> ((B, C, H / patch, W / patch),)."""
+        x = self.patch_embed(x).flatten(2).transpose(1, 2) + self.pos_embed
+        x = self.norm(self.blocks(x))
+        return (x.transpose(1, 2).unflatten(2, self.grid),)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        for name in ('cls_token', 'dist_token', 'head.weight', 'head.bias'):
+            state_dict.pop(prefix + name, None)
+        embedding = state_dict.get(prefix + 'pos_embed')
+        if embedding is not None and embedding.shape[1] != self.pos_embed.shape[1]:
+            side = isqrt(embedding.shape[1])  # what exceeds a square belongs to other tokens
+            embedding = embedding[:, -(side * side) :].transpose(1, 2).unflatten(2, (side, side))
+            embedding = F.interpolate(embedding, self.grid, mode='bicubic', align_corners=False)
+            state_dict[prefix + 'pos_embed'] = embedding.flatten(2).transpose(1, 2)
+        super()._load_from_state_dict(state_dict, prefix, *args)

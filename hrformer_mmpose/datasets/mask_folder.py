@@ -1,0 +1,97 @@
+"""Images and masks in two folders, with equal names: val2017/1.jpg, masks/val2017/1.png."""
+
+from pathlib import Path
+
+import cv2
+import mmcv
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from mmengine.dataset import BaseDataset
+from mmengine.structures import BaseDataElement
+
+from ..errors import DataError
+from ..registry import DATASETS, TRANSFORMS
+from .image_folder import SUFFIXES
+
+
+@DATASETS.register_module()
+class MaskFolder(BaseDataset):
+    """Images with a PNG of classes each.
+
+    Args:
+        data_root: folder of both. data_prefix: `img` and `mask`, the two folders in it.
+        classes: their names, in the order of the masks' numbers. kwargs: MMEngine's.
+
+    Raises:
+        DataError: a folder is missing, there are no images, or one has no mask.
+    """
+
+    def __init__(
+        self,
+        data_root: str,
+        data_prefix: dict,
+        classes: tuple[str, ...] = ('none', 'person'),
+        **kwargs,
+    ):
+        metainfo = dict(classes=tuple(classes))
+        super().__init__('', metainfo, data_root, data_prefix, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """One entry an image, with `img_path` and `mask_path`."""
+        images, masks = (Path(self.data_prefix[key]) for key in ('img', 'mask'))
+        for folder in (images, masks):
+            if not folder.is_dir():
+                raise DataError(f"folder '{folder}' does not exist: check data_root")
+        found = []
+        for path in sorted(images.iterdir()):
+            if path.suffix.lower() in SUFFIXES:
+                mask = masks / f'{path.stem}.png'
+                if not mask.is_file():
+                    raise DataError(f"'{path}' has no mask '{mask}'")
+                found.append(dict(img_path=str(path), mask_path=str(mask)))
+        if not found:
+            raise DataError(f"'{images}' holds no images")
+        return found
+
+
+@TRANSFORMS.register_module()
+class LoadMask(BaseTransform):
+    """`mask`, (H, W), uint8, from `mask_path`; resized with the image to `size` and flipped.
+
+    Args:
+        size: (height, width). flip: probability of mirroring both.
+
+    Raises:
+        DataError: the mask cannot be read, or has another size than the image.
+    """
+
+    def __init__(self, size: tuple[int, int], flip: float = 0.0):
+        self.size, self.flip = tuple(size), flip
+
+    def transform(self, results: dict) -> dict:
+        """Set `mask`, replace `img`."""
+        image, path = results['img'], results['mask_path']
+        mask = cv2.imread(path, cv2.IMREAD_GRAYSCALE)
+        if mask is None:
+            raise DataError(f"mask '{path}' cannot be read")
+        if mask.shape != image.shape[:2]:
+            raise DataError(f"mask '{path}' is {mask.shape}, its image {image.shape[:2]}")
+        image = cv2.resize(image, self.size[::-1], interpolation=cv2.INTER_AREA)
+        mask = cv2.resize(mask, self.size[::-1], interpolation=cv2.INTER_NEAREST)
+        if np.random.rand() < self.flip:
+            image, mask = mmcv.imflip(image), mmcv.imflip(mask)
+        results['img'], results['mask'] = image, mask
+        return results
+
+
+@TRANSFORMS.register_module()
+class PackMask(BaseTransform):
+    """`inputs` (3, H, W) and a sample with `gt_mask` (H, W), for `Segmentor`."""
+
+    def transform(self, results: dict) -> dict:
+        """What the collate function takes."""
+        image = np.ascontiguousarray(results['img'].transpose(2, 0, 1))
+        sample = BaseDataElement(metainfo=dict(img_path=results['img_path']))
+        sample.gt_mask = torch.from_numpy(np.ascontiguousarray(results['mask'])).long()
+        return dict(inputs=torch.from_numpy(image), data_samples=sample)

@@ -1,0 +1,86 @@
+"""Swin without its shift, and the plain Vision Transformer."""
+
+import pytest
+import torch
+
+pytest.importorskip('mmpose')
+from mmpose.models.backbones import SwinTransformer as MMPoseSwin
+
+from hrformer_mmpose.backbones.swin import SwinTransformer
+from hrformer_mmpose.backbones.vit import VisionTransformer
+from hrformer_mmpose.errors import ConfigError
+
+SMALL = dict(
+    embed_dims=8, depths=[2, 1], num_heads=[1, 2], strides=(4, 2), window_size=4, out_indices=(0,)
+)
+
+
+def pair(**settings):
+    torch.manual_seed(0)
+    ours, theirs = SwinTransformer(**SMALL, **settings), MMPoseSwin(**SMALL)
+    ours.eval(), theirs.eval()
+    return ours, theirs
+
+
+@torch.no_grad()
+def test_with_the_shift_it_is_mmposes():
+    ours, theirs = pair()
+    ours.load_state_dict(theirs.state_dict())
+    image = torch.rand(1, 3, 48, 32)
+    assert torch.equal(ours(image)[0], theirs(image)[0])
+
+
+def sees(network: torch.nn.Module) -> torch.Tensor:
+    """Which tokens of an 8x8 map (two windows a side) the output at (3, 1) depends on."""
+    image = torch.rand(1, 3, 32, 32, requires_grad=True)
+    network(image)[0][0, :, 3, 1].sum().backward()
+    return image.grad[0].abs().sum(0).unflatten(0, (8, 4)).unflatten(2, (8, 4)).sum((1, 3)) > 0
+
+
+def test_without_the_shift_windows_stay_apart_unless_a_convolution_joins_them():
+    shifted, alone, joined = (
+        sees(pair(**settings)[0])
+        for settings in (dict(), dict(shift=False), dict(shift=False, with_dwconv=True))
+    )
+    window = torch.zeros(8, 8, dtype=torch.bool)
+    window[:4, :4] = True
+    assert torch.equal(alone, window)
+    assert shifted[4, 1]
+    assert joined[4, 1]
+
+
+def test_the_vision_transformer_is_pytorchs_encoder_layer():
+    torch.manual_seed(0)
+    ours = VisionTransformer((32, 48), channels=12, depth=1, num_heads=3).eval()
+    block = ours.blocks[0]
+    layer = torch.nn.TransformerEncoderLayer(
+        12, 3, 48, 0.0, 'gelu', 1e-6, batch_first=True, norm_first=True
+    ).eval()
+    names = {
+        'self_attn.in_proj_': block.attn.qkv,
+        'self_attn.out_proj.': block.attn.proj,
+        'linear1.': block.mlp.fc1,
+        'linear2.': block.mlp.fc2,
+        'norm1.': block.norm1,
+        'norm2.': block.norm2,
+    }
+    layer.load_state_dict(
+        {f'{k}{part}': getattr(m, part) for k, m in names.items() for part in ('weight', 'bias')}
+    )
+    image = torch.rand(2, 3, 32, 48)
+    tokens = ours.patch_embed(image).flatten(2).transpose(1, 2) + ours.pos_embed
+    expected = ours.norm(layer(tokens)).transpose(1, 2).unflatten(2, (2, 3))
+    assert torch.allclose(ours(image)[0], expected, atol=1e-5)
+
+
+def test_position_embeddings_of_square_files_are_resized():
+    ours = VisionTransformer((32, 48), channels=12, depth=1, num_heads=3)
+    state = {**ours.state_dict(), 'cls_token': torch.zeros(1, 1, 12), 'head.weight': torch.ones(3)}
+    state['pos_embed'] = torch.cat([torch.full((1, 1, 12), 9.0), torch.ones(1, 16, 12)], 1)
+    ours.load_state_dict(state)
+    assert torch.allclose(ours.pos_embed, torch.ones(1, 6, 12), atol=1e-5)
+
+
+def test_sizes_must_be_multiples_of_the_patch():
+    with pytest.raises(ConfigError, match='image_size'):
+        VisionTransformer((250, 192))

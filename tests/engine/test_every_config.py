@@ -1,0 +1,55 @@
+"""Every config trains two iterations and tests, on generated data."""
+
+import pytest
+
+pytest.importorskip('mmpose')
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from hrformer_mmpose.datasets import shapes, synthetic
+from hrformer_mmpose.engine import launch
+from tests.conftest import ROOT
+
+CONFIGS = sorted((ROOT / 'configs').glob('*.py'))
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    """Roots of the data sets that configs name, by environment variable."""
+    root = tmp_path_factory.mktemp('data')
+    people = synthetic.generate(root / 'people', num_train=4, num_val=2, masks=True)
+    drawn = shapes.generate(root / 'shapes', num_train=2, num_val=1)
+    return dict(
+        COCO_ROOT=people,
+        COCO_DETECTIONS=next((people / 'person_detection_results').glob('*.json')),
+        DEMO_ROOT=people,
+        PEOPLE_ROOT=people,
+        SHAPES_ROOT=drawn,
+        IMAGENET_ROOT=drawn,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_two_iterations_and_a_test(path, data, tmp_path, monkeypatch):
+    for name, value in data.items():
+        monkeypatch.setenv(name, str(value))
+    cfg = Config.fromfile(path)
+    cfg.work_dir, cfg.launcher = str(tmp_path), 'none'
+    cfg.experiment_name = f'{path.stem}_{tmp_path.name}'
+    cfg.model.backbone.pop('init_cfg', None)
+    cfg.train_cfg.update(max_epochs=1, val_interval=1)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        loader.update(batch_size=2, num_workers=0, persistent_workers=False)
+        loader.dataset.indices = 4
+    runner = launch.build_runner(cfg)
+    runner.train()
+    assert runner.iter == 2
+    runner = launch.build_runner(
+        Config(
+            {**cfg, 'load_from': str(tmp_path / 'epoch_1.pth'), 'experiment_name': tmp_path.name}
+        )
+    )
+    figures = runner.test()
+    assert figures
+    DefaultScope._instance_dict.clear()

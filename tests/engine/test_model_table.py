@@ -1,0 +1,44 @@
+"""The table of configs fails where a count strays from what was published."""
+
+import argparse
+import json
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip('mmpose')
+from hrformer_mmpose.engine import model_table
+from hrformer_mmpose.errors import UserError
+from tests.conftest import ROOT
+
+CONFIG = 'hrformer_small_coco_256x192'
+
+
+def run(tmp_path) -> dict:
+    out = tmp_path / 'table.json'
+    config = str(ROOT / 'configs' / f'{CONFIG}.py')
+    model_table.run(argparse.Namespace(configs=[config], json=str(out)))
+    return json.loads(out.read_text())[0]
+
+
+def test_counts_and_published_figures_side_by_side(tmp_path, capsys):
+    row = run(tmp_path)
+    assert row['params'] == pytest.approx(7.747, abs=1e-3)
+    assert row['gflops_as_published'] == pytest.approx(2.75, abs=0.01)
+    assert row['gflops'] > row['gflops_as_published']
+    assert f'| {CONFIG} | 256x192 | 7.747 |' in capsys.readouterr().out
+
+
+def test_a_count_that_strays_ends_it_with_a_line(tmp_path, monkeypatch):
+    wrong = replace(model_table.PUBLISHED[CONFIG], gflops=3.0)
+    monkeypatch.setitem(model_table.PUBLISHED, CONFIG, wrong)
+    with pytest.raises(UserError, match=f'{CONFIG}: GFLOPs 2.75. against 3.0'):
+        run(tmp_path)
+    monkeypatch.setitem(model_table.REASONS, CONFIG, 'because')
+    run(tmp_path)
+
+
+def test_every_published_name_is_a_config():
+    names = {path.stem for path in (ROOT / 'configs').glob('*.py')}
+    assert set(model_table.PUBLISHED) <= names
+    assert set(model_table.REASONS) <= names
