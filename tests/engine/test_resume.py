@@ -151,6 +151,7 @@ def test_killed_within_an_epoch(config, straight, tmp_path):
     assert_same(straight / 'epoch_4.pth', last, schedule=False)
 
 
+@pytest.mark.slow
 def test_killed_on_two_processes(config, tmp_path):
     run = config()
     straight, killed = tmp_path / 'straight', tmp_path / 'killed'
