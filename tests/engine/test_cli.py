@@ -173,5 +173,6 @@ def test_mmposes_flags_are_there():
         '--launcher',
         '--local_rank',
     }
+    assert options >= {'--amp-dtype', '--compile'}
     options = {flag for action in cli.test_parser()._actions for flag in action.option_strings}
     assert options >= {'--work-dir', '--out', '--dump', '--badcase', '--show-dir', '--launcher'}

@@ -5,6 +5,7 @@ import torch
 
 from hrformer_mmpose.backbones import HRFormer
 from hrformer_mmpose.backbones.arch import stages_from_arch
+from hrformer_mmpose.checkpoint import load_pretrained
 from hrformer_mmpose.checkpoint.names import num_keypoints, origin, to_mmpose, to_official
 from hrformer_mmpose.errors import ConfigError
 from hrformer_mmpose.heads.classification import ClassificationHead
@@ -35,6 +36,20 @@ def test_names_go_to_the_authors_and_back():
     back = to_mmpose(theirs)
     assert {k.removeprefix('backbone.') for k in state} == set(back)
     assert torch.equal(back['head.final_layer.0.weight'], state['head.final_layer.0.weight'])
+
+
+def test_a_classifiers_file_starts_a_pose_backbone(tmp_path):
+    source = HRFormer(arch='tiny', multiscale_output=True, align_corners=True)
+    head = ClassificationHead((18, 36, 72, 144), num_classes=3)
+    state = {f'backbone.{k}': v for k, v in source.state_dict().items()}
+    state |= {f'head.{k}': v for k, v in head.state_dict().items()}
+    torch.save({'state_dict': state}, tmp_path / 'classifier.pth')
+    target = HRFormer(arch='tiny')
+    result = load_pretrained(target, tmp_path / 'classifier.pth')
+    assert 'keypoints' not in result.lines[0]
+    assert len(result.lines) == 4  # nothing initialised anew
+    for key, value in target.state_dict().items():
+        assert torch.equal(value, source.state_dict()[key]), key
 
 
 @pytest.mark.parametrize('settings', [dict(in_channels=(8, 8)), dict(label_smooth=1.0)])
