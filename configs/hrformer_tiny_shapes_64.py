@@ -7,7 +7,7 @@ packed = [dict(type='hrformer_mmpose.PackImage')]
 train_pipeline = [
     *loaded,
     dict(type='hrformer_mmpose.RandomResizedCrop', size=64, area=(0.6, 1.0)),
-    dict(type='hrformer_mmpose.RandAugment', magnitude=5),
+    dict(type='hrformer_mmpose.RandAugment', magnitude=3),
     dict(type='hrformer_mmpose.RandomErasing', probability=0.1),
     *packed,
 ]
@@ -30,7 +30,7 @@ test_evaluator = val_evaluator
 
 max_epochs = 8
 train_cfg = dict(max_epochs=max_epochs, val_interval=2)
-optim_wrapper = dict(optimizer=dict(lr=1e-3))
+optim_wrapper = dict(optimizer=dict(lr=5e-4))
 param_scheduler = [
     dict(type='LinearLR', begin=0, end=1, start_factor=0.1, convert_to_iter_based=True),
     dict(

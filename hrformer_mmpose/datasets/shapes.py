@@ -1,8 +1,8 @@
 """A small image-folder data set: drawn shapes, one folder for each kind.
 
 It stands in for ImageNet where none is at hand. Every image is drawn from its own random generator,
-seeded with (seed, split, class, index): size, place, turn, colours and noise vary, the shape tells
-the class.
+seeded with (seed, split, class, index): size, place, turn, colours and noise vary, the shape and its
+pattern tell the class, so that a network sees the difference within minutes.
 """
 
 import argparse
@@ -20,6 +20,14 @@ _POLYGONS = {
     'triangle': [(i / 3, 1.0) for i in range(3)],
 }
 CLASSES = ('circle', 'cross', *_POLYGONS)
+# Pixels (y, x) of a shape that take its second colour.
+_PATTERNS = {
+    'circle': lambda y, x: np.zeros_like(y, dtype=bool),
+    'cross': lambda y, x: y % 8 < 4,
+    'square': lambda y, x: (y % 12 < 6) ^ (x % 12 < 6),
+    'star': lambda y, x: (y % 6 < 3) & (x % 6 < 3),
+    'triangle': lambda y, x: x % 8 < 4,
+}
 
 
 def draw(kind: str, rng: np.random.Generator, size: int = 96) -> np.ndarray:
@@ -31,20 +39,23 @@ def draw(kind: str, rng: np.random.Generator, size: int = 96) -> np.ndarray:
     low, high = rng.integers(0, 256, (2, 3))
     ramp = np.linspace(0, 1, size)[:, None, None]
     image = np.broadcast_to(low * (1 - ramp) + high * ramp, (size, size, 3)).astype(np.uint8).copy()
-    color = [int(v) for v in (image[size // 2, 0].astype(int) + rng.integers(80, 176, 3)) % 256]
-    radius = size * rng.uniform(0.2, 0.38)
+    color = (image[size // 2, 0].astype(int) + rng.integers(80, 176, 3)) % 256
+    mask = np.zeros((size, size), np.uint8)
+    radius = size * rng.uniform(0.25, 0.42)
     center = rng.uniform(radius, size - radius, 2)
     turn = rng.uniform()
     if kind == 'circle':
-        cv2.circle(image, tuple(center.astype(int).tolist()), int(radius), color, -1, cv2.LINE_AA)
+        cv2.circle(mask, tuple(center.astype(int).tolist()), int(radius), 1, -1)
     elif kind == 'cross':
         for quarter in (0, 0.25):
             arm = radius * _direction(turn + quarter)
             ends = [tuple((center + sign * arm).astype(int).tolist()) for sign in (-1, 1)]
-            cv2.line(image, *ends, color, max(2, int(radius / 3)), cv2.LINE_AA)
+            cv2.line(mask, *ends, 1, max(2, int(radius / 2)))
     else:
         corners = [center + radius * r * _direction(turn + a) for a, r in _POLYGONS[kind]]
-        cv2.fillPoly(image, [np.array(corners).round().astype(np.int32)], color, cv2.LINE_AA)
+        cv2.fillPoly(mask, [np.array(corners).round().astype(np.int32)], 1)
+    image[mask > 0] = color
+    image[(mask > 0) & _PATTERNS[kind](*np.mgrid[:size, :size])] = 255 - color
     return (image + rng.normal(0, 8, image.shape)).clip(0, 255).astype(np.uint8)
 
 
@@ -52,7 +63,7 @@ def _direction(turn: float) -> np.ndarray:
     return np.array([np.sin(2 * np.pi * turn), -np.cos(2 * np.pi * turn)])
 
 
-def generate(root: str | Path, num_train: int = 80, num_val: int = 20, seed: int = 0) -> Path:
+def generate(root: str | Path, num_train: int = 160, num_val: int = 20, seed: int = 0) -> Path:
     """Draw `root`/train/CLASS/*.jpg and `root`/val/CLASS/*.jpg; a folder that is there is kept.
 
     Args:
