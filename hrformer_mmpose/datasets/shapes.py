@@ -1,8 +1,8 @@
 """A small image-folder data set: drawn shapes, one folder for each kind.
 
 It stands in for ImageNet where none is at hand. Every image is drawn from its own random generator,
-seeded with (seed, split, class, index): size, place, turn, colours and noise vary, the shape and its
-pattern tell the class, so that a network sees the difference within minutes.
+seeded with (seed, split, class, index): size, place, turn, colours and noise vary, the shape and
+its pattern tell the class, so that a network sees the difference within minutes.
 """
 
 import argparse
