@@ -91,7 +91,7 @@ def test_checkpointing_changes_memory_and_nothing_else(drop_path_rate):
         assert torch.equal(a, b), name
 
 
-@pytest.mark.parametrize('arch', ['small', 'base'])
+@pytest.mark.parametrize('arch', ['small', pytest.param('base', marks=pytest.mark.slow)])
 def test_bytes_kept_for_the_backward_pass(arch, monkeypatch):
     """By default, with checkpoints, and as the layers would without `layers.recompute`."""
     x = torch.rand(1, 3, 256, 192)
