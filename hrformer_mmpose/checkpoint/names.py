@@ -19,13 +19,13 @@ INDEX = 'relative_position_index'  # computed when the network is built, never l
 TABLE = 'relative_position_bias_table'
 # pattern of the authors' (or MMPose 0.x's) names -> MMPose's; and the way back
 TO_MMPOSE = (
-    (r'\.mlp\.', '.ffn.'),
+    (r'(\.branches\.\d+\.\d+)\.mlp\.', r'\1.ffn.'),
     (r'\.attn\.attn\.out_proj\.', '.attn.attn.proj.'),
     (r'^keypoint_head\.', 'head.'),
     (r'^(incre_modules|downsamp_modules|final_layer|classifier)\.', r'head.\1.'),
 )
 TO_OFFICIAL = (
-    (r'\.ffn\.', '.mlp.'),
+    (r'(\.branches\.\d+\.\d+)\.ffn\.', r'\1.mlp.'),
     (r'\.attn\.attn\.proj\.', '.attn.attn.out_proj.'),
     (r'^head\.(incre_modules|downsamp_modules|classifier)\.', r'\1.'),
     (r'^head\.', 'keypoint_head.'),

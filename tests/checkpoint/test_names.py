@@ -146,3 +146,11 @@ def test_counts():
     assert num_keypoints(state) is None
     assert num_keypoints(whole({}, 'head', 14)) == 14
     assert num_keypoints(whole({}, 'keypoint_head', 21)) == 21
+
+
+def test_names_of_other_networks_stay():
+    """A Vision Transformer has an `mlp`, too."""
+    key = 'backbone.blocks.0.mlp.fc1.weight'
+    state = {key: torch.ones(1)}
+    assert same(to_mmpose(state), state)
+    assert same(to_official(state), state)
