@@ -23,4 +23,13 @@ if importlib.util.find_spec('mmpose') is not None:
             stacklevel=2,
         )
 
-__all__ = ['__version__']
+__all__ = ['PoseEstimator', '__version__']
+
+
+def __getattr__(name: str):
+    """`PoseEstimator`, imported when it is asked for: training does not need it."""
+    if name == 'PoseEstimator':
+        from .inference import PoseEstimator
+
+        return PoseEstimator
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

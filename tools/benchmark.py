@@ -4,7 +4,7 @@ import argparse
 import json
 import tempfile
 
-from hrformer_mmpose.engine import cli
+from hrformer_mmpose import terminal
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,4 +40,4 @@ def benchmark(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    cli.run(benchmark, parser())
+    terminal.run(benchmark, parser())

@@ -1,8 +1,8 @@
 """Time loading and evaluation against MMPose's: tools/benchmark_data.py KIND; --help lists them."""
 
-from hrformer_mmpose.engine import cli
+from hrformer_mmpose import terminal
 
 if __name__ == '__main__':
     from hrformer_mmpose.datasets import benchmark
 
-    cli.run(benchmark.benchmark, benchmark.parser())
+    terminal.run(benchmark.benchmark, benchmark.parser())

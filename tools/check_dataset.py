@@ -1,6 +1,7 @@
 """Check a config's data: python tools/check_dataset.py CONFIG [--full]; --help lists the flags."""
 
-from hrformer_mmpose.engine import check_dataset, cli
+from hrformer_mmpose import terminal
+from hrformer_mmpose.engine import check_dataset
 
 if __name__ == '__main__':
-    cli.run(check_dataset.run, check_dataset.parser())
+    terminal.run(check_dataset.run, check_dataset.parser())

@@ -1,6 +1,7 @@
 """Convert a checkpoint: python tools/convert_checkpoint.py SRC DST [--to mmpose|official]"""
 
-from hrformer_mmpose.engine import cli, convert
+from hrformer_mmpose import terminal
+from hrformer_mmpose.engine import convert
 
 if __name__ == '__main__':
-    cli.run(convert.convert, convert.parser())
+    terminal.run(convert.convert, convert.parser())

@@ -1,6 +1,7 @@
 """Pre-train, then fine-tune, on generated data: tools/pretrain_demo.py; --help lists flags."""
 
-from hrformer_mmpose.engine import cli, pretrain_demo
+from hrformer_mmpose import terminal
+from hrformer_mmpose.engine import pretrain_demo
 
 if __name__ == '__main__':
-    cli.run(pretrain_demo.run, pretrain_demo.parser())
+    terminal.run(pretrain_demo.run, pretrain_demo.parser())

@@ -8,7 +8,7 @@ the convolutions, activations and residual sums go into the kernels before them 
 import torch
 from torch import nn
 
-from ..layers.fused import fuse, fused_conv
+from ..layers.fused import FusedBlock, fuse, fused_conv
 from .hrformer import enter
 
 
@@ -16,10 +16,10 @@ class FusedHRFormer(nn.Module):
     """`HRFormer` in evaluation mode, for good.
 
     Args:
-        network: an `HRFormer`; it is not changed.
+        network: an `HRFormer`; it is not changed. block: makes the twins of its transformer blocks.
     """
 
-    def __init__(self, network: nn.Module):
+    def __init__(self, network: nn.Module, block: type[nn.Module] = FusedBlock):
         super().__init__()
         self.stem = nn.Sequential(
             fused_conv(network.conv1, network.bn1, 'relu'),
@@ -31,7 +31,8 @@ class FusedHRFormer(nn.Module):
             layers = (None if layer is None else fuse(layer) for layer in transition)
             self.add_module(f'transition{number - 1}', nn.ModuleList(layers))
             modules = getattr(network, f'stage{number}')
-            self.add_module(f'stage{number}', nn.Sequential(*(FusedModule(m) for m in modules)))
+            twins = (FusedModule(module, block) for module in modules)
+            self.add_module(f'stage{number}', nn.Sequential(*twins))
         self.eval()
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -52,12 +53,12 @@ class FusedModule(nn.Module):
     """`HRFormerModule` for inference.
 
     Args:
-        module: whose outputs this one gives.
+        module: whose outputs this one gives. block: see `FusedHRFormer`.
     """
 
-    def __init__(self, module: nn.Module):
+    def __init__(self, module: nn.Module, block: type[nn.Module]):
         super().__init__()
-        self.branches = nn.ModuleList(fuse(branch) for branch in module.branches)
+        self.branches = nn.ModuleList(fuse(branch, block) for branch in module.branches)
         self.fusion = fuse(module.fuse_layers)
 
     def forward(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -6,12 +6,18 @@ blurred map only next to the maximum: rows of a blurring matrix pick it out of t
 Shapes: B persons, K keypoints, H and W of the heatmap, n pixels looked at along an axis.
 """
 
-from functools import lru_cache
+import functools
 
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+
+def in_graph() -> bool:
+    """Whether a graph is being recorded: then what is computed must not depend on the values."""
+    return torch.jit.is_tracing() or torch.compiler.is_compiling()
 
 
 def find(heatmaps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -25,7 +31,8 @@ def find(heatmaps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         the map holds such a value.
     """
     flat = heatmaps.flatten(2)
-    if flat.is_cpu:  # where NumPy's search is vectorised and PyTorch's is not: 5 times as fast
+    # On CPUs NumPy's search is vectorised and PyTorch's is not: 5 times as fast.
+    if flat.is_cpu and not in_graph():
         index = torch.from_numpy(flat.detach().numpy().argmax(axis=2))
     else:
         index = flat.argmax(dim=2)
@@ -36,7 +43,7 @@ def find(heatmaps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return index % width, index // width, score
 
 
-@lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=64)
 def blur_matrix(
     length: int, kernel_size: int, device: torch.device, reflect: bool = False
 ) -> Tensor:
@@ -60,7 +67,7 @@ def blur_matrix(
     return torch.from_numpy(matrix).float().to(device)
 
 
-@lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=64)
 def blur_rows(length: int, kernel_size: int, reach: int, device: torch.device) -> Tensor:
     """Rows of `blur_matrix` around each pixel, the border's repeated, (length, n, length)."""
     pixels = torch.arange(length)[:, None] + torch.arange(-reach, reach + 1)
@@ -68,11 +75,30 @@ def blur_rows(length: int, kernel_size: int, reach: int, device: torch.device) -
 
 
 def blur(heatmaps: Tensor, kernel_size: int, reflect: bool = False) -> Tensor:
-    """(..., H, W) -> the same, blurred."""
+    """(B, K, H, W) or (M, H, W) -> the same, blurred."""
+    if in_graph() and min(heatmaps.shape[-2:]) > kernel_size // 2:
+        return _blur_in_graph(heatmaps, kernel_size, reflect)
     rows, columns = (
         blur_matrix(length, kernel_size, heatmaps.device, reflect) for length in heatmaps.shape[-2:]
     )
-    return rows @ heatmaps @ columns.T
+    return rows @ heatmaps @ columns.transpose(0, 1)
+
+
+def _blur_in_graph(heatmaps: Tensor, kernel_size: int, reflect: bool) -> Tensor:
+    """`blur` as a sum of shifted maps.
+
+    Runtimes that compute matrix products in half precision leave such sums in float32, which the
+    refinement needs.
+    """
+    kernel, reach = cv2.getGaussianKernel(kernel_size, 0).ravel().tolist(), kernel_size // 2
+    mode = 'reflect' if reflect else 'constant'
+    for axis in (-2, -1):
+        length = heatmaps.shape[axis]
+        margin = (0, 0, reach, reach) if axis == -2 else (reach, reach, 0, 0)
+        padded = F.pad(heatmaps, margin, mode=mode)
+        parts = (padded.narrow(axis, i, length) * weight for i, weight in enumerate(kernel))
+        heatmaps = functools.reduce(torch.add, parts)
+    return heatmaps
 
 
 def log_around(
@@ -91,17 +117,37 @@ def log_around(
     Returns:
         (M, n, n) with n = 2 reach + 1; rows are y.
     """
+    if in_graph():
+        return _log_around_in_graph(heatmaps, x, y, reach, kernel_size, floor, top)
     rows, columns = (  # (M, n, H), (M, n, W)
         blur_rows(length, kernel_size, reach, heatmaps.device)[position]
         for position, length in ((y, heatmaps.shape[1]), (x, heatmaps.shape[2]))
     )
-    around = rows @ heatmaps @ columns.mT
+    around = rows @ heatmaps @ columns.transpose(1, 2)
     highest = heatmaps[torch.arange(len(x), device=x.device), y, x]
     cut = (around.amin(dim=(1, 2)) < floor) | (highest > top)
     if cut.any():
         scale = highest[cut] / blur(heatmaps[cut], kernel_size).amax(dim=(1, 2))
         around[cut] *= scale[:, None, None]
     return around.clamp(floor, top).log()
+
+
+def _log_around_in_graph(
+    heatmaps: Tensor, x: Tensor, y: Tensor, reach: int, kernel_size: int, floor: float, top: float
+) -> Tensor:
+    """`log_around` without a decision that depends on the values: all maps are blurred whole."""
+    H, W = heatmaps.shape[1:]
+    blurred = blur(heatmaps, kernel_size)
+    n = 2 * reach + 1
+    steps = torch.arange(-reach, reach + 1, device=x.device)
+    rows = (y[:, None] + steps).clamp(0, H - 1)
+    columns = (x[:, None] + steps).clamp(0, W - 1)
+    index = (rows[:, :, None] * W + columns[:, None, :]).flatten(1)
+    around = blurred.flatten(1).gather(1, index).unflatten(1, (n, n))
+    highest = heatmaps.flatten(1).gather(1, (y * W + x)[:, None])[:, 0]
+    cut = (around.amin(dim=(1, 2)) < floor) | (highest > top)
+    scale = torch.where(cut, highest / blurred.amax(dim=(1, 2)), 1.0)
+    return (around * scale[:, None, None]).clamp(floor, top).log()
 
 
 def step(dx: Tensor, dy: Tensor, dxx: Tensor, dxy: Tensor, dyy: Tensor) -> Tensor:

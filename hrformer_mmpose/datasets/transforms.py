@@ -17,16 +17,14 @@ from scipy.special import ndtr, ndtri
 
 from ..errors import ConfigError, DataError
 from ..registry import TRANSFORMS
+from ..runtime.crops import BOX_PADDING
+from ..runtime.images import is_cut_short, jpeg_shape
 
-JPEG_START, JPEG_SCAN, JPEG_END = b'\xff\xd8', 0xDA, b'\xff\xd9'
-FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of a JPEG's frame header
-PNG_START = b'\x89PNG'
 REDUCED = {
     2: cv2.IMREAD_REDUCED_COLOR_2,
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
-BOX_PADDING = 1.25  # GetBBoxCenterScale's default: the crop is this much larger than the box
 
 
 @TRANSFORMS.register_module()
@@ -203,53 +201,6 @@ def for_reduced(matrix: np.ndarray, results: dict) -> np.ndarray:
     return matrix
 
 
-def is_cut_short(data: bytes) -> bool:
-    """Whether `data` is a JPEG whose end-of-image marker is missing after its first scan."""
-    for marker, position in _segments(data):
-        if marker == JPEG_SCAN:
-            return data.rfind(JPEG_END, position) < 0
-    return data.startswith(JPEG_START)
-
-
-def jpeg_shape(data: bytes) -> tuple[int, int] | None:
-    """(H, W) in the frame header of a JPEG, before its orientation; None for other data."""
-    for marker, position in _segments(data):
-        if marker in FRAMES:
-            size = data[position + 5 : position + 9]
-            return int.from_bytes(size[:2], 'big'), int.from_bytes(size[2:], 'big')
-    return None
-
-
-def unusual_form(data: bytes) -> str | None:
-    """What becomes of an image that is not plainly 8-bit colour when it is read; None if it is."""
-    if data.startswith(PNG_START) and len(data) > 26:
-        if data[24] == 16:
-            return 'has 16 bits a channel: the upper 8 are read'
-        if data[25] in (4, 6):
-            return 'has an alpha channel: it is dropped'
-        if data[25] == 0:
-            return 'is grey: it is read as three equal channels'
-    for marker, position in _segments(data):
-        if marker in FRAMES and data[position + 9 : position + 10] == b'\x01':
-            return 'is grey: it is read as three equal channels'
-        if marker in FRAMES and data[position + 9 : position + 10] == b'\x04':
-            return 'is in CMYK colours: they are converted'
-    return None
-
-
 def turned(reduced: tuple[int, ...], shape: tuple[int, int]) -> bool:
     """Whether a reduced image lies on its side with respect to `shape`."""
     return (reduced[0] > reduced[1]) != (shape[0] > shape[1]) and reduced[0] != reduced[1]
-
-
-def _segments(data: bytes):
-    """Marker and position of each segment of a JPEG up to its first scan.
-
-    They are skipped by their lengths, since an embedded preview has markers of its own.
-    """
-    position = 2 if data.startswith(JPEG_START) else len(data)
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        yield data[position + 1], position
-        if data[position + 1] == JPEG_SCAN:
-            return
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], 'big')

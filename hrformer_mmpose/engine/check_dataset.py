@@ -22,8 +22,8 @@ from mmpose.registry import DATASETS
 from ..datasets import annotations, checks, persons
 from ..datasets.annotations import Annotations
 from ..datasets.coco import sizes_of
-from ..datasets.transforms import is_cut_short, unusual_form
 from ..errors import DataError
+from ..runtime.images import is_cut_short, unusual_form
 from .launch import read_config
 
 SPLITS = ('train', 'val', 'test')

@@ -1,16 +1,10 @@
-"""Command line of the tools: MMPose's flags, and user errors as one line."""
+"""Command line of the tools: MMPose's flags."""
 
 import argparse
-import os
-import sys
-from collections.abc import Callable
 
 from mmengine.config import DictAction
 
-from ..errors import UserError
 from . import optim_wrapper
-
-TRACEBACK = 'HRFORMER_TRACEBACK'
 
 
 def common_parser(description: str) -> argparse.ArgumentParser:
@@ -84,44 +78,3 @@ def test_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--badcase', action='store_true', help='picture the worst predictions')
     return parser
-
-
-def run(tool: Callable[[argparse.Namespace], int | None], parser: argparse.ArgumentParser) -> None:
-    """Parse the command line and run `tool`; a user's mistake ends it with one line and status 1.
-
-    What `tool` returns is the status otherwise.
-    Set the environment variable HRFORMER_TRACEBACK=1 to see where an error came from.
-    """
-    args = parser.parse_args()
-    os.environ.setdefault('LOCAL_RANK', str(getattr(args, 'local_rank', 0)))
-    try:
-        status = tool(args)
-    except Exception as error:
-        line = one_line(error)
-        if line is None or os.environ.get(TRACEBACK):
-            raise
-        sys.exit(f'error: {line}')
-    if status:
-        sys.exit(status)
-
-
-def one_line(error: BaseException) -> str | None:
-    """What to tell the user; None if the error is not theirs to mend.
-
-    A mistake in a config also surfaces as the registry's KeyError or as a TypeError for an
-    unexpected argument of a class that the config names.
-    """
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    if isinstance(error, UserError):
-        # A data loader's worker hands on its traceback as text, the message last.
-        return (
-            text.strip()
-            .splitlines()[-1]
-            .removeprefix(f'{type(error).__module__}.')
-            .split(f'{type(error).__name__}: ')[-1]
-        )
-    if isinstance(error, KeyError) and 'is not in the' in text and 'registry' in text:
-        return text.split('. Please check')[0] + ': check `type` in the config'
-    if isinstance(error, TypeError) and 'unexpected keyword argument' in text:
-        return f'{text}: check the config'
-    return None

@@ -6,22 +6,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-# COCO's 17 keypoints; the left side in orange, the right in blue, what is in the middle in green.
-LEFT, RIGHT, MIDDLE = (0, 140, 255), (255, 150, 40), (90, 210, 60)  # BGR
-SKELETON = (
-    (0, 1), (0, 2), (1, 3), (2, 4), (5, 6), (5, 7), (7, 9), (6, 8), (8, 10), (5, 11), (6, 12),
-    (11, 12), (11, 13), (13, 15), (12, 14), (14, 16),
-)  # fmt: skip
-
-
-def _color(*keypoints: int) -> tuple[int, int, int]:
-    """Odd numbers are on the left, even ones on the right, but for the nose."""
-    sides = {LEFT if k % 2 else RIGHT for k in keypoints if k}
-    return sides.pop() if len(sides) == 1 else MIDDLE
+from ..runtime.drawing import LEFT, MIDDLE, RIGHT, side_color  # noqa: F401 (the key to colours)
+from ..runtime.poses import COCO
 
 
 def draw_pose(image: np.ndarray, keypoints: np.ndarray, shown: np.ndarray) -> None:
-    """Draw one person into `image`.
+    """Draw one person into `image`; the colours tell the side (`runtime/drawing.py`).
 
     Args:
         image: (H, W, 3) BGR uint8, changed in place.
@@ -30,13 +20,15 @@ def draw_pose(image: np.ndarray, keypoints: np.ndarray, shown: np.ndarray) -> No
     """
     points = [tuple(round(16 * float(c)) for c in point) for point in keypoints]
     thick = max(1, round(image.shape[0] / 140))
-    for a, b in SKELETON:
+    for a, b in COCO.links:
         if shown[a] and shown[b]:
-            cv2.line(image, points[a], points[b], _color(a, b), thick, cv2.LINE_AA, shift=4)
+            cv2.line(
+                image, points[a], points[b], side_color(COCO, a, b), thick, cv2.LINE_AA, shift=4
+            )
     for k in np.flatnonzero(shown):
         radius = 16 * (thick + 1)
         cv2.circle(image, points[k], radius, (255, 255, 255), -1, cv2.LINE_AA, shift=4)
-        cv2.circle(image, points[k], radius - 12, _color(k), -1, cv2.LINE_AA, shift=4)
+        cv2.circle(image, points[k], radius - 12, side_color(COCO, k), -1, cv2.LINE_AA, shift=4)
 
 
 def _panel(image: np.ndarray, box, keypoints, shown, height: int, title: str) -> np.ndarray:

@@ -157,14 +157,14 @@ class FusedBasicBlock(nn.Module):
         return self.conv2(self.conv1(x), x)
 
 
-def fuse(module: nn.Module) -> nn.Module:
+def fuse(module: nn.Module, block: type[nn.Module] = FusedBlock) -> nn.Module:
     """The inference twin of a layer, or of the layers inside a container.
 
     Args:
-        module: in evaluation mode; stays as it is.
+        module: in evaluation mode; stays as it is. block: makes the twin of an `HRFormerBlock`.
     """
     if isinstance(module, HRFormerBlock):
-        return FusedBlock(module)
+        return block(module)
     if isinstance(module, BasicBlock):
         return FusedBasicBlock(module)
     if isinstance(module, Bottleneck):
@@ -172,11 +172,11 @@ def fuse(module: nn.Module) -> nn.Module:
     if isinstance(module, MultiScaleFusion):
         return FusedFusion(module)
     if isinstance(module, nn.Sequential):
-        return nn.Sequential(*_fused_sequence([*module]))
+        return nn.Sequential(*_fused_sequence([*module], block))
     return module
 
 
-def _fused_sequence(layers: list[nn.Module]) -> list[nn.Module]:
+def _fused_sequence(layers: list[nn.Module], block: type[nn.Module]) -> list[nn.Module]:
     """Convolutions joined with the BatchNorm and ReLU behind them, the rest fused one by one."""
     result: list[nn.Module] = []
     while layers:
@@ -186,5 +186,5 @@ def _fused_sequence(layers: list[nn.Module]) -> list[nn.Module]:
             relu = layers.pop(0) if layers and isinstance(layers[0], nn.ReLU) else None
             result.append(fused_conv(layer, norm, 'none' if relu is None else 'relu'))
         else:
-            result.append(fuse(layer))
+            result.append(fuse(layer, block))
     return result

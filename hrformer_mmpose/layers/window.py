@@ -26,14 +26,14 @@ def window_partition(x: torch.Tensor, window: Window, shift: Window = (0, 0)) ->
         x: (B, H, W, C). window: (Kh, Kw). shift: rows and columns by which the padded map is
             rolled upwards and to the left first (Liu et al., ICCV 2021, section 3.2).
     """
-    B, H, W, C = x.shape
+    H, W, C = x.shape[1:]
     (top, bottom), (left, right) = padding(H, window[0]), padding(W, window[1])
     if top + bottom + left + right:
         x = F.pad(x, (0, 0, left, right, top, bottom))
     if any(shift):
         x = x.roll((-shift[0], -shift[1]), (1, 2))
     rows, cols = (H + top + bottom) // window[0], (W + left + right) // window[1]
-    x = x.reshape(B, rows, window[0], cols, window[1], C).transpose(2, 3)
+    x = x.reshape(-1, rows, window[0], cols, window[1], C).transpose(2, 3)
     return x.reshape(-1, window[0] * window[1], C)
 
 

@@ -12,8 +12,8 @@ from mmengine.registry import init_default_scope
 from mmpose.registry import TRANSFORMS
 
 from hrformer_mmpose.datasets import transforms
-from hrformer_mmpose.datasets.transforms import is_cut_short, unusual_form
 from hrformer_mmpose.errors import DataError
+from hrformer_mmpose.runtime.images import is_cut_short, unusual_form
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip('mmpose')
-from hrformer_mmpose.engine import check_dataset, cli
+from hrformer_mmpose import terminal
+from hrformer_mmpose.engine import check_dataset
 
 CONFIG = 'configs/hrformer_tiny_demo_112x84.py'
 TRAIN = 'annotations/person_keypoints_train2017.json'
@@ -134,5 +135,5 @@ def test_the_tool_ends_with_the_status(root, monkeypatch):
     (root / TRAIN).write_text('')
     monkeypatch.setattr(sys, 'argv', ['check_dataset.py', CONFIG])
     with pytest.raises(SystemExit) as caught:
-        cli.run(check_dataset.run, check_dataset.parser())
+        terminal.run(check_dataset.run, check_dataset.parser())
     assert caught.value.code == 1

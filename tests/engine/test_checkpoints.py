@@ -18,6 +18,7 @@ import mmengine
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 
+from hrformer_mmpose import terminal
 from hrformer_mmpose.checkpoint import load_weights, origin, save_weights, to_official
 from hrformer_mmpose.engine import cli, convert, launch, training_state
 from hrformer_mmpose.engine.runner import Runner
@@ -199,7 +200,7 @@ def tool(monkeypatch, module, parser, *arguments) -> str:
     """Run a tool in this process; return the line it ends with ('' when all went well)."""
     monkeypatch.setattr(sys, 'argv', ['tool.py', *map(str, arguments)])
     try:
-        cli.run(module, parser)
+        terminal.run(module, parser)
     except SystemExit as end:
         return str(end.code)
     return ''

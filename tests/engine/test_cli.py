@@ -7,6 +7,7 @@ import sys
 import pytest
 
 pytest.importorskip('mmpose')
+from hrformer_mmpose import terminal
 from hrformer_mmpose.engine import cli, launch
 from hrformer_mmpose.errors import DataError
 from tests.conftest import ROOT
@@ -19,7 +20,7 @@ def complain(monkeypatch, *arguments, tool='train') -> str:
     monkeypatch.setattr(sys, 'argv', [f'{tool}.py', *map(str, arguments)])
     parser = cli.train_parser() if tool == 'train' else cli.test_parser()
     with pytest.raises(SystemExit) as caught:
-        cli.run(getattr(launch, tool), parser)
+        terminal.run(getattr(launch, tool), parser)
     line = str(caught.value)
     assert line.startswith('error: ')
     assert '\n' not in line
@@ -126,17 +127,17 @@ def test_the_variable_brings_the_traceback_back(monkeypatch):
     monkeypatch.setenv('HRFORMER_TRACEBACK', '1')
     monkeypatch.setattr(sys, 'argv', ['train.py', 'nowhere.py'])
     with pytest.raises(Exception, match='nowhere'):
-        cli.run(launch.train, cli.train_parser())
+        terminal.run(launch.train, cli.train_parser())
 
 
 def test_errors_of_ours_are_not_hidden():
-    assert cli.one_line(ValueError('a bug')) is None
-    assert cli.one_line(KeyError('name')) is None
+    assert terminal.one_line(ValueError('a bug')) is None
+    assert terminal.one_line(KeyError('name')) is None
     wrapped = DataError(
         'Caught DataError in DataLoader worker process 0.\nOriginal Traceback (most recent call '
         'last):\n  File "x.py"\nhrformer_mmpose.errors.DataError: image \'a.jpg\' is broken\n'
     )
-    assert cli.one_line(wrapped) == "image 'a.jpg' is broken"
+    assert terminal.one_line(wrapped) == "image 'a.jpg' is broken"
 
 
 def test_an_earlier_runs_checkpoints_are_kept(tmp_path, capsys):

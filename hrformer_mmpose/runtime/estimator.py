@@ -1,0 +1,332 @@
+"""From images and boxes to poses, in batches that reach across images.
+
+Images flow in one at a time, as paths that a thread reads ahead, or as arrays. Each is cut into the
+crops of its boxes; as soon as a batch of crops is there the network sees it; an image leaves, in
+the order of arrival, when its last crop is done. What is held at any time is bounded by the batch.
+"""
+
+import itertools
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ..errors import ConfigError, DataError
+from . import crops, images
+from .poses import Pose, Skeleton
+
+WHOLE_IMAGE = 'whole-image'
+READ_AHEAD = 4  # images
+
+Image = str | Path | np.ndarray
+Boxes = np.ndarray | Sequence | Mapping | Callable | str
+
+
+class Network(Protocol):
+    """What turns crops into keypoints.
+
+    Attributes:
+        input_size: (w, h). padding: crop over box. udp: how crops are measured. skeleton: what the
+            keypoints are.
+    """
+
+    input_size: tuple[int, int]
+    padding: float
+    udp: bool
+    skeleton: Skeleton
+
+    @abstractmethod
+    def predict(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Crops (N, h, w, 3) BGR uint8 -> keypoints (N, K, 2) of the input, scores (N, K)."""
+
+
+@dataclass(eq=False)
+class ImagePoses:
+    """What was found on one image.
+
+    Attributes:
+        name: path, or a number for an array. poses: in the order of the boxes. shape: (H, W).
+        image: (H, W, 3) BGR where it was to be kept. problems: one line for each box, or for the
+            image, that could not be used.
+    """
+
+    name: str
+    poses: list[Pose] = field(default_factory=list)
+    shape: tuple[int, int] | None = None
+    image: np.ndarray | None = None
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the image could not be read."""
+        return self.shape is None
+
+
+@dataclass(eq=False)
+class _Job:
+    """An image on its way."""
+
+    result: ImagePoses
+    boxes: np.ndarray
+    crops: list[np.ndarray]
+    centers: np.ndarray
+    scales: np.ndarray
+    found: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+
+
+class Estimator:
+    """Poses of images by a network.
+
+    Args:
+        network: sees the crops.
+        batch_size: persons at a time, of one image or of several.
+        box_threshold: boxes whose detection score is lower are left out.
+        on_error: 'raise' a `DataError` for an image or a box that cannot be used, or 'skip' it and
+            note it in `ImagePoses.problems`.
+
+    Raises:
+        ConfigError: a value that cannot be used.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        batch_size: int = 32,
+        box_threshold: float = 0.0,
+        on_error: str = 'raise',
+    ):
+        if batch_size < 1:
+            raise ConfigError(f'batch_size={batch_size} is not at least 1')
+        if on_error not in ('raise', 'skip'):
+            raise ConfigError(f"on_error={on_error!r} is not 'raise' or 'skip'")
+        self.network = network
+        self.batch_size = batch_size
+        self.box_threshold = box_threshold
+        self.on_error = on_error
+
+    def __call__(
+        self, images: Image | Iterable[Image], boxes: Boxes
+    ) -> list[Pose] | list[list[Pose]]:
+        """Poses of one image, or of several.
+
+        Args:
+            images: a path, an array ((H, W, 3) in OpenCV's order, blue first; grey, BGRA and 16-bit
+                arrays are converted), or an iterable of these.
+            boxes: where the persons are: for one image rows of x0, y0, x1, y1[, score] in pixels,
+                for several a list of such arrays; or a mapping from file names to them; or a
+                detector, called with each image; or 'whole-image', which takes it that each image
+                shows one person from edge to edge.
+
+        Returns:
+            A list of poses in the order of the boxes, empty where there are none; for several
+            images a list of these.
+
+        Raises:
+            DataError: an image or a box that cannot be used (unless `on_error` is 'skip').
+        """
+        if isinstance(images, str | Path | np.ndarray):
+            rows = boxes if isinstance(boxes, str | Mapping) or callable(boxes) else [boxes]
+            return next(self.stream([images], rows)).poses
+        return [found.poses for found in self.stream(images, boxes)]
+
+    def stream(
+        self, images: Iterable[Image], boxes: Boxes, keep_images: bool = False
+    ) -> Iterator[ImagePoses]:
+        """Poses of many images, one after the other, without holding them all.
+
+        Args:
+            images, boxes: see `__call__`; both may be endless iterators.
+            keep_images: hand the image on, too.
+
+        Yields:
+            The images in their order.
+
+        Raises:
+            DataError: see `__call__`; also where there are more images than boxes or fewer.
+        """
+        pending: deque[_Job] = deque()
+        waiting: list[tuple[_Job, int]] = []
+        for job in self._jobs(images, boxes, keep_images):
+            pending.append(job)
+            waiting += [(job, index) for index in range(len(job.crops))]
+            while len(waiting) >= self.batch_size:
+                waiting = self._predict(waiting)
+            # Images without persons must not pile up behind one that waits for its batch.
+            if waiting and len(pending) > self.batch_size:
+                waiting = self._predict(waiting)
+            while pending and len(pending[0].found) == len(pending[0].crops):
+                yield self._finish(pending.popleft())
+        while waiting:
+            waiting = self._predict(waiting)
+        yield from map(self._finish, pending)
+
+    def _jobs(self, sources: Iterable[Image], boxes: Boxes, keep: bool) -> Iterator[_Job]:
+        """Images cut into crops; files are read ahead, arrays are cut before the next is asked."""
+        queue: deque[_Job | Future] = deque()
+        with ThreadPoolExecutor(1) as reader:
+            try:
+                for number, (source, rows) in enumerate(_paired(sources, boxes)):
+                    args = source, rows, number, keep
+                    if isinstance(source, np.ndarray):
+                        queue.append(self._prepare(*args))
+                    else:
+                        queue.append(reader.submit(self._prepare, *args))
+                    while len(queue) > READ_AHEAD or isinstance(queue[0], _Job):
+                        yield _result(queue.popleft())
+                        if not queue:
+                            break
+                while queue:
+                    yield _result(queue.popleft())
+            finally:
+                reader.shutdown(wait=False, cancel_futures=True)
+
+    def _prepare(self, source: Image, rows, number: int, keep: bool) -> _Job:
+        is_array = isinstance(source, np.ndarray)
+        name = f'image {number}' if is_array else str(source)
+        result = ImagePoses(name)
+        empty = np.zeros((0, 2), np.float32)
+        try:
+            image = images.as_bgr(source, name) if is_array else images.read_image(source)
+        except DataError as error:
+            if self.on_error == 'raise':
+                raise
+            result.problems.append(str(error))
+            return _Job(result, np.zeros((0, 5), np.float32), [], empty, empty)
+        result.shape = image.shape[:2]
+        result.image = image if keep else None
+        table = self._boxes(rows, image, result)
+        size, udp = self.network.input_size, self.network.udp
+        centers, scales = crops.centers_and_scales(table, size, self.network.padding)
+        cut = [
+            crops.crop(image, crops.crop_matrix(center, scale, size, udp), size)
+            for center, scale in zip(centers, scales, strict=True)
+        ]
+        return _Job(result, table, cut, centers, scales)
+
+    def _boxes(self, rows, image: np.ndarray, result: ImagePoses) -> np.ndarray:
+        """The boxes of an image that hold persons, (n, 5)."""
+        H, W = image.shape[:2]
+        if isinstance(rows, str):
+            rows = [[0, 0, W, H]]
+        elif callable(rows):
+            rows = rows(image)
+        try:
+            if isinstance(rows, DataError):
+                raise rows
+            table = crops.as_boxes(rows, result.name)
+            bad = crops.unusable(table, image.shape)
+            if bad and self.on_error == 'raise':
+                index, why = bad[0]
+                raise DataError(f'box {index} of {result.name} {why}')
+        except DataError as error:
+            if self.on_error == 'raise':
+                raise
+            result.problems.append(str(error))
+            return np.zeros((0, 5), np.float32)
+        result.problems += [f'box {index} of {result.name} {why}' for index, why in bad]
+        good = np.ones(len(table), bool)
+        good[[index for index, _ in bad]] = False
+        return table[good & ~(table[:, 4] < self.box_threshold)]
+
+    def _predict(self, waiting: list[tuple[_Job, int]]) -> list[tuple[_Job, int]]:
+        """Run one batch; returns what is left."""
+        batch, rest = waiting[: self.batch_size], waiting[self.batch_size :]
+        keypoints, scores = self.network.predict(
+            np.stack([job.crops[index] for job, index in batch])
+        )
+        for (job, index), *found in zip(batch, keypoints, scores, strict=True):
+            job.crops[index] = None  # seen
+            job.found.append(tuple(found))
+        return rest
+
+    def _finish(self, job: _Job) -> ImagePoses:
+        if job.found:
+            inputs, scores = (np.stack(part) for part in zip(*job.found, strict=True))
+            keypoints = crops.to_image(inputs, job.centers, job.scales, self.network.input_size)
+            job.result.poses = [
+                Pose(
+                    keypoints[i].astype(np.float32),
+                    scores[i].astype(np.float32),
+                    job.boxes[i, :4],
+                    float(job.boxes[i, 4]),
+                    self.network.skeleton,
+                )
+                for i in range(len(scores))
+            ]
+        return job.result
+
+
+class PoseRuntime(Estimator):
+    """Poses by an exported network, without PyTorch.
+
+    Args:
+        path: what `hrformer export` wrote, `.onnx` or OpenVINO's `.xml`.
+        backend: 'onnxruntime' or 'openvino'; by default the first of them that is installed and
+            reads the file.
+        threads: of the CPU; by default what the backend takes.
+        batch_size, box_threshold, on_error: see `Estimator`.
+
+    Raises:
+        WeightsError: the file is missing, broken, or not one of ours.
+        ImportError: the backend is not installed; says how to install it.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        backend: str | None = None,
+        threads: int | None = None,
+        batch_size: int = 32,
+        box_threshold: float = 0.0,
+        on_error: str = 'raise',
+    ):
+        from .networks import open_network
+
+        network = open_network(path, backend, threads, batch_size)
+        super().__init__(network, batch_size, box_threshold, on_error)
+
+
+def _paired(sources: Iterable[Image], boxes: Boxes) -> Iterator[tuple[Image, object]]:
+    """Each image with its rows of boxes, with a detector, or with 'whole-image'."""
+    if isinstance(boxes, str):
+        if boxes != WHOLE_IMAGE:
+            raise ConfigError(f"boxes={boxes!r} is not boxes, a detector or '{WHOLE_IMAGE}'")
+        yield from ((source, boxes) for source in sources)
+    elif isinstance(boxes, Mapping):
+        for source in sources:
+            if isinstance(source, np.ndarray):
+                raise ConfigError('boxes by file name need images given as paths')
+            yield source, _look_up(boxes, source)
+    elif callable(boxes):
+        yield from ((source, boxes) for source in sources)
+    else:
+        missing = object()
+        for number, (source, rows) in enumerate(
+            itertools.zip_longest(sources, boxes, fillvalue=missing)
+        ):
+            if source is missing or rows is missing:
+                more, fewer = ('images', 'boxes') if rows is missing else ('boxes', 'images')
+                raise DataError(
+                    f'there are more {more} than {fewer}: entry {number} has no counterpart '
+                    '(give one array of boxes for each image)'
+                )
+            yield source, rows
+
+
+def _look_up(boxes: Mapping, source: str | Path) -> object:
+    """The boxes of an image by its path or its base name; an error is for `_prepare` to raise."""
+    try:
+        return boxes[str(source)]
+    except DataError as error:
+        return error
+    except KeyError:
+        return boxes.get(Path(source).name, DataError(f"there are no boxes for image '{source}'"))
+
+
+def _result(entry: '_Job | Future') -> _Job:
+    return entry if isinstance(entry, _Job) else entry.result()

@@ -1,0 +1,121 @@
+"""Images of any source as (H, W, 3) BGR uint8, and a clear word where one cannot be used.
+
+Files are read as OpenCV, and so MMPose's data loading, reads them: grey and 16-bit images become
+8-bit BGR, an alpha channel is dropped, the orientation in the EXIF data is applied. Arrays are the
+caller's: OpenCV's order of channels, blue first, is taken for granted.
+"""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..errors import DataError
+
+JPEG_START, JPEG_SCAN, JPEG_END = b'\xff\xd8', 0xDA, b'\xff\xd9'
+FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of a JPEG's frame header
+PNG_START = b'\x89PNG'
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """(H, W, 3) BGR uint8.
+
+    Raises:
+        DataError: the file is missing, cut short, or no image.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"image '{path}' cannot be read: {error.strerror}") from error
+    return decode(data, str(path))
+
+
+def decode(data: bytes, name: str) -> np.ndarray:
+    """What `read_image` makes of a file's content; `name` is for messages.
+
+    Raises:
+        DataError: see `read_image`.
+    """
+    if is_cut_short(data):
+        # OpenCV would fill what is missing with grey.
+        raise DataError(f"image '{name}' is cut short: its end is missing ({len(data)} bytes)")
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    if image is None:
+        raise DataError(f"image '{name}' is not an image that can be decoded")
+    return image
+
+
+def as_bgr(image: np.ndarray, name: str) -> np.ndarray:
+    """An array as (H, W, 3) BGR uint8: grey, BGRA and 16-bit ones as `read_image` reads such files.
+
+    Args:
+        image: (H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA; uint8 or uint16.
+        name: for messages.
+
+    Raises:
+        DataError: another shape or type. Floating-point images are refused, since nothing tells
+            whether they reach to 1 or to 255.
+    """
+    if not isinstance(image, np.ndarray):
+        raise DataError(f'{name} is a {type(image).__name__}, not a path or a NumPy array')
+    shape = image.shape
+    if image.ndim not in (2, 3) or 0 in shape or (image.ndim == 3 and shape[2] not in (1, 3, 4)):
+        raise DataError(
+            f'{name} has the shape {shape}, not (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)'
+        )
+    if image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    elif image.dtype != np.uint8:
+        raise DataError(
+            f'{name} holds {image.dtype} values; give 8-bit (uint8, 0 to 255) or 16-bit ones'
+        )
+    if image.ndim == 2 or shape[2] == 1:
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+    return np.ascontiguousarray(image[..., :3])
+
+
+def is_cut_short(data: bytes) -> bool:
+    """Whether `data` is a JPEG whose end-of-image marker is missing after its first scan."""
+    for marker, position in _segments(data):
+        if marker == JPEG_SCAN:
+            return data.rfind(JPEG_END, position) < 0
+    return data.startswith(JPEG_START)
+
+
+def jpeg_shape(data: bytes) -> tuple[int, int] | None:
+    """(H, W) in the frame header of a JPEG, before its orientation; None for other data."""
+    for marker, position in _segments(data):
+        if marker in FRAMES:
+            size = data[position + 5 : position + 9]
+            return int.from_bytes(size[:2], 'big'), int.from_bytes(size[2:], 'big')
+    return None
+
+
+def unusual_form(data: bytes) -> str | None:
+    """What becomes of an image that is not plainly 8-bit colour when it is read; None if it is."""
+    if data.startswith(PNG_START) and len(data) > 26:
+        if data[24] == 16:
+            return 'has 16 bits a channel: the upper 8 are read'
+        if data[25] in (4, 6):
+            return 'has an alpha channel: it is dropped'
+        if data[25] == 0:
+            return 'is grey: it is read as three equal channels'
+    for marker, position in _segments(data):
+        if marker in FRAMES and data[position + 9 : position + 10] == b'\x01':
+            return 'is grey: it is read as three equal channels'
+        if marker in FRAMES and data[position + 9 : position + 10] == b'\x04':
+            return 'is in CMYK colours: they are converted'
+    return None
+
+
+def _segments(data: bytes):
+    """Marker and position of each segment of a JPEG up to its first scan.
+
+    They are skipped by their lengths, since an embedded preview has markers of its own.
+    """
+    position = 2 if data.startswith(JPEG_START) else len(data)
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        yield data[position + 1], position
+        if data[position + 1] == JPEG_SCAN:
+            return
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], 'big')

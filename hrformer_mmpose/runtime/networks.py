@@ -1,0 +1,250 @@
+"""Exported networks: what they say of themselves, and how onnxruntime and OpenVINO run them.
+
+Shapes: N crops, K keypoints, h and w of the input.
+"""
+
+import importlib.util
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import ConfigError, WeightsError
+from .poses import Skeleton
+
+KEY = 'hrformer_mmpose'  # under which a file holds its description
+FORMAT = 1
+BACKENDS = {'onnxruntime': 'pip install onnxruntime', 'openvino': 'pip install openvino'}
+SUFFIXES = {'.onnx': ('onnxruntime', 'openvino'), '.xml': ('openvino',)}
+
+
+@dataclass(frozen=True)
+class Description:
+    """What an exported file says of itself.
+
+    Attributes:
+        config: its name. checkpoint: the weights' file, sha256: of that file. version: of this
+            package. created: date.
+        input_size: (w, h). padding: crop over box. udp: how crops are measured (`runtime.crops`).
+        mean, std: of the normalisation, by channel; rgb: whether the network wants red first.
+        normalise: it takes crops as they are, (N, h, w, 3) BGR uint8; otherwise (N, 3, h, w)
+            float32, normalised.
+        decode: it gives keypoints and scores; otherwise heatmaps.
+        codec: the config's decoder. flip_test: it averages over the mirror image.
+        precision: 'float32', 'float16' or 'bfloat16'.
+        keypoints, links, flip_indices: see `Skeleton`.
+    """
+
+    config: str
+    checkpoint: str
+    sha256: str
+    version: str
+    created: str
+    input_size: tuple[int, int]
+    padding: float
+    udp: bool
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    rgb: bool
+    normalise: bool
+    decode: bool
+    codec: dict
+    flip_test: bool
+    precision: str
+    keypoints: tuple[str, ...]
+    links: tuple[tuple[int, int], ...]
+    flip_indices: tuple[int, ...]
+    format: int = field(default=FORMAT)
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """What the keypoints are."""
+        return Skeleton(
+            tuple(self.keypoints), tuple(map(tuple, self.links)), tuple(self.flip_indices)
+        )
+
+    def to_json(self) -> str:
+        """Text for the file."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str | None, path: str | Path) -> 'Description':
+        """From a file's text.
+
+        Raises:
+            WeightsError: there is none, or it is of another format.
+        """
+        try:
+            values = json.loads(text or '')
+            if values['format'] != FORMAT:
+                raise WeightsError(
+                    f"'{path}' is of format {values['format']}, this version reads {FORMAT}: "
+                    'export the network again'
+                )
+            return cls(**values)
+        except (ValueError, TypeError, KeyError) as error:
+            raise WeightsError(
+                f"'{path}' was not written by `hrformer export`: it does not say what its input "
+                'and output are'
+            ) from error
+
+
+class ExportedNetwork:
+    """A `Network` that a backend runs.
+
+    Args:
+        description: of the file. path: for messages.
+
+    Raises:
+        WeightsError: the file gives heatmaps.
+    """
+
+    def __init__(self, description: Description, path: str | Path):
+        self.description = description
+        if not description.decode:
+            raise WeightsError(
+                f"'{path}' gives heatmaps; to get poses export it with decoding (the default)"
+            )
+        self.input_size = tuple(description.input_size)
+        self.padding, self.udp = description.padding, description.udp
+        self.skeleton = description.skeleton
+
+    def predict(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Crops (N, h, w, 3) BGR uint8 -> keypoints (N, K, 2) of the input, scores (N, K)."""
+        if not self.description.normalise:
+            batch = normalised(batch, self.description)
+        keypoints, scores = self._run(batch)
+        return keypoints, scores
+
+    def _run(self, batch: np.ndarray) -> list[np.ndarray]:
+        """The outputs for a batch as the file wants it."""
+        raise NotImplementedError
+
+
+class OnnxNetwork(ExportedNetwork):
+    """Runs a file by onnxruntime, on CUDA where that build knows it.
+
+    Args:
+        path: `.onnx`. threads: of the CPU, all by default.
+
+    Raises:
+        ImportError: onnxruntime is not installed. WeightsError: see `open_network`.
+    """
+
+    def __init__(self, path: str | Path, threads: int | None = None):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors
+        if threads:
+            options.intra_op_num_threads = threads
+        wanted = ('CUDAExecutionProvider', 'CPUExecutionProvider')
+        known = onnxruntime.get_available_providers()
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=[name for name in wanted if name in known]
+            )
+        except Exception as error:  # onnxruntime's own classes, which are not public
+            raise WeightsError(_unreadable(path, error)) from error
+        text = self._session.get_modelmeta().custom_metadata_map.get(KEY)
+        super().__init__(Description.from_json(text, path), path)
+        self._input = self._session.get_inputs()[0].name
+
+    def _run(self, batch: np.ndarray) -> list[np.ndarray]:
+        return self._session.run(None, {self._input: batch})
+
+
+class OpenVinoNetwork(ExportedNetwork):
+    """Runs a file by OpenVINO on the CPU, in the precision that the file was exported for.
+
+    Args:
+        path: `.xml` or `.onnx`. threads: of the CPU, all by default.
+        batch_size: for this number of crops, and for a single one, the network is compiled for
+            good, which is faster than for any number.
+
+    Raises:
+        ImportError: OpenVINO is not installed. WeightsError: see `open_network`.
+    """
+
+    def __init__(self, path: str | Path, threads: int | None = None, batch_size: int = 1):
+        import openvino
+
+        self._core = openvino.Core()
+        try:
+            self._model = self._core.read_model(str(path))
+        except RuntimeError as error:
+            raise WeightsError(_unreadable(path, error)) from error
+        super().__init__(Description.from_json(_openvino_text(self._model), path), path)
+        hint = {'float32': 'f32', 'float16': 'f32', 'bfloat16': 'bf16'}
+        self._settings = {
+            'INFERENCE_PRECISION_HINT': hint[self.description.precision],
+            'PERFORMANCE_HINT': 'LATENCY',
+            **({'INFERENCE_NUM_THREADS': threads} if threads else {}),
+        }
+        self._static = {1, batch_size}
+        self._requests: dict[int, object] = {}
+
+    def _run(self, batch: np.ndarray) -> list[np.ndarray]:
+        size = len(batch) if len(batch) in self._static else -1
+        if size not in self._requests:
+            model = self._model.clone()
+            if size > 0:
+                model.reshape([size, *batch.shape[1:]])
+            compiled = self._core.compile_model(model, 'CPU', self._settings)
+            self._requests[size] = compiled.create_infer_request()
+        outputs = self._requests[size].infer([batch], share_inputs=True)
+        return [np.array(value) for value in outputs.values()]
+
+
+def open_network(
+    path: str | Path, backend: str | None = None, threads: int | None = None, batch_size: int = 1
+) -> ExportedNetwork:
+    """The network of a file that `hrformer export` wrote.
+
+    Args:
+        path: `.onnx` or `.xml`. backend: 'onnxruntime' or 'openvino'; by default the first that is
+            installed and reads the file. threads, batch_size: see the backends' classes.
+
+    Raises:
+        WeightsError: the file is missing, broken, or not one of ours.
+        ConfigError: the backend is unknown or does not read such files.
+        ImportError: it is not installed.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise WeightsError(f"'{path}' is neither an .onnx nor an .xml file")
+    if not Path(path).is_file():
+        raise WeightsError(f"network '{path}' does not exist")
+    if backend is None:
+        installed = [name for name in SUFFIXES[suffix] if importlib.util.find_spec(name)]
+        backend = (installed or SUFFIXES[suffix])[0]
+    if backend not in BACKENDS:
+        raise ConfigError(f'backend={backend!r} is not one of {", ".join(BACKENDS)}')
+    if backend not in SUFFIXES[suffix]:
+        raise ConfigError(f"{backend} does not read {suffix} files: '{path}'")
+    if importlib.util.find_spec(backend) is None:
+        raise ImportError(f"'{path}' needs the package {backend}: {BACKENDS[backend]}")
+    if backend == 'onnxruntime':
+        return OnnxNetwork(path, threads)
+    return OpenVinoNetwork(path, threads, batch_size)
+
+
+def normalised(batch: np.ndarray, description: Description) -> np.ndarray:
+    """Crops (N, h, w, 3) BGR uint8 as a network without normalisation wants them, (N, 3, h, w)."""
+    batch = batch[..., ::-1] if description.rgb else batch
+    batch = (batch.astype(np.float32) - np.float32(description.mean)) / np.float32(description.std)
+    return np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
+
+
+def _openvino_text(model) -> str | None:
+    # In its own files at the top, in ONNX files under the name of the format.
+    for place in ([KEY], ['framework', KEY]):
+        if model.has_rt_info(place):
+            return model.get_rt_info(place).astype(str)
+    return None
+
+
+def _unreadable(path: str | Path, error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"'{path}' cannot be read as a network: {lines[-1] if lines else type(error).__name__}"
