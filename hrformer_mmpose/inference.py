@@ -91,9 +91,9 @@ class TorchNetwork:
         self.cfg = config if isinstance(config, Config) else read_config(zoo.find(config))
         self.name = Path(self.cfg.filename or 'config').stem
         self.device = _device(device)
+        self.model = build(self.cfg, self.name)
         self.input_size, self.padding, self.udp = crop_settings(self.cfg, self.name)
         self.skeleton = skeleton(self.cfg)
-        self.model = build(self.cfg, self.name)
         load(self.model, checkpoint)
         self.model.to(self.device).eval()
         if self.model.head.decoder is None:

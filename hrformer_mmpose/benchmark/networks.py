@@ -5,6 +5,7 @@ meets all of them; reported are medians over the rounds and the spread of the ro
 """
 
 import argparse
+import copy
 import itertools
 import json
 import time
@@ -42,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def benchmark(args: argparse.Namespace) -> None:
     """Print tables; write them as JSON when asked."""
-    device = _device(args.device)
+    device = device_of(args.device)
     torch.set_num_threads(args.threads)
     sizes = [_size(text) for text in args.size]
     where = torch.cuda.get_device_name() if device.type == 'cuda' else f'{args.threads} threads'
@@ -64,7 +65,7 @@ def benchmark(args: argparse.Namespace) -> None:
                     image = torch.rand(batch, 3, *size, device=device)
                     steps = _steps(made, image, precision, training, args.compile)
                     what = f'{"training step" if training else "inference"}, batch {batch}'
-                    found = _time(f'{what}, {precision}', steps, args.rounds, device)
+                    found = time_in_turns(f'{what}, {precision}', steps, args.rounds, device)
                     for row in found:
                         flops = (
                             counts[row['network'].split(',')[0]].flops
@@ -74,14 +75,15 @@ def benchmark(args: argparse.Namespace) -> None:
                         row['share_of_matmul_rate'] = flops / row['median_s'] / rates[precision]
                         row |= dict(arch=arch, size=size, batch=batch, training=training)
                         row |= dict(precision=precision)
-                        print(_line(row))
+                        print(line(row))
                     rows += found
     if args.json:
         with open(args.json, 'w') as file:
             json.dump(dict(vars(args), matmul_rates=rates, rows=rows), file, indent=1)
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """A device by name; a `ConfigError` where it is not there."""
     device = torch.device(name)
     if device.type == 'cuda' and not torch.cuda.is_available():
         raise ConfigError(f'--device {name}: there is no CUDA device here')
@@ -152,8 +154,6 @@ def _steps(
             fused = network.fuse_for_inference() if name == 'ours' else network
             steps[name] = _inference(fused, image, precision)
     if compiled:
-        import copy
-
         network = copy.deepcopy(made['ours']).train(training)
         network = compile_network(network if training else network.fuse_for_inference())
         step = _training_step if training else _inference
@@ -192,22 +192,37 @@ def _seconds(step: Callable, device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def _time(what: str, steps: dict[str, Callable], rounds: int, device: torch.device) -> list[dict]:
+def time_in_turns(
+    what: str,
+    steps: dict[str, Callable],
+    rounds: int,
+    device: torch.device,
+    warm_up: int = WARM_UP,
+) -> list[dict]:
+    """Time functions, one call of each a round; `steps` must hold MMPose's.
+
+    Args:
+        what: title. steps: by name. rounds: that count; `warm_up` of them go before.
+
+    Returns:
+        For each its name (`network`), `seconds` by round, `median_s`, sorted `ratios` of MMPose's
+        time over its own, `cuda_peak_bytes`.
+    """
     times: dict[str, list[float]] = {name: [] for name in steps}
     peaks: dict[str, int | None] = dict.fromkeys(steps)
-    for index in range(WARM_UP + rounds):
-        print(f'\r\x1b[K  {what}: round {index + 1} of {WARM_UP + rounds}', end='', flush=True)
+    for index in range(warm_up + rounds):
+        print(f'\r\x1b[K  {what}: round {index + 1} of {warm_up + rounds}', end='', flush=True)
         for name, step in steps.items():
             if device.type == 'cuda':
                 torch.cuda.reset_peak_memory_stats()
             seconds = _seconds(step, device)
-            if index >= WARM_UP:
+            if index >= warm_up:
                 times[name].append(seconds)
             if device.type == 'cuda':
                 peaks[name] = torch.cuda.max_memory_allocated()
     print(
         f'\r\x1b[K  {what:<34}{"ms":>9}{"(lowest to highest)":>24}'
-        f'{"times MMPose":>14}{"(lowest to highest)":>21}{"of matmul rate":>16}'
+        f'{"times MMPose":>14}{"(lowest to highest)":>21}'
     )
     rows = []
     for name, seconds in times.items():
@@ -220,13 +235,14 @@ def _time(what: str, steps: dict[str, Callable], rounds: int, device: torch.devi
     return rows
 
 
-def _line(row: dict) -> str:
+def line(row: dict) -> str:
+    """A row of `time_in_turns` for the table."""
     low, high = 1e3 * min(row['seconds']), 1e3 * max(row['seconds'])
     ratios = row['ratios']
     peak = row['cuda_peak_bytes']
     return (
         f'  {row["network"]:<34}{1e3 * row["median_s"]:9.1f}{f"({low:.1f} to {high:.1f})":>24}'
         f'{median(ratios):14.2f}{f"({ratios[0]:.2f} to {ratios[-1]:.2f})":>21}'
-        f'{row["share_of_matmul_rate"]:16.0%}'
+        + (f'{row["share_of_matmul_rate"]:16.0%}' if 'share_of_matmul_rate' in row else '')
         + ('' if peak is None else f'   peak {peak / MiB:.0f} MiB')
     )

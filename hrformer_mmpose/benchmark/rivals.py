@@ -1,5 +1,6 @@
 """The networks that are timed against each other."""
 
+from mmengine.config import Config
 from torch import nn
 
 from ..backbones import HRFormer
@@ -7,12 +8,11 @@ from ..backbones.arch import stages_from_arch
 
 HRNETS = {'hrnet_w32': 32, 'hrnet_w48': 48}
 MMPOSE = 'mmpose'
+PREFIX = 'hrformer_mmpose.'
 
 
-def mmpose_hrformer(arch: str, **settings) -> nn.Module:
-    """MMPose's own HRFormer of an architecture that we know by name."""
-    from mmpose.models.backbones import HRFormer as MMPoseHRFormer
-
+def mmpose_extra(arch: str, **settings) -> dict:
+    """MMPose's nested form of an architecture that we know by name."""
     extra = dict(drop_path_rate=0.0, with_rpe=True, **settings)
     for number, stage in enumerate(stages_from_arch(arch), start=1):
         extra[f'stage{number}'] = dict(
@@ -30,7 +30,40 @@ def mmpose_hrformer(arch: str, **settings) -> nn.Module:
             )
         else:
             extra[f'stage{number}'].update(num_heads=[2], mlp_ratios=[4])
-    return MMPoseHRFormer(extra=extra, norm_cfg=dict(type='BN'))
+    return extra
+
+
+def mmpose_hrformer(arch: str, **settings) -> nn.Module:
+    """MMPose's own HRFormer of an architecture that we know by name."""
+    from mmpose.models.backbones import HRFormer as MMPoseHRFormer
+
+    return MMPoseHRFormer(extra=mmpose_extra(arch, **settings), norm_cfg=dict(type='BN'))
+
+
+def mmpose_config(cfg: Config) -> Config:
+    """A pose config of ours with nothing but MMPose's classes; the same weights load into it."""
+    made = Config(_with_mmpose_types(cfg.to_dict()), filename=cfg.filename)
+    made.pop('runner_type', None)
+    made.custom_imports = None
+    made.data_mode, made.dataset_type = 'topdown', 'CocoDataset'  # its inferencer asks for them
+    made.test_dataloader.pop('collate_fn')  # ours, equal to the default
+    backbone = made.model.backbone
+    if 'arch' in backbone:
+        made.model.backbone = dict(
+            type='HRFormer', extra=mmpose_extra(backbone.arch), norm_cfg=dict(type='BN')
+        )
+    decoder = made.model.head.decoder
+    made.model.test_cfg.setdefault('shift_heatmap', decoder.type == 'MSRAHeatmap')
+    return made
+
+
+def _with_mmpose_types(values):
+    """A copy without our prefix at any `type`, and without what only our classes take."""
+    if isinstance(values, dict):
+        return {key: _with_mmpose_types(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return type(values)(map(_with_mmpose_types, values))
+    return values.removeprefix(PREFIX) if isinstance(values, str) else values
 
 
 def hrnet_extra(width: int) -> dict:

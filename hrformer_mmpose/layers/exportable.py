@@ -17,7 +17,7 @@ from .attention import attention_mask
 from .block import HRFormerBlock
 from .fused import folded, fused_conv
 from .kernels import FusedConv
-from .window import window_merge, window_partition
+from .window import map_size, window_merge, window_partition
 
 
 class ExportBlock(nn.Module):
@@ -67,11 +67,11 @@ class ExportBlock(nn.Module):
 
     def _attend(self, x: torch.Tensor) -> torch.Tensor:
         """LayerNorm and attention up to the output projection, (B, C, H, W) -> the same."""
-        size = int(x.shape[2]), int(x.shape[3])
+        size = map_size(x.shape[2:])
         weight, bias = (p[:, None, None] for p in (self.norm1.weight, self.norm1.bias))
         tokens = (_standardised(x, self.norm1.eps) * weight + bias).permute(0, 2, 3, 1)
         tokens = window_partition(tokens, self.window, self.shift)
-        _, N, C = tokens.shape
+        N, C = map_size(tokens.shape[1:])
         q, k, v = (
             layer(tokens).view(-1, N, self.num_heads, C // self.num_heads).transpose(1, 2)
             for layer in (self.query, self.key, self.value)

@@ -16,7 +16,7 @@ from .attention import attention_mask, masked_bias
 from .block import HRFormerBlock
 from .fusion import UPSAMPLE, BasicBlock, Bottleneck, MultiScaleFusion
 from .kernels import FusedConv, FusedLinear
-from .window import window_merge, window_partition
+from .window import map_size, window_merge, window_partition
 
 
 def folded(conv: nn.Conv2d, norm: nn.Module | None = None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -128,7 +128,7 @@ class FusedFusion(nn.Module):
         return [self._fuse(maps, i, row) for i, row in enumerate(self.rows)]
 
     def _fuse(self, maps: list[torch.Tensor], i: int, row: nn.ModuleList) -> torch.Tensor:
-        size, own = maps[i].shape[2:], maps[i]
+        size, own = map_size(maps[i].shape[2:]), maps[i]
         total = None
         for j, path in enumerate(row):
             if path is None:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .norm import build_batch_norm
+from .window import map_size
 
 
 def conv_norm(
@@ -153,7 +154,7 @@ class MultiScaleFusion(nn.ModuleList):
         return [self._fuse(maps, i, row) for i, row in enumerate(self)]
 
     def _fuse(self, maps: list[torch.Tensor], i: int, row: nn.ModuleList) -> torch.Tensor:
-        size = maps[i].shape[2:]
+        size = map_size(maps[i].shape[2:])
         total = None
         for j, path in enumerate(row):
             y = maps[j] if path is None else path(maps[j])

@@ -19,6 +19,11 @@ def padding(size: int, window: int) -> tuple[int, int]:
     return missing // 2, missing - missing // 2
 
 
+def map_size(shape: torch.Size) -> tuple[int, ...]:
+    """Sizes of a map; in a trace as constants, so that arithmetic on them is not recorded."""
+    return tuple(map(int, shape)) if torch.jit.is_tracing() else tuple(shape)
+
+
 def window_partition(x: torch.Tensor, window: Window, shift: Window = (0, 0)) -> torch.Tensor:
     """(B, H, W, C) -> (B * nW, N, C), padded with zeros, windows in row-major order.
 
@@ -26,7 +31,7 @@ def window_partition(x: torch.Tensor, window: Window, shift: Window = (0, 0)) ->
         x: (B, H, W, C). window: (Kh, Kw). shift: rows and columns by which the padded map is
             rolled upwards and to the left first (Liu et al., ICCV 2021, section 3.2).
     """
-    H, W, C = x.shape[1:]
+    H, W, C = map_size(x.shape[1:])
     (top, bottom), (left, right) = padding(H, window[0]), padding(W, window[1])
     if top + bottom + left + right:
         x = F.pad(x, (0, 0, left, right, top, bottom))
@@ -44,8 +49,9 @@ def window_merge(
     H, W = size
     (top, bottom), (left, right) = padding(H, window[0]), padding(W, window[1])
     rows, cols = (H + top + bottom) // window[0], (W + left + right) // window[1]
-    x = windows.view(-1, rows, cols, *window, windows.shape[-1]).transpose(2, 3)
-    x = x.reshape(-1, rows * window[0], cols * window[1], windows.shape[-1])
+    (C,) = map_size(windows.shape[-1:])
+    x = windows.view(-1, rows, cols, *window, C).transpose(2, 3)
+    x = x.reshape(-1, rows * window[0], cols * window[1], C)
     if any(shift):
         x = x.roll(shift, (1, 2))
     return x[:, top : top + H, left : left + W]

@@ -96,29 +96,42 @@ class ExportedNetwork:
     Args:
         description: of the file. path: for messages.
 
-    Raises:
-        WeightsError: the file gives heatmaps.
+    Attributes:
+        backend: its name.
     """
 
+    backend: str
+
     def __init__(self, description: Description, path: str | Path):
-        self.description = description
-        if not description.decode:
-            raise WeightsError(
-                f"'{path}' gives heatmaps; to get poses export it with decoding (the default)"
-            )
+        self.description, self.path = description, path
         self.input_size = tuple(description.input_size)
         self.padding, self.udp = description.padding, description.udp
         self.skeleton = description.skeleton
 
     def predict(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Crops (N, h, w, 3) BGR uint8 -> keypoints (N, K, 2) of the input, scores (N, K)."""
-        if not self.description.normalise:
-            batch = normalised(batch, self.description)
-        keypoints, scores = self._run(batch)
+        """Crops (N, h, w, 3) BGR uint8 -> keypoints (N, K, 2) of the input, scores (N, K).
+
+        Raises:
+            WeightsError: the file gives heatmaps.
+        """
+        if not self.description.decode:
+            raise WeightsError(
+                f"'{self.path}' gives heatmaps; to get poses export it with decoding (the default)"
+            )
+        keypoints, scores = self.outputs(self.prepared(batch))
         return keypoints, scores
 
-    def _run(self, batch: np.ndarray) -> list[np.ndarray]:
-        """The outputs for a batch as the file wants it."""
+    def prepared(self, batch: np.ndarray) -> np.ndarray:
+        """Crops (N, h, w, 3) BGR uint8 as the file wants them."""
+        known = self.description
+        if known.normalise:
+            return batch
+        batch = batch[..., ::-1] if known.rgb else batch
+        batch = (batch.astype(np.float32) - np.float32(known.mean)) / np.float32(known.std)
+        return np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
+
+    def outputs(self, batch: np.ndarray) -> list[np.ndarray]:
+        """What the file gives for a batch as it wants it."""
         raise NotImplementedError
 
 
@@ -131,6 +144,8 @@ class OnnxNetwork(ExportedNetwork):
     Raises:
         ImportError: onnxruntime is not installed. WeightsError: see `open_network`.
     """
+
+    backend = 'onnxruntime'
 
     def __init__(self, path: str | Path, threads: int | None = None):
         import onnxruntime
@@ -151,7 +166,8 @@ class OnnxNetwork(ExportedNetwork):
         super().__init__(Description.from_json(text, path), path)
         self._input = self._session.get_inputs()[0].name
 
-    def _run(self, batch: np.ndarray) -> list[np.ndarray]:
+    def outputs(self, batch: np.ndarray) -> list[np.ndarray]:
+        """See `ExportedNetwork`."""
         return self._session.run(None, {self._input: batch})
 
 
@@ -166,6 +182,8 @@ class OpenVinoNetwork(ExportedNetwork):
     Raises:
         ImportError: OpenVINO is not installed. WeightsError: see `open_network`.
     """
+
+    backend = 'openvino'
 
     def __init__(self, path: str | Path, threads: int | None = None, batch_size: int = 1):
         import openvino
@@ -185,7 +203,8 @@ class OpenVinoNetwork(ExportedNetwork):
         self._static = {1, batch_size}
         self._requests: dict[int, object] = {}
 
-    def _run(self, batch: np.ndarray) -> list[np.ndarray]:
+    def outputs(self, batch: np.ndarray) -> list[np.ndarray]:
+        """See `ExportedNetwork`."""
         size = len(batch) if len(batch) in self._static else -1
         if size not in self._requests:
             model = self._model.clone()
@@ -228,13 +247,6 @@ def open_network(
     if backend == 'onnxruntime':
         return OnnxNetwork(path, threads)
     return OpenVinoNetwork(path, threads, batch_size)
-
-
-def normalised(batch: np.ndarray, description: Description) -> np.ndarray:
-    """Crops (N, h, w, 3) BGR uint8 as a network without normalisation wants them, (N, 3, h, w)."""
-    batch = batch[..., ::-1] if description.rgb else batch
-    batch = (batch.astype(np.float32) - np.float32(description.mean)) / np.float32(description.std)
-    return np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
 
 
 def _openvino_text(model) -> str | None:

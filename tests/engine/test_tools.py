@@ -146,3 +146,22 @@ def test_the_shell_tools_say_how_they_are_used():
         )
         assert done.returncode == 2
         assert done.stderr.startswith(f'usage: bash tools/{name}.sh ')
+
+
+def test_the_estimator_gives_the_poses_of_the_test(trained, tested, synthetic_root, monkeypatch):
+    from hrformer_mmpose import PoseEstimator
+
+    monkeypatch.setenv('DEMO_ROOT', str(synthetic_root))
+    samples = mmengine.load(tested[0] / 'dump.pkl')
+    by_image = {}
+    for sample in samples:
+        by_image.setdefault(sample['img_path'], []).append(sample)
+    estimator = PoseEstimator(ROOT / CONFIG, trained[0] / 'epoch_2.pth', 'cpu', batch_size=3)
+    boxes = [[sample['pred_instances']['bboxes'][0] for sample in s] for s in by_image.values()]
+    found = estimator([*by_image], boxes)
+    assert sum(map(len, found)) == len(samples) > 5
+    for poses, expected in zip(found, by_image.values(), strict=True):
+        for pose, sample in zip(poses, expected, strict=True):
+            wanted = sample['pred_instances']
+            np.testing.assert_allclose(pose.keypoints, wanted['keypoints'][0], atol=0.01)
+            np.testing.assert_allclose(pose.scores, wanted['keypoint_scores'][0], atol=1e-5)

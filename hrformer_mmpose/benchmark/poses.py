@@ -1,0 +1,195 @@
+"""From crops, and from a folder of images, to poses: ours and exported files against MMPose's.
+
+MMPose's side has the same weights and boxes and no class of this package. Of crops, its estimator's
+`predict` is timed; of images, its `Pose2DInferencer`. That one takes no boxes from its caller, so
+that they are handed to it as a detector's would be, with its suppression turned off.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from mmengine.registry import init_default_scope
+from mmpose.registry import MODELS
+from mmpose.structures import PoseDataSample
+
+from .. import inference
+from ..checkpoint import save_weights
+from ..errors import UserError
+from ..inference import PoseEstimator, TorchNetwork
+from ..runtime import sources
+from ..runtime.detectors import CocoDetections
+from ..runtime.estimator import Estimator, PoseRuntime
+from ..runtime.images import read_image
+from ..runtime.networks import open_network
+from . import rivals
+from .networks import device_of, line, time_in_turns
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `hrformer benchmark poses`."""
+    parser.add_argument('config', help='a config or its name')
+    parser.add_argument('--checkpoint', help='weights; by default random ones')
+    parser.add_argument('--exported', nargs='*', default=[], help='files of `hrformer export`')
+    parser.add_argument('--batch-size', nargs='+', type=int, default=[1, 8], help='of crops')
+    parser.add_argument('--images', nargs='*', help='also time whole predictions of these images')
+    parser.add_argument('--boxes', help='of --images: a COCO detection or annotation file')
+    parser.add_argument('--flip', action='store_true', help='with the flip test')
+    parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--rounds', type=int, default=7)
+    parser.add_argument('--json', help='file for the figures')
+
+
+def benchmark(args: argparse.Namespace) -> None:
+    """Print tables; write them as JSON when asked."""
+    if args.images and not args.boxes:
+        raise UserError('--images needs --boxes')
+    torch.set_num_threads(args.threads)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = args.checkpoint or _random_weights(args.config, folder)
+        ours = TorchNetwork(args.config, checkpoint, 'cpu', flip_test=args.flip)
+        if any(n % 32 for n in ours.input_size):
+            raise UserError(f"{args.config}: MMPose's HRFormer takes multiples of 32 pixels only")
+        theirs = _MMPose(ours, checkpoint)
+        print(f'{ours.name}, {args.threads} threads, flip test: {ours.flip_test}')
+        for batch in args.batch_size:
+            rows += _crops(ours, theirs, args, batch)
+        if args.images:
+            images = list(sources.collect(args.images).images)
+            boxes = CocoDetections(args.boxes)
+            rows += _images(ours, checkpoint, images, boxes, args, Path(folder))
+    if args.json:
+        with open(args.json, 'w') as file:
+            json.dump(dict(vars(args), rows=rows), file, indent=1)
+
+
+class _MMPose:
+    """MMPose's estimator as a `runtime.estimator.Network`."""
+
+    def __init__(self, ours: TorchNetwork, checkpoint: str):
+        init_default_scope('mmpose')
+        self.cfg = rivals.mmpose_config(ours.cfg)
+        self.cfg.model.test_cfg.flip_test = ours.flip_test
+        self.model = MODELS.build(self.cfg.model)
+        self.model.eval()
+        inference.load(self.model, checkpoint)
+        self.flip_indices = list(ours.skeleton.flip_indices)
+
+    @torch.no_grad()
+    def predict(self, batch: np.ndarray) -> None:
+        """Crops (N, h, w, 3) BGR uint8 -> keypoints of the input, by `head.predict`."""
+        size = batch.shape[2], batch.shape[1]
+        meta = dict(
+            flip_indices=self.flip_indices,
+            input_size=size,
+            input_center=np.array(size) / 2,
+            input_scale=np.array(size),
+        )
+        samples = [PoseDataSample(metainfo=meta) for _ in batch]
+        inputs = [torch.from_numpy(one).permute(2, 0, 1) for one in batch]
+        data = self.model.data_preprocessor(dict(inputs=inputs, data_samples=samples))
+        if self.cfg.model.test_cfg.flip_test:
+            feats = [self.model.extract_feat(x) for x in (data['inputs'], data['inputs'].flip(-1))]
+        else:
+            feats = self.model.extract_feat(data['inputs'])
+        self.model.head.predict(feats, samples, test_cfg=self.model.test_cfg)
+
+
+def _crops(ours: TorchNetwork, theirs: _MMPose, args, batch: int) -> list[dict]:
+    w, h = ours.input_size
+    crops = np.random.default_rng(0).integers(0, 256, (batch, h, w, 3)).astype(np.uint8)
+    steps: dict[str, Callable] = {
+        rivals.MMPOSE: lambda: theirs.predict(crops),
+        'ours, PyTorch': lambda: ours.predict(crops),
+    }
+    for path in args.exported:
+        for backend in ('onnxruntime', 'openvino') if path.endswith('.onnx') else ('openvino',):
+            network = open_network(path, backend, args.threads, batch)
+            if network.description.flip_test != ours.flip_test:
+                raise UserError(f"'{path}': its flip test differs from --flip")
+            steps[_name(path, backend)] = lambda network=network: network.predict(crops)
+    rows = time_in_turns(f'crops to keypoints, batch {batch}', steps, args.rounds, device_of('cpu'))
+    for row in rows:
+        row.update(what='crops', batch=batch)
+        print(line(row))
+    return rows
+
+
+def _images(
+    ours: TorchNetwork, checkpoint: str, images: list[str], boxes, args, folder: Path
+) -> list[dict]:
+    """Whole predictions, a third of the rounds: they are long, and hardly depend on a warm-up."""
+    persons = sum(len(boxes[name]) for name in images)
+    size = sum(read_image(name).size for name in images) / 3e6
+    print(f'\n{len(images)} images ({size:.0f} megapixels), {persons} persons')
+    inferencer = _inferencer(ours, checkpoint, boxes, folder)
+
+    def theirs() -> None:
+        for _ in inferencer(images, batch_size=32, return_datasamples=True):
+            pass
+
+    steps: dict[str, Callable] = {rivals.MMPOSE: theirs}
+    estimators: dict[str, Estimator] = {
+        'ours, PyTorch': PoseEstimator(args.config, checkpoint, 'cpu', flip_test=args.flip)
+    }
+    for path in args.exported:
+        for backend in ('onnxruntime', 'openvino') if path.endswith('.onnx') else ('openvino',):
+            estimators[_name(path, backend)] = PoseRuntime(path, backend, args.threads)
+    for name, estimator in estimators.items():
+        steps[name] = lambda estimator=estimator: estimator(images, boxes)
+    rounds = max(args.rounds // 3, 1)
+    rows = time_in_turns('images to poses', steps, rounds, device_of('cpu'), warm_up=0)
+    for row in rows:
+        row.update(what='images', persons_per_second=persons / row['median_s'])
+        print(f'{line(row)}   {row["persons_per_second"]:.2f} persons/s')
+    return rows
+
+
+def _inferencer(ours: TorchNetwork, checkpoint: str, boxes: CocoDetections, folder: Path):
+    from mmpose.apis.inferencers import Pose2DInferencer
+
+    cfg = rivals.mmpose_config(ours.cfg)
+    cfg.model.test_cfg.flip_test = ours.flip_test
+    file = folder / 'mmpose.py'
+    cfg.dump(file)
+    # It remarks on where it takes the keypoints' names from.
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        made = Pose2DInferencer(
+            str(file), checkpoint, device='cpu', det_model='whole-image', show_progress=False
+        )
+
+    def detector(image: str, return_datasamples: bool):
+        rows = boxes[image]
+        found = SimpleNamespace(
+            bboxes=rows[:, :4], scores=rows[:, 4], labels=np.zeros(len(rows), int)
+        )
+        found.cpu = lambda: SimpleNamespace(numpy=lambda: found)
+        return dict(predictions=[SimpleNamespace(pred_instances=found)])
+
+    made.detector, made.det_cat_ids = detector, (0,)
+    preprocess = made.preprocess_single
+    made.preprocess_single = lambda *args, **kwargs: preprocess(
+        *args, **{**kwargs, 'bbox_thr': -1.0, 'nms_thr': 1.0}
+    )
+    return made
+
+
+def _random_weights(config: str, folder: str) -> str:
+    cfg = inference.read_config(inference.zoo.find(config))
+    path = str(Path(folder) / 'random.pth')
+    save_weights(inference.build(cfg, 'random').state_dict(), path, 'mmpose')
+    return path
+
+
+def _name(path: str, backend: str) -> str:
+    return f'{Path(path).name}, {backend}'

@@ -1,0 +1,7 @@
+"""Export a checkpoint: python tools/export.py CONFIG CHECKPOINT OUT [flags]; --help lists them."""
+
+from hrformer_mmpose import terminal
+from hrformer_mmpose.command import export
+
+if __name__ == '__main__':
+    terminal.run(export.run, export.parser())
