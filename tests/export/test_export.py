@@ -1,7 +1,9 @@
 """Exported files against PyTorch, and what a user can get wrong."""
 
 import json
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -275,3 +277,42 @@ def test_a_codec_that_cannot_be_exported(files_of_a_network, tmp_path):
     cfg.model.head.decoder = None
     with pytest.raises(ConfigError, match='no decoder'):
         TorchNetwork(cfg, checkpoint, 'cpu')
+
+
+def test_the_runtime_works_without_torch(exported, people, tmp_path):
+    """In an environment that holds NumPy, OpenCV and onnxruntime, and nothing else."""
+    site = tmp_path / 'site'
+    site.mkdir()
+    installed = Path(np.__file__).parents[1]
+    for name in (
+        'numpy', 'numpy.libs', 'cv2', 'opencv_python.libs', 'onnxruntime', 'flatbuffers', 'google',
+        'packaging',
+    ):  # fmt: skip
+        if (installed / name).exists():
+            (site / name).symlink_to(installed / name)
+    (site / 'hrformer_mmpose').symlink_to(ROOT / 'hrformer_mmpose')
+    images, boxes = people
+    code = f"""
+import sys, importlib.util
+sys.path.append({str(site)!r})
+assert importlib.util.find_spec('torch') is None
+from hrformer_mmpose.runtime import PoseRuntime
+poses = PoseRuntime({str(exported)!r})({images[0]!r}, {boxes[images[0]].tolist()!r})
+assert len(poses) == {len(boxes[images[0]])}
+sys.argv = [
+    'hrformer', 'predict', *{images!r}, '--model', {str(exported)!r}, '--boxes', {boxes.path!r},
+    '--out', {str(tmp_path / 'out')!r},
+]
+from hrformer_mmpose.command.main import main
+main()
+assert not [name for name in sys.modules if name.split('.')[0] in ('torch', 'mmengine', 'mmpose')]
+"""
+    done = subprocess.run(
+        [sys.executable, '-I', '-S', '-c', code], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads((tmp_path / 'out' / 'keypoints.json').read_text())
+    wanted = [pose.to_coco() for one in PoseRuntime(exported)(*people) for pose in one]
+    assert len(results) == len(wanted)
+    for a, b in zip(results, wanted, strict=True):
+        np.testing.assert_allclose(a['keypoints'], b['keypoints'], atol=2e-4)

@@ -1,0 +1,40 @@
+"""What a wheel holds."""
+
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+tomllib = pytest.importorskip('tomllib' if sys.version_info >= (3, 11) else 'tomli')
+SETTINGS = tomllib.loads((ROOT / 'pyproject.toml').read_text())
+
+
+def test_all_packages_are_listed():
+    folders = {path.parent for path in (ROOT / 'hrformer_mmpose').rglob('*.py')}
+    expected = {'.'.join(folder.relative_to(ROOT).parts) for folder in folders}
+    expected |= {'hrformer_mmpose.configs', 'hrformer_mmpose.configs._base_'}
+    listed = SETTINGS['tool']['setuptools']['packages']
+    assert sorted(listed) == sorted(expected)
+    assert all((folder / '__init__.py').exists() for folder in folders)
+
+
+def test_the_configs_are_found_by_name():
+    from hrformer_mmpose import zoo
+    from hrformer_mmpose.errors import ConfigError
+
+    assert zoo.find('hrformer_base_coco_256x192') == str(
+        ROOT / 'configs' / 'hrformer_base_coco_256x192.py'
+    )
+    assert set(zoo.names()) == {path.stem for path in (ROOT / 'configs').glob('*.py')}
+    with pytest.raises(ConfigError, match='hrformer models'):
+        zoo.find('hrformer_huge')
+    with pytest.raises(ConfigError, match='nowhere'):
+        zoo.find('nowhere/hrformer_base_coco_256x192.py')
+
+
+def test_the_command_is_an_entry_point():
+    from hrformer_mmpose.command.main import main
+
+    module, _, name = SETTINGS['project']['scripts']['hrformer'].partition(':')
+    assert (module, name) == (main.__module__, main.__name__)
