@@ -1,7 +1,10 @@
 """What a command shows: user errors as one line, and how far long work is."""
 
 import argparse
+import errno
+import importlib.util
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -9,18 +12,28 @@ from collections.abc import Callable
 from .errors import UserError
 
 TRACEBACK = 'HRFORMER_TRACEBACK'
+INTERRUPTED = 130  # status, as shells have it for Ctrl-C
+# What the machine refuses, whatever the program does.
+REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 
 
 def run(tool: Callable[[argparse.Namespace], int | None], parser: argparse.ArgumentParser) -> None:
     """Parse the command line and run `tool`; a user's mistake ends it with one line and status 1.
 
-    What `tool` returns is the status otherwise.
+    What `tool` returns is the status otherwise. Ctrl-C ends it with one line and status 130.
     Set the environment variable HRFORMER_TRACEBACK=1 to see where an error came from.
     """
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(getattr(args, 'local_rank', 0)))
+    if hasattr(sys.stdout, 'reconfigure'):  # file names may hold what the terminal cannot show
+        sys.stdout.reconfigure(errors='backslashreplace', line_buffering=True)
     try:
         status = tool(args)
+    except KeyboardInterrupt:
+        if os.environ.get(TRACEBACK):
+            raise
+        print('interrupted', file=sys.stderr)
+        status = INTERRUPTED
     except Exception as error:
         line = one_line(error)
         if line is None or os.environ.get(TRACEBACK):
@@ -49,11 +62,33 @@ def one_line(error: BaseException) -> str | None:
         return text.split('. Please check')[0] + ': check `type` in the config'
     if isinstance(error, TypeError) and 'unexpected keyword argument' in text:
         return f'{text}: check the config'
+    if isinstance(error, ImportError) and 'pip install' in text:  # ours, which say what is needed
+        return ' '.join(text.split())
+    if package := missing_package(error):
+        return f'this needs the package {package}, which is not installed: see README, "Install"'
+    if isinstance(error, OSError) and error.errno in REFUSED:
+        return f"'{error.filename}': {error.strerror}" if error.filename else error.strerror
     return None
+
+
+def missing_package(error: BaseException) -> str | None:
+    """The package of others that an import did not find; None for any other error.
+
+    A module of this package, or one that an installed package lacks, is a bug and no package that
+    the user could install.
+    """
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return None
+    package = error.name.partition('.')[0]
+    ours = package == __name__.partition('.')[0]
+    return None if ours or importlib.util.find_spec(package) else package
 
 
 class Progress:
     """A line on the terminal, or in a log now and then, that says how far work is.
+
+    A context manager; the last line comes at its end, also of one by an error, so that what is
+    printed next has a line of its own.
 
     Args:
         total: of images or frames; None where nobody knows. unit: what they are. done: of them
@@ -61,6 +96,7 @@ class Progress:
     """
 
     EVERY = 0.2, 15.0  # seconds between lines on a terminal, in a log
+    BAR = 24  # characters
 
     def __init__(self, total: int | None, unit: str, done: int = 0, shown: bool = True):
         self.total, self.unit, self.before, self.done = total, unit, done, done
@@ -68,6 +104,13 @@ class Progress:
         self._shown, self._terminal = shown, sys.stderr.isatty()
         self._start = time.monotonic()
         self._last = self._start
+        self._width = 0  # characters of the line that is on the terminal
+
+    def __enter__(self) -> 'Progress':
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
 
     def step(self, persons: int) -> None:
         """One more image, with so many persons."""
@@ -91,14 +134,23 @@ class Progress:
         return self.persons / max(time.monotonic() - self._start, 1e-9)
 
     def _print(self) -> None:
-        text = f'{self.done} {self.unit}'
-        if self.total:
-            share = self.done / self.total
-            left = (time.monotonic() - self._start) / max(self.done - self.before, 1)
-            left = round(left * (self.total - self.done))
-            bar = '█' * round(24 * share) + '░' * (24 - round(24 * share))
-            text = f'{bar} {self.done}/{self.total} {self.unit}, {left // 60}:{left % 60:02d} left'
-        text += f', {self.persons} persons, {self.rate:.1f} persons/s'
-        ends = ('\r', '') if self._terminal else ('', '\n')
-        width = 100 if self._terminal else 0
-        print(f'{ends[0]}{text:<{width}}', end=ends[1], file=sys.stderr, flush=True)
+        parts = [f'{self.done} {self.unit}']
+        # A video may hold more frames than it says.
+        if self.total and self.done <= self.total:
+            full = self.BAR * self.done // self.total
+            blocks = '█░' if 'utf' in (sys.stderr.encoding or '').lower() else '#.'
+            bar = blocks[0] * full + blocks[1] * (self.BAR - full)
+            parts = [f'{bar} {self.done}/{self.total} {self.unit}']
+            if self.before < self.done < self.total:
+                left = (time.monotonic() - self._start) / (self.done - self.before)
+                left = round(left * (self.total - self.done))
+                parts.append(f'{left // 60}:{left % 60:02d} left')
+        people = f'{self.persons} person{"" if self.persons == 1 else "s"}'
+        text = ', '.join([*parts, people, f'{self.rate:.1f} persons/s'])
+        if not self._terminal:
+            print(text, file=sys.stderr, flush=True)
+            return
+        # A line that the terminal has to break could not be written over.
+        text = text[: shutil.get_terminal_size().columns - 1]
+        print(f'\r{text:<{self._width}}', end='', file=sys.stderr, flush=True)
+        self._width = len(text)

@@ -198,11 +198,14 @@ def time_in_turns(
     rounds: int,
     device: torch.device,
     warm_up: int = WARM_UP,
+    pause: float = 0.0,
 ) -> list[dict]:
     """Time functions, one call of each a round; `steps` must hold MMPose's.
 
     Args:
         what: title. steps: by name. rounds: that count; `warm_up` of them go before.
+        pause: seconds before each call, where several libraries take turns: the threads of one go
+            on spinning for a while and would take the processor from the next.
 
     Returns:
         For each its name (`network`), `seconds` by round, `median_s`, sorted `ratios` of MMPose's
@@ -215,6 +218,7 @@ def time_in_turns(
         for name, step in steps.items():
             if device.type == 'cuda':
                 torch.cuda.reset_peak_memory_stats()
+            time.sleep(pause)
             seconds = _seconds(step, device)
             if index >= warm_up:
                 times[name].append(seconds)

@@ -33,6 +33,8 @@ from ..runtime.networks import open_network
 from . import rivals
 from .networks import device_of, line, time_in_turns
 
+PAUSE = 0.5  # seconds; OpenMP's threads spin for 0.2
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `hrformer benchmark poses`."""
@@ -117,7 +119,8 @@ def _crops(ours: TorchNetwork, theirs: _MMPose, args, batch: int) -> list[dict]:
             if network.description.flip_test != ours.flip_test:
                 raise UserError(f"'{path}': its flip test differs from --flip")
             steps[_name(path, backend)] = lambda network=network: network.predict(crops)
-    rows = time_in_turns(f'crops to keypoints, batch {batch}', steps, args.rounds, device_of('cpu'))
+    what = f'crops to keypoints, batch {batch}'
+    rows = time_in_turns(what, steps, args.rounds, device_of('cpu'), pause=PAUSE)
     for row in rows:
         row.update(what='crops', batch=batch)
         print(line(row))
@@ -147,7 +150,7 @@ def _images(
     for name, estimator in estimators.items():
         steps[name] = lambda estimator=estimator: estimator(images, boxes)
     rounds = max(args.rounds // 3, 1)
-    rows = time_in_turns('images to poses', steps, rounds, device_of('cpu'), warm_up=0)
+    rows = time_in_turns('images to poses', steps, rounds, device_of('cpu'), warm_up=0, pause=PAUSE)
     for row in rows:
         row.update(what='images', persons_per_second=persons / row['median_s'])
         print(f'{line(row)}   {row["persons_per_second"]:.2f} persons/s')

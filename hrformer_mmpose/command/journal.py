@@ -6,9 +6,10 @@ has no end and is removed.
 """
 
 import contextlib
+import errno
 import json
 import os
-from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import UserError
@@ -18,31 +19,80 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+START = b'{"settings":'  # of the first line
+ADVICE = 'choose another --out, or --force to begin anew'
+
+
+@dataclass
+class Content:
+    """What a journal holds.
+
+    Attributes:
+        settings: what its predictions depend on; None where there is nothing yet. entries: name ->
+            what is known of it, in the order of writing. finished: whether a run came to its end,
+            and nothing was added since. length: bytes of its whole lines.
+    """
+
+    settings: dict | None = None
+    entries: dict[str, dict] = field(default_factory=dict)
+    finished: bool = False
+    length: int = 0
+
+    def difference(self, settings: dict) -> str | None:
+        """The first setting that is another one, as text; None if all are equal."""
+        before, now = self.settings or {}, plain(settings)
+        for key in dict.fromkeys([*now, *before]):
+            if before.get(key) != now.get(key):
+                return f'{key}={before.get(key)!r}, now it is {now.get(key)!r}'
+        return None
+
+    def done(self, name: str) -> bool:
+        """Whether `name` was dealt with; what failed is to be tried again."""
+        return name in self.entries and not self.entries[name].get('failed')
+
 
 class Journal:
     """An open journal; a context manager.
 
     Args:
-        path: `.jsonl`. settings: what the predictions depend on; plain data.
+        path: `.jsonl`. settings: what the predictions depend on; plain data. What only adds or
+            takes away images is no setting: a folder may grow.
         force: begin anew.
 
     Attributes:
-        entries: name -> what is known of it, in the order of writing. finished: whether an earlier
-            run came to its end.
+        entries, finished: see `Content`.
 
     Raises:
-        UserError: the journal is another one's, is being written, or cannot be read.
+        UserError: the journal is another one's, is being written, or cannot be read or written.
     """
 
     def __init__(self, path: Path, settings: dict, force: bool = False):
         self.path = path
-        self.entries: dict[str, dict] = {}
-        self.finished = False
-        self._file = open(path, 'a+b')  # noqa: SIM115 (closed by close)
-        self._lock()
-        if force:
-            self._file.truncate(0)
-        self._take_up(json.loads(json.dumps(settings)))
+        self._content = Content()
+        try:
+            self._file = open(path, 'a+b')  # noqa: SIM115 (closed by close)
+        except OSError as error:
+            raise UserError(f"'{path}' cannot be written: {error.strerror}") from error
+        try:
+            self._lock()
+            if not force:
+                self._take_up(settings)
+            self._file.truncate(self._content.length)
+            if self._content.settings is None:
+                self._write(dict(settings=plain(settings)))
+        except BaseException:
+            self._file.close()
+            raise
+
+    @property
+    def entries(self) -> dict[str, dict]:
+        """Name -> what is known of it, in the order of writing."""
+        return self._content.entries
+
+    @property
+    def finished(self) -> bool:
+        """Whether a run came to its end, and nothing was added since."""
+        return self._content.finished
 
     def _lock(self) -> None:
         if fcntl is None:
@@ -50,46 +100,36 @@ class Journal:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UserError(f"'{self.path}' is being written by another run") from error
+            # Some network file systems know no locks; there the user has to take care.
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise UserError(f"'{self.path}' is being written by another run") from error
 
     def _take_up(self, settings: dict) -> None:
+        """Go on with what is there, unless it holds predictions that differ."""
         self._file.seek(0)
-        content = self._file.read()
-        whole = content[: content.rfind(b'\n') + 1]
-        self._file.truncate(len(whole))
-        lines = list(_lines(whole, self.path))
-        if not lines:
-            self._write(dict(settings=settings))
+        found = parse(self._file.read(), self.path)
+        if not found.entries:  # nothing that could be mixed up
             return
-        made_by = lines[0].get('settings')
-        for key in settings if made_by is None else sorted({*made_by, *settings}):
-            before, now = (made_by or {}).get(key), settings.get(key)
-            if before != now:
-                raise UserError(
-                    f"'{self.path}' holds predictions made with {key}={before!r}, now it is "
-                    f'{now!r}: choose another --out, or --force to begin anew'
-                )
-        for line in lines[1:]:
-            if line.get('finished'):
-                self.finished = True
-            else:
-                self.entries[line['name']] = line
-                self.finished = False
+        if difference := found.difference(settings):
+            raise UserError(f"'{self.path}' holds predictions made with {difference}: {ADVICE}")
+        self._content = found
 
     def add(self, entry: dict) -> None:
         """A line for an image or a video that is done; `entry['name']` is its path."""
-        self.entries[entry['name']] = entry
         self._write(entry)
+        self._content.entries[entry['name']] = plain(entry)
+        self._content.finished = False
 
     def finish(self) -> None:
         """Note that nothing is left to do."""
-        self.finished = True
-        self._write(dict(finished=True))
-        os.fsync(self._file.fileno())
+        if not self._content.finished:
+            self._write(dict(finished=True))
+            os.fsync(self._file.fileno())
+            self._content.finished = True
 
     def done(self, name: str) -> bool:
-        """Whether `name` was dealt with; what failed is tried again."""
-        return name in self.entries and not self.entries[name].get('failed')
+        """See `Content`."""
+        return self._content.done(name)
 
     def close(self) -> None:
         """Let others have it."""
@@ -106,25 +146,45 @@ class Journal:
         self._file.flush()
 
 
-def read_entries(path: Path) -> tuple[dict[str, dict], bool]:
-    """Entries of a journal that another process may be writing, and whether it is finished."""
-    content = path.read_bytes()
-    entries, finished = {}, False
-    for line in _lines(content[: content.rfind(b'\n') + 1], path):
-        finished = bool(line.get('finished'))
-        if 'name' in line:
-            entries[line['name']] = line
-    return entries, finished
+def plain(values: dict) -> dict:
+    """As JSON gives them back: tuples as lists."""
+    return json.loads(json.dumps(values))
 
 
-def _lines(content: bytes, path: Path) -> Iterator[dict]:
-    for number, line in enumerate(content.splitlines(), start=1):
+def read(path: Path) -> Content:
+    """A journal that another process may be writing.
+
+    Raises:
+        UserError: it cannot be read, or is another one's.
+    """
+    try:
+        return parse(path.read_bytes(), path)
+    except OSError as error:
+        raise UserError(f"'{path}' cannot be read: {error.strerror}") from error
+
+
+def parse(data: bytes, path: Path) -> Content:
+    """The content of a journal; `path` is for messages.
+
+    Raises:
+        UserError: it is not one.
+    """
+    # The very first line, too, may be cut.
+    if not (data.startswith(START) or START.startswith(data)):
+        raise UserError(f"'{path}' is not of `hrformer predict`: {ADVICE}")
+    found = Content(length=data.rfind(b'\n') + 1)
+    for number, line in enumerate(data[: found.length].splitlines(), start=1):
+        values = None
         with contextlib.suppress(ValueError):
-            parsed = json.loads(line)
-            if isinstance(parsed, dict):
-                yield parsed
-                continue
-        raise UserError(
-            f"'{path}', line {number}, is not of `hrformer predict`: choose another --out, or "
-            '--force to begin anew'
-        )
+            values = json.loads(line)
+        known = isinstance(values, dict) and ('settings' if number == 1 else 'name') in values
+        if number == 1 and known:
+            found.settings = values['settings']
+        elif known:
+            found.entries[values['name']] = values
+            found.finished = False
+        elif number > 1 and values == dict(finished=True):
+            found.finished = True
+        else:
+            raise UserError(f"'{path}' is damaged in line {number}: {ADVICE}")
+    return found

@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import DataError
 
 BOX_PADDING = 1.25  # GetBBoxCenterScale's default: the crop is this much larger than the box
+HUGE = 1e18  # of coordinates that are no longer numbers of pixels; float32 still squares them
 
 
 def as_boxes(boxes, name: str) -> np.ndarray:
@@ -21,21 +22,27 @@ def as_boxes(boxes, name: str) -> np.ndarray:
         boxes: n rows of x0, y0, x1, y1 in pixels, or of these and a score. name: for messages.
 
     Returns:
-        (n, 5) float32; scores are 1 where none are given.
+        (n, 5) float32, an array of its own; scores are 1 where none are given.
 
     Raises:
         DataError: not numbers, or not of that shape.
     """
+    wanted = 'rows of x0, y0, x1, y1[, score]'
+    if boxes is None:
+        raise DataError(f'the boxes of {name} are None, not {wanted} (an empty list for nobody)')
     try:
-        array = np.asarray(boxes, np.float32)
-    except (TypeError, ValueError) as error:
-        raise DataError(f'the boxes of {name} are not rows of x0, y0, x1, y1[, score]') from error
+        with np.errstate(over='ignore'):  # becomes infinite, which is told of later
+            given = np.asarray(boxes)
+            if given.dtype.kind not in 'biufO':  # text of digits would pass for numbers
+                raise TypeError(given.dtype)
+            array = given.astype(np.float32)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise DataError(f'the boxes of {name} are not {wanted}') from error
     if array.size == 0:
         return np.zeros((0, 5), np.float32)
     if array.ndim != 2 or array.shape[1] not in (4, 5):
         raise DataError(
-            f'the boxes of {name} have the shape {array.shape}, not (n, 4) or (n, 5): rows of x0, '
-            'y0, x1, y1[, score]'
+            f'the boxes of {name} have the shape {array.shape}, not (n, 4) or (n, 5): {wanted}'
         )
     if array.shape[1] == 5:
         return array
@@ -51,7 +58,7 @@ def unusable(boxes: np.ndarray, shape: tuple[int, ...]) -> list[tuple[int, str]]
     H, W = shape[:2]
     found = []
     for index, (x0, y0, x1, y1, score) in enumerate(boxes.tolist()):
-        if not np.isfinite([x0, y0, x1, y1, score]).all():
+        if not all(abs(value) < HUGE for value in (x0, y0, x1, y1, score)):  # also of NaN
             found.append((index, 'holds NaN or infinite values'))
         elif x1 <= x0 or y1 <= y0:
             found.append((index, f'has no area: {x0:g}, {y0:g}, {x1:g}, {y1:g} (x0, y0, x1, y1)'))

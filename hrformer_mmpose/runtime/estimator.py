@@ -2,14 +2,18 @@
 
 Images flow in one at a time, as paths that a thread reads ahead, or as arrays. Each is cut into the
 crops of its boxes; as soon as a batch of crops is there the network sees it; an image leaves, in
-the order of arrival, when its last crop is done. What is held at any time is bounded by the batch.
+the order of arrival, when its last crop is done. What is held at any time is bounded by the batch
+and, where images are to be kept, by their size.
 """
 
+import contextlib
 import itertools
+import operator
+import os
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -22,8 +26,9 @@ from .poses import Pose, Skeleton
 
 WHOLE_IMAGE = 'whole-image'
 READ_AHEAD = 4  # images
+KEPT = 2**28  # bytes of images that wait for a batch to fill
 
-Image = str | Path | np.ndarray
+Image = str | os.PathLike | np.ndarray
 Boxes = np.ndarray | Sequence | Mapping | Callable | str
 
 
@@ -50,9 +55,9 @@ class ImagePoses:
     """What was found on one image.
 
     Attributes:
-        name: path, or a number for an array. poses: in the order of the boxes. shape: (H, W).
-        image: (H, W, 3) BGR where it was to be kept. problems: one line for each box, or for the
-            image, that could not be used.
+        name: path; for an array 'image' and its number, from 0. poses: in the order of the boxes.
+        shape: (H, W). image: (H, W, 3) BGR where it was to be kept. problems: one line
+            for each box, or for the image, that could not be used.
     """
 
     name: str
@@ -100,6 +105,10 @@ class Estimator:
         box_threshold: float = 0.0,
         on_error: str = 'raise',
     ):
+        try:
+            batch_size = operator.index(batch_size)
+        except TypeError as error:
+            raise ConfigError(f'batch_size={batch_size!r} is no whole number') from error
         if batch_size < 1:
             raise ConfigError(f'batch_size={batch_size} is not at least 1')
         if on_error not in ('raise', 'skip'):
@@ -129,69 +138,102 @@ class Estimator:
         Raises:
             DataError: an image or a box that cannot be used (unless `on_error` is 'skip').
         """
-        if isinstance(images, str | Path | np.ndarray):
+        if _is_single(images):
             rows = boxes if isinstance(boxes, str | Mapping) or callable(boxes) else [boxes]
             return next(self.stream([images], rows)).poses
         return [found.poses for found in self.stream(images, boxes)]
 
     def stream(
-        self, images: Iterable[Image], boxes: Boxes, keep_images: bool = False
+        self,
+        images: Iterable[Image],
+        boxes: Boxes,
+        keep_images: bool = False,
+        live: bool = False,
     ) -> Iterator[ImagePoses]:
         """Poses of many images, one after the other, without holding them all.
+
+        The caller may use the memory of an array again as soon as the next image is asked of it.
 
         Args:
             images, boxes: see `__call__`; both may be endless iterators.
             keep_images: hand the image on, too.
+            live: do not wait for a batch to fill: an array's poses are there before the next array
+                is asked for, as a camera wants it.
 
         Yields:
             The images in their order.
 
         Raises:
-            DataError: see `__call__`; also where there are more images than boxes or fewer.
+            DataError: see `__call__`; also where there are more images than boxes or fewer. As any
+                error of `images` and `boxes` it comes after the images before it.
         """
+        if _is_single(images):
+            raise ConfigError(f'stream takes several images, not one {type(images).__name__}')
         pending: deque[_Job] = deque()
         waiting: list[tuple[_Job, int]] = []
-        for job in self._jobs(images, boxes, keep_images):
-            pending.append(job)
-            waiting += [(job, index) for index in range(len(job.crops))]
-            while len(waiting) >= self.batch_size:
-                waiting = self._predict(waiting)
-            # Images without persons must not pile up behind one that waits for its batch.
-            if waiting and len(pending) > self.batch_size:
-                waiting = self._predict(waiting)
-            while pending and len(pending[0].found) == len(pending[0].crops):
-                yield self._finish(pending.popleft())
-        while waiting:
-            waiting = self._predict(waiting)
-        yield from map(self._finish, pending)
+        failure = None
+        with contextlib.closing(self._jobs(images, boxes, keep_images)) as jobs:
+            while True:
+                try:
+                    job = next(jobs)
+                except StopIteration:
+                    break
+                except Exception as error:
+                    failure = error
+                    break
+                pending.append(job)
+                waiting += [(job, index) for index in range(len(job.crops))]
+                while len(waiting) >= self.batch_size:
+                    waiting = self._predict(waiting)
+                # Images without persons must not pile up behind one that waits for its batch.
+                if waiting and (live or len(pending) > self.batch_size or _kept(pending) > KEPT):
+                    waiting = self._predict(waiting)
+                while pending and len(pending[0].found) == len(pending[0].crops):
+                    yield self._finish(pending.popleft())
+        if waiting:
+            self._predict(waiting)
+        while pending:
+            yield self._finish(pending.popleft())
+        if failure is not None:
+            raise failure
 
     def _jobs(self, sources: Iterable[Image], boxes: Boxes, keep: bool) -> Iterator[_Job]:
-        """Images cut into crops; files are read ahead, arrays are cut before the next is asked."""
-        queue: deque[_Job | Future] = deque()
-        with ThreadPoolExecutor(1) as reader:
+        """Images cut into crops, by a thread: files ahead, arrays before the next is asked for."""
+        queue: deque[Future] = deque()
+        pairs = _paired(sources, boxes)
+        with ThreadPoolExecutor(1, 'hrformer-reader') as reader:
             try:
-                for number, (source, rows) in enumerate(_paired(sources, boxes)):
-                    args = source, rows, number, keep
+                for number in itertools.count():
+                    try:
+                        source, rows = next(pairs)
+                    except StopIteration:
+                        break
+                    except Exception as error:  # its turn comes after the images before it
+                        queue.append(Future())
+                        queue[-1].set_exception(error)
+                        break
+                    name = _name(source, number)
+                    rows = _own(rows, name)
+                    queue.append(reader.submit(self._prepare, source, rows, name, keep))
                     if isinstance(source, np.ndarray):
-                        queue.append(self._prepare(*args))
-                    else:
-                        queue.append(reader.submit(self._prepare, *args))
-                    while len(queue) > READ_AHEAD or isinstance(queue[0], _Job):
-                        yield _result(queue.popleft())
-                        if not queue:
-                            break
+                        wait(queue)
+                    while queue and (len(queue) > READ_AHEAD or queue[0].done()):
+                        yield queue.popleft().result()
                 while queue:
-                    yield _result(queue.popleft())
+                    yield queue.popleft().result()
             finally:
                 reader.shutdown(wait=False, cancel_futures=True)
 
-    def _prepare(self, source: Image, rows, number: int, keep: bool) -> _Job:
-        is_array = isinstance(source, np.ndarray)
-        name = f'image {number}' if is_array else str(source)
+    def _prepare(self, source: Image, rows, name: str, keep: bool) -> _Job:
         result = ImagePoses(name)
         empty = np.zeros((0, 2), np.float32)
         try:
-            image = images.as_bgr(source, name) if is_array else images.read_image(source)
+            if isinstance(source, str | os.PathLike):
+                image = images.read_image(source)
+            else:
+                image = images.as_bgr(source, name)
+                if keep and np.may_share_memory(image, source):
+                    image = image.copy()
         except DataError as error:
             if self.on_error == 'raise':
                 raise
@@ -211,27 +253,27 @@ class Estimator:
     def _boxes(self, rows, image: np.ndarray, result: ImagePoses) -> np.ndarray:
         """The boxes of an image that hold persons, (n, 5)."""
         H, W = image.shape[:2]
-        if isinstance(rows, str):
-            rows = [[0, 0, W, H]]
-        elif callable(rows):
-            rows = rows(image)
         try:
+            if isinstance(rows, str):
+                rows = [[0, 0, W, H]]
+            elif callable(rows):
+                rows = rows(image)
             if isinstance(rows, DataError):
                 raise rows
             table = crops.as_boxes(rows, result.name)
-            bad = crops.unusable(table, image.shape)
+            wanted = ~(table[:, 4] < self.box_threshold)
+            bad = [(row, why) for row, why in crops.unusable(table, image.shape) if wanted[row]]
             if bad and self.on_error == 'raise':
-                index, why = bad[0]
-                raise DataError(f'box {index} of {result.name} {why}')
+                row, why = bad[0]
+                raise DataError(f'box {row} of {result.name} {why}')
         except DataError as error:
             if self.on_error == 'raise':
                 raise
             result.problems.append(str(error))
             return np.zeros((0, 5), np.float32)
-        result.problems += [f'box {index} of {result.name} {why}' for index, why in bad]
-        good = np.ones(len(table), bool)
-        good[[index for index, _ in bad]] = False
-        return table[good & ~(table[:, 4] < self.box_threshold)]
+        result.problems += [f'box {row} of {result.name} {why}' for row, why in bad]
+        wanted[[row for row, _ in bad]] = False
+        return table[wanted]
 
     def _predict(self, waiting: list[tuple[_Job, int]]) -> list[tuple[_Job, int]]:
         """Run one batch; returns what is left."""
@@ -298,35 +340,80 @@ def _paired(sources: Iterable[Image], boxes: Boxes) -> Iterator[tuple[Image, obj
             raise ConfigError(f"boxes={boxes!r} is not boxes, a detector or '{WHOLE_IMAGE}'")
         yield from ((source, boxes) for source in sources)
     elif isinstance(boxes, Mapping):
-        for source in sources:
-            if isinstance(source, np.ndarray):
-                raise ConfigError('boxes by file name need images given as paths')
+        for number, source in enumerate(sources):
+            if not isinstance(source, str | os.PathLike):
+                raise ConfigError(
+                    f'boxes by file name need images given as paths: {_name(source, number)} is a '
+                    f'{type(source).__name__}'
+                )
             yield source, _look_up(boxes, source)
     elif callable(boxes):
         yield from ((source, boxes) for source in sources)
+    elif not isinstance(boxes, Iterable):
+        raise ConfigError(
+            f'boxes={boxes!r} is not boxes of each image, a mapping from file names to them, a '
+            f"detector or '{WHOLE_IMAGE}'"
+        )
     else:
-        missing = object()
-        for number, (source, rows) in enumerate(
-            itertools.zip_longest(sources, boxes, fillvalue=missing)
-        ):
-            if source is missing or rows is missing:
-                more, fewer = ('images', 'boxes') if rows is missing else ('boxes', 'images')
-                raise DataError(
-                    f'there are more {more} than {fewer}: entry {number} has no counterpart '
-                    '(give one array of boxes for each image)'
-                )
-            yield source, rows
+        yield from _zipped(sources, boxes)
 
 
-def _look_up(boxes: Mapping, source: str | Path) -> object:
+def _zipped(sources: Iterable[Image], boxes: Iterable) -> Iterator[tuple[Image, object]]:
+    """Like zip, but an error where one ends before the other; at once where lengths are known."""
+    advice = '(give one array of boxes for each image)'
+    if hasattr(sources, '__len__') and hasattr(boxes, '__len__') and len(sources) != len(boxes):
+        raise DataError(f'there are {len(sources)} images, but boxes for {len(boxes)} {advice}')
+    missing = object()
+    for number, (source, rows) in enumerate(
+        itertools.zip_longest(sources, boxes, fillvalue=missing)
+    ):
+        if source is missing or rows is missing:
+            more, fewer = ('images', 'boxes') if rows is missing else ('boxes', 'images')
+            raise DataError(
+                f'there are more {more} than {fewer}: number {number}, from 0, has no counterpart '
+                f'{advice}'
+            )
+        yield source, rows
+
+
+def _look_up(boxes: Mapping, source: str | os.PathLike) -> object:
     """The boxes of an image by its path or its base name; an error is for `_prepare` to raise."""
+    for key in (source, os.fspath(source), os.path.basename(source)):
+        if key in boxes:  # not `boxes[key]`: a defaultdict would know every path
+            return boxes[key]
     try:
-        return boxes[str(source)]
-    except DataError as error:
+        return boxes[os.fspath(source)]
+    except DataError as error:  # which says more
         return error
     except KeyError:
-        return boxes.get(Path(source).name, DataError(f"there are no boxes for image '{source}'"))
+        return DataError(f"there are no boxes for image '{source}'")
 
 
-def _result(entry: '_Job | Future') -> _Job:
-    return entry if isinstance(entry, _Job) else entry.result()
+def _is_single(images) -> bool:
+    """Whether this is one image and not several; also of what is no image, which is told later."""
+    if isinstance(images, str | bytes | os.PathLike | np.ndarray) or not isinstance(
+        images, Iterable
+    ):
+        return True
+    return getattr(images, 'ndim', 0) > 1  # a tensor
+
+
+def _name(source: Image, number: int) -> str:
+    return os.fspath(source) if isinstance(source, str | os.PathLike) else f'image {number}'
+
+
+def _own(rows, name: str) -> object:
+    """Boxes that stay what they are when the caller's change; others as they are."""
+    if isinstance(rows, DataError) or callable(rows):
+        return rows
+    if isinstance(rows, str) and rows == WHOLE_IMAGE:
+        return rows
+    try:
+        return crops.as_boxes(rows, name)
+    except DataError as error:  # for `_prepare` to raise
+        return error
+
+
+def _kept(jobs: Iterable[_Job]) -> int:
+    """Bytes of their images."""
+    return sum(job.result.image.nbytes for job in jobs if job.result.image is not None)

@@ -15,6 +15,7 @@ from ..errors import DataError
 JPEG_START, JPEG_SCAN, JPEG_END = b'\xff\xd8', 0xDA, b'\xff\xd9'
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of a JPEG's frame header
 PNG_START = b'\x89PNG'
+LONGEST = 32766  # pixels, of the sides of an image that OpenCV cuts crops from
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -25,8 +26,11 @@ def read_image(path: str | Path) -> np.ndarray:
     """
     try:
         data = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f"image '{path}' cannot be read: {error.strerror}") from error
+    except FileNotFoundError as error:
+        raise DataError(f"image '{path}' does not exist") from error
+    except (OSError, ValueError) as error:  # the latter of a name that cannot be one
+        why = getattr(error, 'strerror', None) or error
+        raise DataError(f"image '{path}' cannot be read: {why}") from error
     return decode(data, str(path))
 
 
@@ -39,10 +43,18 @@ def decode(data: bytes, name: str) -> np.ndarray:
     if is_cut_short(data):
         # OpenCV would fill what is missing with grey.
         raise DataError(f"image '{name}' is cut short: its end is missing ({len(data)} bytes)")
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    if not data:
+        raise DataError(f"image '{name}' is empty (0 bytes)")
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # more pixels than OpenCV reads, for one
+        image = None
     if image is None:
-        raise DataError(f"image '{name}' is not an image that can be decoded")
-    return image
+        raise DataError(
+            f"image '{name}' is not an image that can be decoded: broken, or of a format that "
+            f'OpenCV does not read ({len(data)} bytes)'
+        )
+    return _small_enough(image, f"image '{name}'")
 
 
 def as_bgr(image: np.ndarray, name: str) -> np.ndarray:
@@ -51,6 +63,9 @@ def as_bgr(image: np.ndarray, name: str) -> np.ndarray:
     Args:
         image: (H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA; uint8 or uint16.
         name: for messages.
+
+    Returns:
+        The array itself where there is nothing to convert.
 
     Raises:
         DataError: another shape or type. Floating-point images are refused, since nothing tells
@@ -69,17 +84,31 @@ def as_bgr(image: np.ndarray, name: str) -> np.ndarray:
         raise DataError(
             f'{name} holds {image.dtype} values; give 8-bit (uint8, 0 to 255) or 16-bit ones'
         )
+    _small_enough(image, name)
     if image.ndim == 2 or shape[2] == 1:
         return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
     return np.ascontiguousarray(image[..., :3])
 
 
+def _small_enough(image: np.ndarray, name: str) -> np.ndarray:
+    if max(image.shape[:2]) > LONGEST:
+        H, W = image.shape[:2]
+        raise DataError(
+            f'{name} has {W}x{H} pixels, more than the {LONGEST} a side that OpenCV cuts crops '
+            'from: make it smaller, or cut it into parts'
+        )
+    return image
+
+
 def is_cut_short(data: bytes) -> bool:
     """Whether `data` is a JPEG whose end-of-image marker is missing after its first scan."""
+    end = 0
     for marker, position in _segments(data):
         if marker == JPEG_SCAN:
-            return data.rfind(JPEG_END, position) < 0
-    return data.startswith(JPEG_START)
+            return data.find(JPEG_END, position) < 0
+        end = position + 2 + _length(data, position)
+    # No scan was found: the headers are cut, or hold stray bytes, which decoders skip.
+    return data.startswith(JPEG_START) and data.find(JPEG_END, end) < 0
 
 
 def jpeg_shape(data: bytes) -> tuple[int, int] | None:
@@ -115,7 +144,15 @@ def _segments(data: bytes):
     """
     position = 2 if data.startswith(JPEG_START) else len(data)
     while position + 4 <= len(data) and data[position] == 0xFF:
+        if data[position + 1] == 0xFF:  # any number of these may fill the space before a marker
+            position += 1
+            continue
         yield data[position + 1], position
         if data[position + 1] == JPEG_SCAN:
             return
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], 'big')
+        position += 2 + _length(data, position)
+
+
+def _length(data: bytes, position: int) -> int:
+    """Bytes of the segment at `position`, without its marker."""
+    return int.from_bytes(data[position + 2 : position + 4], 'big')

@@ -27,51 +27,98 @@ class Inputs:
     camera: int | None = None
 
 
-def collect(arguments: list[str]) -> Inputs:
+def collect(arguments: list[str], out: str | os.PathLike | None = None) -> Inputs:
     """Images, folders (searched with all that is in them), globs, videos, or 'camera[:NUMBER]'.
+
+    Hidden files and folders are passed over, links to folders are followed, and what leads to the
+    same path twice counts once.
+
+    Args:
+        arguments: see above. out: the folder for results. What lies in it is passed over, since
+            it may be in a folder that is searched, and pictures of poses are no inputs.
 
     Raises:
         UserError: an argument that names nothing.
     """
-    images: list[str] = []
-    videos: list[str] = []
+    found: dict[str, str] = {}
     for argument in arguments:
         name, _, number = argument.partition(':')
         if name == CAMERA:
-            if len(arguments) > 1 or not (number or '0').isdigit():
+            if len(arguments) > 1 or not (number or '0').isdecimal():
                 raise UserError(
                     f"'{argument}': a camera is given alone, as camera or camera:NUMBER"
                 )
             return Inputs((), (), int(number or 0))
-        found = _files(argument)
-        images += [path for path in found if Path(path).suffix.lower() in IMAGES]
-        videos += [path for path in found if Path(path).suffix.lower() in VIDEOS]
-    return Inputs(tuple(dict.fromkeys(images)), tuple(dict.fromkeys(videos)))
+        for path in _files(argument):
+            found.setdefault(os.path.abspath(path), path)
+    if out is not None:
+        kept = _outside([os.path.dirname(path) for path in found], os.path.realpath(out))
+        found = {key: path for (key, path), keep in zip(found.items(), kept, strict=True) if keep}
+        if not found:
+            raise UserError(f"all that is given lies in --out '{out}': choose another --out")
+    images = tuple(path for path in found.values() if _suffix(path) in IMAGES)
+    return Inputs(images, tuple(path for path in found.values() if _suffix(path) in VIDEOS))
+
+
+def _suffix(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
+
+
+def _outside(folders: list[str], out: str) -> list[bool]:
+    """Whether each folder is neither `out`, a resolved path, nor in it."""
+    real = {folder: Path(os.path.realpath(folder)) for folder in set(folders)}
+    inside = {folder: Path(out) in (path, *path.parents) for folder, path in real.items()}
+    return [not inside[folder] for folder in folders]
 
 
 def _files(argument: str) -> list[str]:
-    if os.path.isdir(argument):
-        found = [
-            os.path.join(folder, name)
-            for folder, _, names in os.walk(argument)
-            for name in names
-            if not name.startswith('.')
-        ]
-        wanted = [path for path in found if Path(path).suffix.lower() in IMAGES | VIDEOS]
-        if not wanted:
-            raise UserError(f"folder '{argument}' holds no images and no videos")
-        return sorted(wanted)
+    """Images and videos that an argument names."""
     if os.path.isfile(argument):
-        if Path(argument).suffix.lower() not in IMAGES | VIDEOS:
+        if _suffix(argument) not in IMAGES | VIDEOS:
             raise UserError(
                 f"'{argument}' has the name of neither an image nor a video "
                 f'({", ".join(sorted(IMAGES | VIDEOS))})'
             )
         return [argument]
-    found = sorted(glob.glob(argument, recursive=True))
-    if not found:
+    if os.path.isdir(argument):
+        found = _in_folder(argument)
+        if not found:
+            raise UserError(f"folder '{argument}' holds no images and no videos")
+        return found
+    matches = sorted(glob.glob(argument, recursive=True))
+    if not matches:
         raise UserError(f"'{argument}' does not exist")
-    return [path for path in found if os.path.isfile(path)]
+    found = []
+    for path in matches:
+        if os.path.isdir(path):
+            found += _in_folder(path)
+        elif _suffix(path) in IMAGES | VIDEOS:
+            found.append(path)
+    if not found:
+        raise UserError(f"nothing that '{argument}' matches is an image or a video")
+    return found
+
+
+def _in_folder(top: str) -> list[str]:
+    """Images and videos in a folder and the folders in it, sorted by path."""
+
+    def fail(error: OSError):
+        raise UserError(f"folder '{error.filename}' cannot be read: {error.strerror}") from error
+
+    found, seen = [], set()
+    for folder, folders, names in os.walk(top, onerror=fail, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # by a link
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith('.'))
+        found += [
+            os.path.join(folder, name)
+            for name in names
+            if not name.startswith('.') and _suffix(name) in IMAGES | VIDEOS
+        ]
+    return sorted(found)
 
 
 class Video:
@@ -81,40 +128,44 @@ class Video:
         source: a path, or a camera's number.
 
     Attributes:
-        fps: frames a second. frames: their number as the file tells it, None where it does not.
-        read: how many were read. size: (w, h).
+        name: for messages. fps: frames a second. frames: their number as the file tells it, None
+            where it does not. read: how many were read.
 
     Raises:
         DataError: it cannot be opened.
     """
 
     def __init__(self, source: str | int):
+        is_file = not isinstance(source, int)
+        self.name = source if is_file else f'camera {source}'
+        if is_file and not os.path.isfile(source):
+            raise DataError(f"'{self.name}' does not exist")
         self._capture = cv2.VideoCapture(source)
-        self.name = f'camera {source}' if isinstance(source, int) else source
         if not self._capture.isOpened():
-            hint = 'no such camera' if isinstance(source, int) else 'broken, cut short, or no video'
+            hint = 'broken, cut short, or no video' if is_file else 'there is none, or it is in use'
             raise DataError(f"'{self.name}' cannot be opened: {hint}")
-        self.fps = self._capture.get(cv2.CAP_PROP_FPS) or 25.0
-        count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        self.frames = count if count > 0 else None
-        self.size = tuple(
-            int(self._capture.get(key))
-            for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
-        )
+        fps = self._capture.get(cv2.CAP_PROP_FPS)
+        self.fps = fps if 0 < fps < 1000 else 25.0
+        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        self.frames = int(count) if count > 0 else None
         self.read = 0
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """(H, W, 3) BGR uint8, an array of its own for each frame."""
-        while True:
-            good, frame = self._capture.read()
-            if not good:
-                self._capture.release()
-                return
-            self.read += 1
-            yield frame
+        try:
+            while True:
+                good, frame = self._capture.read()
+                if not good:
+                    return
+                self.read += 1
+                yield frame
+        finally:
+            self._capture.release()
 
     def cut_short(self) -> str | None:
         """After reading: one line if frames are missing at the end."""
+        if self.read == 0:
+            return f"'{self.name}' is broken: no frame can be read"
         if self.frames is None or self.read >= self.frames * (1 - MISSING_FRAMES) - 1:
             return None
-        return f"'{self.name}' is cut short: {self.read} of {self.frames} frames could be read"
+        return f"'{self.name}' is cut short: {self.read} of {self.frames} frames can be read"
