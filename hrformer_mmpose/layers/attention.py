@@ -114,19 +114,6 @@ class WindowMSA(nn.Module):
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.proj(out.transpose(1, 2).reshape(windows, N, C))
 
-    def attend(self, qkv: torch.Tensor) -> torch.Tensor:
-        """`forward` from queries, keys and values on, keeping these only for the backward pass.
-
-        Args:
-            qkv: (B * nW, N, 3 C).
-
-        Returns:
-            (B * nW, N, C).
-        """
-        windows, N, _ = qkv.shape
-        qkv = qkv.view(windows, N, 3, self.num_heads, -1)
-        return self.proj(recompute.window_attention(qkv, self.position_bias()).flatten(2))
-
 
 class LocalWindowSelfAttention(nn.Module):
     """Window partition, attention in each window, and back.
@@ -158,22 +145,28 @@ class LocalWindowSelfAttention(nn.Module):
         self.with_pad_mask = with_pad_mask
         self.attn = WindowMSA(channels, num_heads, window, with_rpe)
 
-    def forward(self, x: torch.Tensor, norm: nn.LayerNorm | None = None) -> torch.Tensor:
-        """(B, H, W, C) -> (B, H, W, C).
+    def forward(
+        self, x: torch.Tensor, norm: nn.LayerNorm, keep: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """x + keep attention(norm(x)), (B, H, W, C) -> (B, H, W, C).
 
         Args:
-            x: (B, H, W, C). norm: applied to `x` first, if given.
+            x: (B, H, W, C). norm: the LayerNorm before. keep: (B, 1, 1, 1); None for 1.
         """
-        size = x.shape[1:3]
-        shift = self.shift
-        mask = attention_mask(size, self.window, x, shift, self.with_pad_mask)
+        attn = self.attn
         on_cpu = x.device.type == 'cpu'  # elsewhere fused kernels know gradients of the bias
-        if on_cpu and mask is None and norm is not None and recompute.applies(x, norm):
-            qkv = recompute.norm_linear(
-                x, norm, self.attn.qkv.weight, self.attn.qkv.bias, self.window
+        if on_cpu and self._mask(x) is None and recompute.applies(x, norm):
+            bias = attn.position_bias()
+            return recompute.attention(
+                x, norm, attn.qkv, bias, attn.proj, attn.num_heads, self.window, keep
             )
-            x = self.attn.attend(qkv)
-        else:
-            x = x if norm is None else norm(x)
-            x = self.attn(window_partition(x, self.window, shift), mask)
-        return window_merge(x, self.window, size, shift)
+        y = self.attend(norm(x))
+        return x + y if keep is None else torch.addcmul(x, y, keep)
+
+    def attend(self, x: torch.Tensor) -> torch.Tensor:
+        """Attention alone, (B, H, W, C) -> (B, H, W, C)."""
+        windows = self.attn(window_partition(x, self.window, self.shift), self._mask(x))
+        return window_merge(windows, self.window, x.shape[1:3], self.shift)
+
+    def _mask(self, x: torch.Tensor) -> torch.Tensor | None:
+        return attention_mask(x.shape[1:3], self.window, x, self.shift, self.with_pad_mask)

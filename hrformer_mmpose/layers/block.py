@@ -27,13 +27,18 @@ class DropPath(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Drop along the first axis of `x`, in training only."""
-        if not self.training:
-            return x
+        keep = self.keep(x)
+        return x if keep is None else x * keep
+
+    def keep(self, x: torch.Tensor) -> torch.Tensor | None:
+        """What the samples of `x` are multiplied by this time, (B, 1, ...); None for 1."""
+        if not self.training or not self.drop_prob:
+            return None
         keep = 1 - self.drop_prob
         # One number a sample, drawn the way mmcv's DropPath draws it: the same seed drops the same.
         shape = (x.shape[0],) + (1,) * (x.ndim - 1)
         kept = (torch.rand(shape, dtype=x.dtype, device=x.device) + keep).floor_()
-        return x * (kept / keep)
+        return kept / keep
 
     def extra_repr(self) -> str:
         """Shown by `print(model)`."""
@@ -78,7 +83,7 @@ class HRFormerBlock(nn.Module):
         )
         self.norm2 = build_layer_norm(transformer_norm_cfg, channels)
         self.ffn = CrossFFN(channels, int(channels * mlp_ratio), norm_cfg, with_dwconv)
-        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        self.drop_path = DropPath(drop_path)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
@@ -91,8 +96,8 @@ class HRFormerBlock(nn.Module):
         # Tokens are a channels-last view of the map: after the first LayerNorm a branch stays in
         # that layout, convolutions included, and neither permute copies.
         x = x.permute(0, 2, 3, 1)  # B, H, W, C
-        x = x + self.drop_path(self.attn(x, self.norm1))
-        x = x + self.drop_path(self.ffn(x, self.norm2))
+        x = self.attn(x, self.norm1, self.drop_path.keep(x))
+        x = self.ffn(x, self.norm2, self.drop_path.keep(x))
         return x.permute(0, 3, 1, 2)
 
 

@@ -37,29 +37,26 @@ class CrossFFN(nn.Module):
         self.norm3 = build_batch_norm(norm_cfg, channels)
         self.act = nn.GELU()
 
-    def forward(self, x: torch.Tensor, norm: nn.LayerNorm) -> torch.Tensor:
-        """Tokens to tokens, (B, H, W, C).
+    def forward(
+        self, x: torch.Tensor, norm: nn.LayerNorm, keep: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """x + keep FFN(norm(x)), tokens to tokens, (B, H, W, C).
 
         Args:
-            x: (B, H, W, C). norm: applied to `x` first.
+            x: (B, H, W, C). norm: the LayerNorm before. keep: (B, 1, 1, 1); None for 1.
         """
         norms = [n for n in (self.norm1, self.norm2, self.norm3) if n is not None]
         if recompute.applies(x, norm, *norms):
-            return self._recomputing(x, norm)
-        x = norm(x).permute(0, 3, 1, 2)
+            return recompute.ffn(
+                x, norm, self.fc1, self.norm1, self.dw3x3, self.norm2, self.fc2, self.norm3, keep
+            )
+        y = self.feed(norm(x))
+        return x + y if keep is None else torch.addcmul(x, y, keep)
+
+    def feed(self, x: torch.Tensor) -> torch.Tensor:
+        """The FFN alone, (B, H, W, C) -> (B, H, W, C)."""
+        x = x.permute(0, 3, 1, 2)
         x = self.act(self.norm1(self.fc1(x)))
         if self.dw3x3 is not None:
             x = self.act(self.norm2(self.dw3x3(x)))
         return self.act(self.norm3(self.fc2(x))).permute(0, 2, 3, 1)
-
-    def _recomputing(self, x: torch.Tensor, norm: nn.LayerNorm) -> torch.Tensor:
-        # On tokens a 1x1 convolution is a linear layer.
-        fc1, fc2 = ((fc.weight.flatten(1), fc.bias) for fc in (self.fc1, self.fc2))
-        if self.dw3x3 is None:
-            x = recompute.norm_linear(x, norm, *fc1).permute(0, 3, 1, 2)
-            x = recompute.norm_gelu_linear(x, self.norm1, *fc2)
-        else:
-            x = recompute.norm_linear_norm(x, norm, *fc1, self.norm1).permute(0, 3, 1, 2)
-            x = recompute.gelu_conv(x, self.dw3x3)
-            x = recompute.norm_gelu_linear(x, self.norm2, *fc2)
-        return recompute.norm_gelu(x, self.norm3).permute(0, 2, 3, 1)

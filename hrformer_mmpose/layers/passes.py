@@ -1,0 +1,275 @@
+"""What a transformer block does between matrix products, in as few passes as the machine allows.
+
+Every function here has two forms of the same figures: `NAME_plain` in PyTorch's operators, for any
+device and type, and an operator of `native` for float32 on CPUs, which goes over its maps once.
+None of them knows gradients; `recompute.py` and `fused.py` make layers of them.
+
+Shapes: B batch, H and W of a map, C channels, T = B * H * W tokens (written `...` before C), h
+heads, d = C / h head width, Kh x Kw window, N = Kh * Kw tokens a window.
+"""
+
+import torch
+import torch.nn.functional as F
+
+from . import native
+from .window import Window, padding, window_merge, window_partition
+
+aten = torch.ops.aten
+kernels = torch.ops.hrformer_mmpose
+
+
+def norm_gelu(
+    x: torch.Tensor,
+    scale: torch.Tensor,
+    offset: torch.Tensor,
+    residual: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """gelu(x scale + offset) + residual: (..., C); scale and offset (C)."""
+    if native.takes(x, scale, residual):
+        return kernels.norm_gelu(x, scale, offset, residual)
+    return norm_gelu_plain(x, scale, offset, residual)
+
+
+def norm_gelu_plain(x, scale, offset, residual=None):  # noqa: D103
+    out = F.gelu(torch.addcmul(offset, x, scale))
+    return out if residual is None else out.add_(residual)
+
+
+def norm_gelu_backward(
+    x: torch.Tensor,
+    grad: torch.Tensor,
+    scale: torch.Tensor,
+    offset: torch.Tensor,
+    with_act: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The gradient of gelu(y) with y = x scale + offset.
+
+    Returns:
+        slope = grad gelu'(y) (..., C); gelu(y) if `with_act`, else an empty tensor; sums over all
+        tokens of slope and of slope x, (2, C) in float64.
+    """
+    if native.takes(x, grad, scale):
+        return kernels.norm_gelu_backward(x, grad, scale, offset, with_act)
+    return norm_gelu_backward_plain(x, grad, scale, offset, with_act)
+
+
+def norm_gelu_backward_plain(x, grad, scale, offset, with_act=False):  # noqa: D103
+    y = torch.addcmul(offset, x, scale)
+    slope = aten.gelu_backward(grad, y)
+    return slope, F.gelu(y) if with_act else x.new_empty(0), _sums(slope, x)
+
+
+def scale_add(slope: torch.Tensor, x: torch.Tensor, abc: torch.Tensor) -> torch.Tensor:
+    """a slope + b x + c by channel, (..., C), where abc is (3, C): the gradient of BatchNorm."""
+    if native.takes(slope, x, abc):
+        return kernels.scale_add(slope, x, abc)
+    return scale_add_plain(slope, x, abc)
+
+
+def scale_add_plain(slope, x, abc):  # noqa: D103
+    return torch.addcmul(torch.addcmul(abc[2], x, abc[1]), slope, abc[0])
+
+
+def moments(x: torch.Tensor) -> torch.Tensor:
+    """Mean and (biased) variance over all tokens of (..., C): (2, C)."""
+    if native.takes(x):
+        return kernels.moments(x)
+    return moments_plain(x)
+
+
+def moments_plain(x):  # noqa: D103
+    x = x if x.dtype is torch.float64 else x.float()
+    variance, mean = torch.var_mean(x.flatten(0, -2), 0, unbiased=False)
+    return torch.stack((mean, variance))
+
+
+def layer_norm(
+    x: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor, eps: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """LayerNorm over C: (..., C), and mean and 1 / standard deviation of every token, (2, ...)."""
+    if native.takes(x, gamma):
+        return kernels.layer_norm(x.contiguous(), gamma, beta, eps)
+    return layer_norm_plain(x, gamma, beta, eps)
+
+
+def layer_norm_plain(x, gamma, beta, eps):  # noqa: D103
+    out, mean, rstd = torch.native_layer_norm(x, x.shape[-1:], gamma, beta, eps)
+    return out, torch.stack((mean, rstd)).squeeze(-1)
+
+
+def layer_norm_backward(
+    x: torch.Tensor,
+    statistics: torch.Tensor,
+    gamma: torch.Tensor,
+    grad: torch.Tensor,
+    residual: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The gradient of x plus `residual`, (..., C); those of gamma and beta, (2, C) in float64.
+
+    Args:
+        x, gamma: as given to `layer_norm`. statistics: as returned by it. residual: (..., C), the
+            gradient of the shortcut around what follows the norm.
+    """
+    if native.takes(x, gamma, grad, residual):
+        return kernels.layer_norm_backward(x, statistics, gamma, grad, residual)
+    return layer_norm_backward_plain(x, statistics, gamma, grad, residual)
+
+
+def layer_norm_backward_plain(x, statistics, gamma, grad, residual):  # noqa: D103
+    mean, rstd = statistics[..., None]
+    out, grad_gamma, grad_beta = aten.native_layer_norm_backward(
+        grad, x, x.shape[-1:], mean, rstd, gamma, gamma, [True] * 3
+    )
+    return out.add_(residual), torch.stack((grad_gamma, grad_beta)).double()
+
+
+def gelu_conv(
+    x: torch.Tensor,
+    scale: torch.Tensor,
+    offset: torch.Tensor,
+    kernel: torch.Tensor,
+    shift: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Depth-wise 3x3 convolution of gelu(x scale + offset), padded by one.
+
+    Args:
+        x: (B, H, W, C). scale, offset, shift: (C). kernel: (9, C), the taps row by row.
+
+    Returns:
+        The map (B, H, W, C), and its `moments`.
+    """
+    if native.takes(x, scale, kernel):
+        return kernels.gelu_conv(x, scale, offset, kernel, shift)
+    return gelu_conv_plain(x, scale, offset, kernel, shift)
+
+
+def gelu_conv_plain(x, scale, offset, kernel, shift):  # noqa: D103
+    act = norm_gelu_plain(x, scale, offset).permute(0, 3, 1, 2)
+    out = F.conv2d(act, _depth_wise(kernel), shift, padding=1, groups=len(shift))
+    out = out.permute(0, 2, 3, 1)
+    return out, moments_plain(out)
+
+
+def gelu_conv_backward(
+    x: torch.Tensor,
+    scale: torch.Tensor,
+    offset: torch.Tensor,
+    z: torch.Tensor,
+    slope: torch.Tensor,
+    abc: torch.Tensor,
+    kernel: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The gradient of `gelu_conv`, whose output is z, and of the BatchNorm behind it.
+
+    Args:
+        x, scale, offset, kernel: as given to `gelu_conv`. z: what it returned. slope, abc: as of
+            `scale_add`, which gives the gradient of z.
+
+    Returns:
+        The gradient of x scale + offset, (B, H, W, C); in float64 (11, C): that of the nine taps,
+        and the sums over all tokens of the first and of the first times x.
+    """
+    if native.takes(x, slope, kernel):
+        return kernels.gelu_conv_backward(x, scale, offset, z, slope, abc, kernel)
+    return gelu_conv_backward_plain(x, scale, offset, z, slope, abc, kernel)
+
+
+def gelu_conv_backward_plain(x, scale, offset, z, slope, abc, kernel):  # noqa: D103
+    C = len(scale)
+    y = torch.addcmul(offset, x, scale)
+    grad = scale_add_plain(slope, z, abc).permute(0, 3, 1, 2)
+    grad, grad_kernel, _ = aten.convolution_backward(
+        grad, F.gelu(y).permute(0, 3, 1, 2), _depth_wise(kernel), None, [1, 1], [1, 1], [1, 1],
+        False, [0, 0], C, [True, True, False],
+    )  # fmt: skip
+    out = aten.gelu_backward(grad.permute(0, 2, 3, 1), y)
+    return out, torch.cat((grad_kernel.view(C, 9).t().double(), _sums(out, x)))
+
+
+def window_attention(
+    qkv: torch.Tensor, shift: torch.Tensor, bias: torch.Tensor | None, heads: int, window: Window
+) -> torch.Tensor:
+    """softmax(q k^T / sqrt(d) + bias) v in the windows of a map, padded around its centre.
+
+    Args:
+        qkv: (B, H, W, 3 C), queries, keys and values. shift: (3 C), those of padded positions.
+        bias: (h, N, N) or None.
+
+    Returns:
+        (B, H, W, C).
+    """
+    if native.takes(qkv, shift, bias):
+        bias = None if bias is None else bias.contiguous()
+        return kernels.window_attention(qkv, shift, bias, heads, window, _before(qkv, window))
+    return window_attention_plain(qkv, shift, bias, heads, window)
+
+
+def window_attention_plain(qkv, shift, bias, heads, window):  # noqa: D103
+    windows = _windows(qkv, shift, window)
+    q, k, v = windows.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    # Fused kernels take a bias of four axes that asks for no gradient.
+    bias = None if bias is None else bias.detach()[None].to(qkv.dtype)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    return window_merge(out.transpose(1, 2).flatten(2), window, qkv.shape[1:3])
+
+
+def window_attention_backward(
+    qkv: torch.Tensor,
+    shift: torch.Tensor,
+    bias: torch.Tensor | None,
+    grad: torch.Tensor,
+    heads: int,
+    window: Window,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Gradients of qkv, of shift by the padded positions alone, and of bias (None without one)."""
+    if native.takes(qkv, shift, bias, grad):
+        grads = kernels.window_attention_backward(
+            qkv, shift, None if bias is None else bias.contiguous(), grad, heads, window,
+            _before(qkv, window),
+        )  # fmt: skip
+        return *grads[:2], None if bias is None else grads[2]
+    return window_attention_backward_plain(qkv, shift, bias, grad, heads, window)
+
+
+def window_attention_backward_plain(qkv, shift, bias, grad, heads, window):  # noqa: D103
+    size = qkv.shape[1:3]
+    windows = _windows(qkv, shift, window).unflatten(-1, (3, heads, -1))
+    W, N, _, h, d = windows.shape
+    factor = d**-0.5
+    # One copy, and all products below read and write matrices as they lie.
+    q, k, v = windows.permute(2, 0, 3, 1, 4).contiguous().view(3, W * h, N, d)
+    q = q.mul_(factor)
+    logits = (q @ k.transpose(1, 2)).view(W, h, N, N)
+    attention = (logits if bias is None else logits.add_(bias)).softmax(-1)
+    grad = window_partition(grad, window).unflatten(-1, (h, d)).transpose(1, 2)
+    grad = grad.reshape(W * h, N, d)
+    grads = torch.empty_like(windows, memory_format=torch.contiguous_format).view(3, W * h, N, d)
+    torch.bmm(attention.view(W * h, N, N).transpose(1, 2), grad, out=grads[2])
+    grad_attention = (grad @ v.transpose(1, 2)).view_as(attention)
+    grad_logits = aten._softmax_backward_data(grad_attention, attention, -1, attention.dtype)
+    flat = grad_logits.view(W * h, N, N)
+    torch.bmm(flat, k, out=grads[0]).mul_(factor)
+    torch.bmm(flat.transpose(1, 2), q, out=grads[1])
+    grad_windows = grads.view(3, W, h, N, d).permute(1, 3, 0, 2, 4).reshape(W, N, 3 * h * d)
+    grad_qkv = window_merge(grad_windows, window, size).contiguous()
+    padded = grad_windows.sum((0, 1)) - grad_qkv.sum((0, 1, 2))
+    return grad_qkv, padded, None if bias is None else grad_logits.sum(0)
+
+
+def _windows(qkv: torch.Tensor, shift: torch.Tensor, window: Window) -> torch.Tensor:
+    """(B * nW, N, 3 C), `shift` at padded positions."""
+    return window_partition(qkv - shift, window).add_(shift)
+
+
+def _before(x: torch.Tensor, window: Window) -> list[int]:
+    """Rows and columns that are added above and to the left."""
+    return [padding(size, k)[0] for size, k in zip(x.shape[1:3], window, strict=True)]
+
+
+def _depth_wise(kernel: torch.Tensor) -> torch.Tensor:
+    return kernel.t().reshape(-1, 1, 3, 3)
+
+
+def _sums(slope: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    slope, x = slope.flatten(0, -2), x.flatten(0, -2)
+    return torch.stack((slope.sum(0), (slope * x).sum(0))).double()
