@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from . import passes
 from .attention import attention_mask, masked_bias
 from .block import HRFormerBlock
 from .fusion import UPSAMPLE, BasicBlock, Bottleneck, MultiScaleFusion
-from .kernels import FusedConv, FusedLinear
+from .kernels import FusedConv, FusedLinear, onednn_takes
 from .window import map_size, window_merge, window_partition
 
 
@@ -59,34 +60,52 @@ class FusedBlock(nn.Module):
         self.proj = FusedLinear(attention.proj.weight, attention.proj.bias)
         # On tokens a 1x1 convolution is a linear layer.
         weight, bias = folded(ffn.fc1, ffn.norm1)
-        self.fc1 = FusedLinear(weight.flatten(1), bias, 'gelu')
-        self.dw3x3 = None if ffn.dw3x3 is None else fused_conv(ffn.dw3x3, ffn.norm2, 'gelu')
+        self.fc1 = FusedLinear(weight.flatten(1), bias)
+        taps = shift = None
+        if ffn.dw3x3 is not None:
+            weight, shift = folded(ffn.dw3x3, ffn.norm2)
+            taps = weight.flatten(1).t().contiguous()
+        self.register_buffer('taps', taps, persistent=False)
+        self.register_buffer('taps_shift', shift, persistent=False)
         weight, bias = folded(ffn.fc2, ffn.norm3)
-        self.fc2 = FusedLinear(weight.flatten(1), bias, 'gelu')
+        self.fc2 = FusedLinear(weight.flatten(1), bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) -> (B, C, H, W), channels last."""
         x = x.permute(0, 2, 3, 1)  # B, H, W, C
-        size = x.shape[1:3]
-        attended = window_merge(self._attend(self.norm1(x), size), self.window, size, self.shift)
-        x = self.proj(attended, x)
-        y = self.fc1(self.norm2(x))
-        if self.dw3x3 is not None:
-            y = self.dw3x3(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return (x + self.fc2(y)).permute(0, 3, 1, 2)
+        x = self.proj(self._attend(_normed(x, self.norm1)), x)
+        y = self.fc1(_normed(x, self.norm2))
+        if self.taps is None:
+            y = passes.norm_gelu(y)
+        else:
+            y = passes.gelu_conv_gelu(y, self.taps, self.taps_shift)
+        return passes.norm_gelu(self.fc2(y), residual=x).permute(0, 3, 1, 2)
 
-    def _attend(self, x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """(B, H, W, C) -> (B * nW, N, C), before the output projection."""
+    def _attend(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, H, W, C) -> (B, H, W, C), before the output projection."""
+        size = x.shape[1:3]
+        mask = attention_mask(size, self.window, x, self.shift, self.with_pad_mask)
+        if mask is None and onednn_takes(x):
+            qkv = self.qkv(x)
+            bias = self.position_bias
+            bias = None if bias is None else bias[0]
+            return passes.window_attention(qkv, self.qkv.bias, bias, self.num_heads, self.window)
         x = window_partition(x, self.window, self.shift)
         windows, N, C = x.shape
         qkv = self.qkv(x)
         q, k, v = qkv.view(windows, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         bias = self.position_bias
-        mask = attention_mask(size, self.window, qkv, self.shift, self.with_pad_mask)
         if mask is not None:
             bias = masked_bias(bias, mask, self.num_heads, windows)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        return out.transpose(1, 2).reshape(windows, N, C)
+        out = out.transpose(1, 2).reshape(windows, N, C)
+        return window_merge(out, self.window, size, self.shift)
+
+
+def _normed(x: torch.Tensor, norm: nn.LayerNorm) -> torch.Tensor:
+    if onednn_takes(x) and norm.elementwise_affine:
+        return passes.layer_norm(x, norm.weight, norm.bias, norm.eps)[0]
+    return norm(x)
 
 
 class FusedBottleneck(nn.Module):

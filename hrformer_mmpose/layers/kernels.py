@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-NARROW = 160  # widths up to which oneDNN is the faster
+NARROW = 100  # widths up to which oneDNN is the faster
 ACTIVATIONS = {'none': lambda x: x, 'relu': F.relu, 'gelu': F.gelu}
 
 

@@ -20,19 +20,19 @@ kernels = torch.ops.hrformer_mmpose
 
 def norm_gelu(
     x: torch.Tensor,
-    scale: torch.Tensor,
-    offset: torch.Tensor,
+    scale: torch.Tensor | None = None,
+    offset: torch.Tensor | None = None,
     residual: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """gelu(x scale + offset) + residual: (..., C); scale and offset (C)."""
+    """gelu(x scale + offset) + residual: (..., C); scale and offset (C), by default 1 and 0."""
     if native.takes(x, scale, residual):
         return kernels.norm_gelu(x, scale, offset, residual)
     return norm_gelu_plain(x, scale, offset, residual)
 
 
-def norm_gelu_plain(x, scale, offset, residual=None):  # noqa: D103
-    out = F.gelu(torch.addcmul(offset, x, scale))
-    return out if residual is None else out.add_(residual)
+def norm_gelu_plain(x, scale=None, offset=None, residual=None):  # noqa: D103
+    out = F.gelu(x if scale is None else torch.addcmul(offset, x, scale))
+    return out if residual is None else out + residual
 
 
 def norm_gelu_backward(
@@ -59,15 +59,15 @@ def norm_gelu_backward_plain(x, grad, scale, offset, with_act=False):  # noqa: D
     return slope, F.gelu(y) if with_act else x.new_empty(0), _sums(slope, x)
 
 
-def scale_add(slope: torch.Tensor, x: torch.Tensor, abc: torch.Tensor) -> torch.Tensor:
-    """a slope + b x + c by channel, (..., C), where abc is (3, C): the gradient of BatchNorm."""
+def scale_add_(slope: torch.Tensor, x: torch.Tensor, abc: torch.Tensor) -> torch.Tensor:
+    """slope = a slope + b x + c by channel, (..., C); abc (3, C): the gradient of BatchNorm."""
     if native.takes(slope, x, abc):
-        return kernels.scale_add(slope, x, abc)
-    return scale_add_plain(slope, x, abc)
+        return kernels.scale_add_(slope, x, abc)
+    return scale_add_plain(slope, x, abc, out=slope)
 
 
-def scale_add_plain(slope, x, abc):  # noqa: D103
-    return torch.addcmul(torch.addcmul(abc[2], x, abc[1]), slope, abc[0])
+def scale_add_plain(slope, x, abc, out=None):  # noqa: D103
+    return torch.addcmul(torch.addcmul(abc[2], x, abc[1]), slope, abc[0], out=out)
 
 
 def moments(x: torch.Tensor) -> torch.Tensor:
@@ -148,6 +148,19 @@ def gelu_conv_plain(x, scale, offset, kernel, shift):  # noqa: D103
     out = F.conv2d(act, _depth_wise(kernel), shift, padding=1, groups=len(shift))
     out = out.permute(0, 2, 3, 1)
     return out, moments_plain(out)
+
+
+def gelu_conv_gelu(x: torch.Tensor, kernel: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+    """gelu(conv(gelu(x)) + shift), the convolution as in `gelu_conv`: (B, H, W, C)."""
+    if native.takes(x, kernel):
+        return kernels.gelu_conv_gelu(x, kernel, shift)
+    return gelu_conv_gelu_plain(x, kernel, shift)
+
+
+def gelu_conv_gelu_plain(x, kernel, shift):  # noqa: D103
+    act = F.gelu(x).permute(0, 3, 1, 2)
+    out = F.conv2d(act, _depth_wise(kernel), shift, padding=1, groups=len(shift))
+    return F.gelu(out).permute(0, 2, 3, 1)
 
 
 def gelu_conv_backward(

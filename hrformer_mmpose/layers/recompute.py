@@ -22,6 +22,7 @@ from . import passes
 from .kernels import linear
 from .window import Window
 
+TALL = 512  # tokens of an image from which on `_outer` multiplies image by image
 _KNOWN = (nn.BatchNorm2d, nn.LayerNorm)  # what synchronises or differs takes the plain way
 
 
@@ -158,7 +159,7 @@ class _FFN(torch.autograd.Function):
         norm1, norm2, norm3 = (_Norm(*norms[i : i + 3]) for i in (0, 3, 6))
         slope, _, sums = passes.norm_gelu_backward(last, grad, *norm3.line)
         abc, *grads3 = norm3.backward(sums, ctx.of_batch[2])
-        grad = passes.scale_add(slope, last, abc)
+        grad = passes.scale_add_(slope, last, abc)
         slope, act, sums = passes.norm_gelu_backward(
             wide, linear(grad, fc2.t()), *norm2.line, with_act=True
         )
@@ -173,8 +174,7 @@ class _FFN(torch.autograd.Function):
             grad_conv = sums[:9].to(conv.dtype).t().reshape(conv.shape)
             grads2, sums = (grad_conv, *grads2), sums[9:]
         abc, *grads1 = norm1.backward(sums, ctx.of_batch[0])
-        grad = passes.scale_add(slope, first, abc)
-        del slope
+        grad = passes.scale_add_(slope, first, abc)
         y, _ = passes.layer_norm(x, gamma, beta, ctx.eps)
         grad_fc1 = _outer(grad, y)
         grad, grads = passes.layer_norm_backward(
@@ -281,6 +281,11 @@ def _column_sum(x: torch.Tensor) -> torch.Tensor:
 
 
 def _outer(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """a^T b of (..., C) and (..., D), the narrower one first: on a CPU the other takes longer."""
-    a, b = a.flatten(0, -2), b.flatten(0, -2)
-    return (b.t() @ a).t() if b.shape[1] < a.shape[1] else a.t() @ b
+    """a^T b, summed over the tokens of (B, H, W, C) and (B, H, W, D): (C, D).
+
+    On a CPU large maps are multiplied image by image, which takes down to two thirds of the time of
+    one product of all.
+    """
+    if a.device.type == 'cpu' and a.shape[1] * a.shape[2] >= TALL:
+        return torch.bmm(a.flatten(1, 2).transpose(1, 2), b.flatten(1, 2)).sum(0)
+    return a.flatten(0, -2).t() @ b.flatten(0, -2)

@@ -40,7 +40,8 @@ def _kernels_are_called(monkeypatch):
     called = []
     call = native._call
     monkeypatch.setattr(native, '_call', lambda *args: called.append(args[0]) or call(*args))
-    yield
+    with torch.no_grad():
+        yield
     assert called
 
 
@@ -49,9 +50,19 @@ def test_norm_gelu(channels):
     x, grad, scale, offset = tensors((5, 37, channels), (5, 37, channels), *[(channels,)] * 2)
     compare('norm_gelu', x, scale, offset)
     compare('norm_gelu', x, scale, offset, grad)
+    compare('norm_gelu', x, None, None, grad)
+    compare('norm_gelu', x)
     compare('norm_gelu_backward', x, grad, scale, offset, True)
     compare('norm_gelu_backward', x, grad, scale, offset)
-    compare('scale_add', grad, x, torch.stack((scale, offset, scale)))
+
+
+@pytest.mark.parametrize('channels', CHANNELS)
+def test_scale_add(channels):
+    slope, x, abc = tensors((5, 37, channels), (5, 37, channels), (3, channels))
+    expected = passes.scale_add_plain(slope.double(), x.double(), abc.double())
+    ours = passes.scale_add_(slope, x, abc)
+    assert ours is slope
+    assert relative_error(ours.double(), expected) < 1e-6
 
 
 @pytest.mark.parametrize('channels', CHANNELS)
@@ -71,7 +82,8 @@ def test_gelu_where_it_bends_and_far_away():
     assert ((ours - expected).abs() <= 5e-7 + 1e-7 * expected.abs()).all()
     slope = passes.norm_gelu_backward(x[:, None], torch.ones_like(x)[:, None], one, zero)[0]
     expected = x.double().requires_grad_()
-    torch.nn.functional.gelu(expected).sum().backward()
+    with torch.enable_grad():
+        torch.nn.functional.gelu(expected).sum().backward()
     assert (slope[:, 0] - expected.grad).abs().max() < 5e-7
 
 
@@ -89,6 +101,7 @@ def test_gelu_conv(channels, size):
         *[(*size, channels)] * 3, (9, channels), (3, channels), *[(channels,)] * 3
     )
     compare('gelu_conv', x, scale, offset, kernel, shift, tolerance=2e-6)
+    compare('gelu_conv_gelu', x, kernel, shift, tolerance=2e-6)
     compare('gelu_conv_backward', x, scale, offset, z, slope, abc, kernel, tolerance=2e-6)
 
 

@@ -15,13 +15,14 @@ from . import build
 from .build import Unavailable
 
 _SCHEMAS = """
-norm_gelu(Tensor x, Tensor scale, Tensor offset, Tensor? residual) -> Tensor
+norm_gelu(Tensor x, Tensor? scale, Tensor? offset, Tensor? residual) -> Tensor
 norm_gelu_backward(Tensor x, Tensor grad, Tensor scale, Tensor offset, bool with_act) -> (Tensor, Tensor, Tensor)
-scale_add(Tensor slope, Tensor x, Tensor abc) -> Tensor
+scale_add_(Tensor(a!) slope, Tensor x, Tensor abc) -> Tensor(a!)
 moments(Tensor x) -> Tensor
 layer_norm(Tensor x, Tensor gamma, Tensor beta, float eps) -> (Tensor, Tensor)
 layer_norm_backward(Tensor x, Tensor statistics, Tensor gamma, Tensor grad, Tensor residual) -> (Tensor, Tensor)
 gelu_conv(Tensor x, Tensor scale, Tensor offset, Tensor kernel, Tensor shift) -> (Tensor, Tensor)
+gelu_conv_gelu(Tensor x, Tensor kernel, Tensor shift) -> Tensor
 gelu_conv_backward(Tensor x, Tensor scale, Tensor offset, Tensor z, Tensor slope, Tensor abc, Tensor kernel) -> (Tensor, Tensor)
 window_attention(Tensor qkv, Tensor shift, Tensor? bias, int heads, int[2] window, int[2] before) -> Tensor
 window_attention_backward(Tensor qkv, Tensor shift, Tensor? bias, Tensor grad, int heads, int[2] window, int[2] before) -> (Tensor, Tensor, Tensor)
@@ -38,6 +39,7 @@ def takes(*tensors: torch.Tensor | None) -> bool:
     """Whether the kernels can be called for these tensors, here and now."""
     return (
         all(x is None or (x.dtype is torch.float32 and x.device.type == 'cpu') for x in tensors)
+        and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled('cpu')
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
@@ -99,11 +101,9 @@ def _norm_gelu_backward(x, grad, scale, offset, with_act):
     return slope, x.new_empty(0) if act is None else act, sums
 
 
-def _scale_add(slope, x, abc):
-    x = x.contiguous()
-    out = torch.empty_like(x)
-    _call('scale_add', (slope.contiguous(), x, *abc, out), *_rows(x))
-    return out
+def _scale_add_(slope, x, abc):
+    _call('scale_add', (slope, x.contiguous(), *abc), *_rows(x))
+    return slope
 
 
 def _moments(x):
@@ -131,6 +131,13 @@ def _gelu_conv(x, scale, offset, kernel, shift):
     out, statistics = torch.empty_like(x), x.new_empty(2, x.shape[-1])
     _call('gelu_conv', (x, scale, offset, kernel, shift, out, statistics), *x.shape)
     return out, statistics
+
+
+def _gelu_conv_gelu(x, kernel, shift):
+    x = x.contiguous()
+    out = torch.empty_like(x)
+    _call('gelu_conv', (x, None, None, kernel, shift, out, None), *x.shape)
+    return out
 
 
 def _gelu_conv_backward(x, scale, offset, z, slope, abc, kernel):

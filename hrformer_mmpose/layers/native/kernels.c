@@ -90,21 +90,29 @@ INLINE float gelu(float x) {
  * BatchNorm and GELU between two matrix products
  * ------------------------------------------------------------------------------------------- */
 
-/* out = gelu(x scale + offset) + residual. x, out, residual (or NULL): (T, C). scale, offset: (C). */
+/* A row: to = gelu(x scale + offset) + residual; without scale 1 and 0, without residual 0. */
+INLINE void gelu_of(const float *x, const float *scale, const float *offset, const float *residual,
+                    float *to, int64_t C) {
+#pragma omp simd
+    for (int64_t c = 0; c < C; c++)
+        to[c] = gelu(scale ? x[c] * scale[c] + offset[c] : x[c]) + (residual ? residual[c] : 0.0f);
+}
+
+/* out = gelu(x scale + offset) + residual. x, out, residual (or NULL): (T, C). scale, offset: (C), or
+ * NULL for 1 and 0. */
 int norm_gelu(const float *x, const float *scale, const float *offset, const float *residual,
               float *out, int64_t T, int64_t C, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t t = 0; t < T; t++) {
-        const float *from = x + t * C;
-        float *to = out + t * C;
-        if (residual) {
-            const float *add = residual + t * C;
-#pragma omp simd
-            for (int64_t c = 0; c < C; c++) to[c] = gelu(from[c] * scale[c] + offset[c]) + add[c];
-        } else {
-#pragma omp simd
-            for (int64_t c = 0; c < C; c++) to[c] = gelu(from[c] * scale[c] + offset[c]);
-        }
+        const float *add = residual ? residual + t * C : NULL;
+        if (scale && add)
+            gelu_of(x + t * C, scale, offset, add, out + t * C, C);
+        else if (scale)
+            gelu_of(x + t * C, scale, offset, NULL, out + t * C, C);
+        else if (add)
+            gelu_of(x + t * C, NULL, NULL, add, out + t * C, C);
+        else
+            gelu_of(x + t * C, NULL, NULL, NULL, out + t * C, C);
     }
     return 0;
 }
@@ -157,14 +165,14 @@ int norm_gelu_backward(const float *x, const float *grad, const float *scale, co
     return 0;
 }
 
-/* out = a slope + b x + c, by channel: the gradient of BatchNorm. All (T, C); a, b, c: (C). */
-int scale_add(const float *slope, const float *x, const float *a, const float *b, const float *c,
-              float *out, int64_t T, int64_t C, int threads) {
+/* slope = a slope + b x + c, by channel: the gradient of BatchNorm. Maps (T, C); a, b, c: (C). */
+int scale_add(float *slope, const float *x, const float *a, const float *b, const float *c,
+              int64_t T, int64_t C, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t t = 0; t < T; t++) {
 #pragma omp simd
         for (int64_t i = 0; i < C; i++)
-            out[t * C + i] = a[i] * slope[t * C + i] + b[i] * x[t * C + i] + c[i];
+            slope[t * C + i] = a[i] * slope[t * C + i] + b[i] * x[t * C + i] + c[i];
     }
     return 0;
 }
@@ -372,13 +380,16 @@ static void gelu_row(const float *x, const float *scale, const float *offset, fl
     for (int64_t i = 0; i < W; i++) {
         const float *from = x + (y * W + i) * C;
         float *to = row + (i + 1) * Cp;
-#pragma omp simd
-        for (int64_t c = 0; c < C; c++) to[c] = gelu(from[c] * scale[c] + offset[c]);
+        if (scale)
+            gelu_of(from, scale, offset, NULL, to, C);
+        else
+            gelu_of(from, NULL, NULL, NULL, to, C);
     }
 }
 
-/* out = conv(gelu(x scale + offset)) + shift, and the moments (2, C) of out where wanted (else NULL).
- * x, out: (B, H, W, C). scale, offset, shift: (C). kernel: (9, C), taps row by row. */
+/* out = conv(gelu(x scale + offset)) + shift, and its moments (2, C); without statistics gelu(out).
+ * x, out: (B, H, W, C). scale, offset: (C), or NULL for 1 and 0. shift: (C). kernel: (9, C), taps row
+ * by row. */
 int gelu_conv(const float *x, const float *scale, const float *offset, const float *kernel,
               const float *shift, float *out, float *statistics, int64_t B, int64_t H, int64_t W,
               int64_t C, int threads) {
@@ -414,7 +425,10 @@ int gelu_conv(const float *x, const float *scale, const float *offset, const flo
                 else
                     conv_row(in, taps + c, add, to + c, W, C, Cp, C - c);
             }
-            if (statistics) take_in(parts + k, to, W, C, sum, sum + C);
+            if (statistics)
+                take_in(parts + k, to, W, C, sum, sum + C);
+            else
+                gelu_of(to, NULL, NULL, NULL, to, W * C);
         }
         free(memory);
     }
@@ -546,11 +560,11 @@ int gelu_conv_backward(const float *x, const float *scale, const float *offset, 
  * needs no copy. b and out are rows of ldb and ldo numbers. */
 INLINE void tile(int m, int n, int64_t K, const float *a, int64_t across, int64_t along,
                  const float *b, int64_t ldb, float *out, int64_t ldo) {
-    vec total[4][3];
+    vec total[6][2];
     for (int i = 0; i < m; i++)
         for (int j = 0; j < n; j++) total[i][j] = (vec){0};
     for (int64_t k = 0; k < K; k++) {
-        vec row[3];
+        vec row[2];
         for (int j = 0; j < n; j++) row[j] = LOAD(b + k * ldb + j * V);
         for (int i = 0; i < m; i++) {
             vec factor = SPLAT(a[i * across + k * along]);
@@ -561,22 +575,23 @@ INLINE void tile(int m, int n, int64_t K, const float *a, int64_t across, int64_
         for (int j = 0; j < n; j++) STORE(out + i * ldo + j * V, total[i][j]);
 }
 
-#define ROWS(n)                                                               \
-    for (; i + 4 <= M; i += 4)                                                \
-        tile(4, n, K, a + i * across, across, along, b, ldb, out + i * ldo, ldo); \
-    for (; i < M; i++) tile(1, n, K, a + i * across, across, along, b, ldb, out + i * ldo, ldo);
+#define ROWS(m, n)              \
+    for (; i + m <= M; i += m) \
+        tile(m, n, K, a + i * across, across, along, b, ldb, out + i * ldo, ldo);
 
 static void product(int64_t M, int64_t N, int64_t K, const float *a, int64_t across, int64_t along,
                     const float *b, int64_t ldb, float *out, int64_t ldo) {
-    for (int64_t n = N / V; n > 0;) {
+    /* Six rows by two vectors: twelve sums, and what they need, fill AVX's sixteen registers. */
+    for (int64_t n = N / V; n > 1; n -= 2, b += 2 * V, out += 2 * V) {
         int64_t i = 0;
-        if (n >= 3 && n != 4) {
-            ROWS(3) n -= 3, b += 3 * V, out += 3 * V;
-        } else if (n >= 2) {
-            ROWS(2) n -= 2, b += 2 * V, out += 2 * V;
-        } else {
-            ROWS(1) n -= 1, b += V, out += V;
-        }
+        ROWS(6, 2)
+        ROWS(3, 2)
+        ROWS(1, 2)
+    }
+    if (N / V % 2) {
+        int64_t i = 0;
+        ROWS(6, 1)
+        ROWS(1, 1)
     }
 }
 
