@@ -234,7 +234,12 @@ def window_attention_backward(
     heads: int,
     window: Window,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Gradients of qkv, of shift by the padded positions alone, and of bias (None without one)."""
+    """The gradients of `window_attention`.
+
+    Returns:
+        Gradient of qkv; its sum over all positions, padded ones included (3 C), which is that of
+        the bias of the projection before; gradient of bias (None without one).
+    """
     if native.takes(qkv, shift, bias, grad):
         grads = kernels.window_attention_backward(
             qkv, shift, None if bias is None else bias.contiguous(), grad, heads, window,
@@ -265,8 +270,7 @@ def window_attention_backward_plain(qkv, shift, bias, grad, heads, window):  # n
     torch.bmm(flat.transpose(1, 2), q, out=grads[1])
     grad_windows = grads.view(3, W, h, N, d).permute(1, 3, 0, 2, 4).reshape(W, N, 3 * h * d)
     grad_qkv = window_merge(grad_windows, window, size).contiguous()
-    padded = grad_windows.sum((0, 1)) - grad_qkv.sum((0, 1, 2))
-    return grad_qkv, padded, None if bias is None else grad_logits.sum(0)
+    return grad_qkv, grad_windows.sum((0, 1)), None if bias is None else grad_logits.sum(0)
 
 
 def _windows(qkv: torch.Tensor, shift: torch.Tensor, window: Window) -> torch.Tensor:

@@ -815,25 +815,29 @@ static void attend_backward(Window *w, const Shape *s, const float *qkv, const f
     }
     product(nq, dp, N, w->gp, Np, 1, w->k, dp, grad_q, dp);
     product(N, dp, nq, w->gp, 1, Np, w->q, dp, grad_k, dp);
-    for (int64_t i = 0; i < nq; i++)
-        copy(grad_qkv + w->place[w->query[i]] * 3 * C + head * d, grad_q + i * dp, d, s->factor);
-    for (int64_t i = 0; i < N; i++) {
-        if (w->place[i] >= 0) {
-            float *to = grad_qkv + w->place[i] * 3 * C + head * d;
-            copy(to + C, grad_k + i * dp, d, 1);
-            copy(to + 2 * C, grad_v + i * dp, d, 1);
-            continue;
-        }
-        float *to = grad_shift + head * d;
+    for (int64_t i = 0; i < nq; i++) {
+        float *row = grad_q + i * dp;
         for (int64_t c = 0; c < d; c++) {
-            to[C + c] += grad_k[i * dp + c];
-            to[2 * C + c] += grad_v[i * dp + c];
+            row[c] *= s->factor;
+            grad_shift[head * d + c] += row[c];
         }
+        copy(grad_qkv + w->place[w->query[i]] * 3 * C + head * d, row, d, 1);
+    }
+    for (int64_t i = 0; i < N; i++) {
+        float *sum = grad_shift + head * d;
+        for (int64_t c = 0; c < d; c++) {
+            sum[C + c] += grad_k[i * dp + c];
+            sum[2 * C + c] += grad_v[i * dp + c];
+        }
+        if (w->place[i] < 0) continue;
+        float *to = grad_qkv + w->place[i] * 3 * C + head * d;
+        copy(to + C, grad_k + i * dp, d, 1);
+        copy(to + 2 * C, grad_v + i * dp, d, 1);
     }
 }
 
 /* Backward of `window_attention`. grad: (B, H, W, h, d). grad_qkv: like qkv. grad_shift: (3, h, d),
- * of the padded tokens alone. grad_bias: (h, N, N), or NULL as bias. */
+ * its sum over all tokens, padded ones included. grad_bias: (h, N, N), or NULL as bias. */
 int window_attention_backward(const float *qkv, const float *shift, const float *bias,
                               const float *grad, float *grad_qkv, float *grad_shift,
                               float *grad_bias, int64_t B, int64_t H, int64_t W, int64_t heads,
