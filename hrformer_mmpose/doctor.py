@@ -73,6 +73,7 @@ def _device() -> Iterator[tuple[str, str]]:
 
     if not torch.cuda.is_available():
         print('\ndevice: CPU (float32)')
+        _kernels()
         return
     name, capability = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
     print(f'\ndevice: {name}, compute capability {capability[0]}.{capability[1]}')
@@ -84,6 +85,15 @@ def _device() -> Iterator[tuple[str, str]]:
             f'this PyTorch has no kernels for {name}',
             'pip install torch==2.10.0 (the last default build with kernels for V100)',
         )
+
+
+def _kernels() -> None:
+    from .layers import native
+
+    if native.available():
+        print('CPU kernels of our own: built')
+    else:
+        print(f"CPU kernels of our own: none, PyTorch's do their work ({native.reason()})")
 
 
 def _mmpose() -> Iterator[tuple[str, str]]:

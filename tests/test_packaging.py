@@ -19,6 +19,16 @@ def test_all_packages_are_listed():
     assert all((folder / '__init__.py').exists() for folder in folders)
 
 
+def test_what_is_no_python_is_listed():
+    listed = {
+        f'{package.replace(".", "/")}/{name}'
+        for package, names in SETTINGS['tool']['setuptools']['package-data'].items()
+        for name in names
+    }
+    files = (ROOT / 'hrformer_mmpose').rglob('*.c')
+    assert {path.relative_to(ROOT).as_posix() for path in files} == listed
+
+
 def test_the_configs_are_found_by_name():
     from hrformer_mmpose import zoo
     from hrformer_mmpose.errors import ConfigError
