@@ -15,6 +15,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from hrformer_mmpose.benchmark import rivals
 
 KINDS = {
+    'BatchNorm, GELU, depth-wise convolution in one': (
+        'norm_gelu',
+        'gelu_conv',
+        'scale_',
+        'moments',
+    ),
     'matrix products, convolutions': ('conv', 'mm', 'linear'),
     'attention kernel, softmax': ('attention', 'softmax'),
     'normalisation': ('norm',),
@@ -33,7 +39,7 @@ class _Times(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         start = time.perf_counter()
         result = function(*args, **(kwargs or {}))
-        name = str(function)
+        name = function.name().partition('::')[2]  # without the library's, `hrformer_mmpose`
         kind = next(k for k, parts in KINDS.items() if any(part in name for part in parts))
         self.kinds[kind] += time.perf_counter() - start
         return result
