@@ -1,6 +1,6 @@
 """The paper's tables 7, 9 and 11 in small: HRFormer-T on the built-in data, several seeds.
 
-python docs/compare_ablations.py [--data-root data/demo] [--seeds 0 1 2] [--epochs 7] [--small]
+python docs/compare_ablations.py [--data-root data/demo] [--seeds 0 1 2] [--epochs 7] [--crop 56 40]
 
 Data, schedule and seeds are the demo's; only the network differs. HRFormer-T and its convolutional
 twin take equal FLOPs (tools/model_table.py). What is done is kept: started again, it goes on.

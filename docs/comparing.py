@@ -18,6 +18,7 @@ from hrformer_mmpose.datasets.synthetic import generate
 from hrformer_mmpose.engine.launch import build_runner
 
 ROOT = Path(__file__).resolve().parents[1]
+DEMO_CROP = (112, 84)
 FIGURES = ('AP', 'AP50', 'AP75', 'AP90', 'pixel error')
 
 
@@ -29,7 +30,9 @@ def parser(text: str, work_dir: str, names: list[str]) -> argparse.ArgumentParse
     made.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     made.add_argument('--names', nargs='+', default=names, choices=names)
     made.add_argument('--epochs', type=int, default=7)
-    made.add_argument('--small', action='store_true', help='crops of 56x40 instead of 112x84')
+    made.add_argument(
+        '--crop', type=int, nargs=2, default=DEMO_CROP, metavar=('HEIGHT', 'WIDTH'), help='pixels'
+    )
     return made
 
 
@@ -70,11 +73,12 @@ def _config(name: str, seed: int, args: argparse.Namespace) -> Config:
     cfg.train_cfg.max_epochs = args.epochs
     cfg.param_scheduler[1].update(end=args.epochs, T_max=args.epochs)
     cfg.randomness = dict(seed=seed)
-    if args.small:
-        _shrink(cfg)
+    _resize(cfg, *args.crop)
     cfg.default_hooks.checkpoint.update(save_best=None, max_keep_ckpts=1)
-    cfg.work_dir = str(Path(args.work_dir) / f'{name.replace(" ", "_")}_{seed}')
-    cfg.experiment_name = f'{name}_{seed}'
+    # What is kept of other settings is not to be taken for these.
+    setting = f'{args.epochs}e_{args.crop[0]}x{args.crop[1]}'
+    cfg.work_dir = str(Path(args.work_dir) / setting / f'{name.replace(" ", "_")}_{seed}')
+    cfg.experiment_name = f'{setting}_{name}_{seed}'
     cfg.test_evaluator = [
         dict(cfg.test_evaluator, outfile_prefix=f'{cfg.work_dir}/results'),
         dict(type='DumpResults', out_file_path=f'{cfg.work_dir}/predictions.pkl'),
@@ -84,8 +88,13 @@ def _config(name: str, seed: int, args: argparse.Namespace) -> Config:
     return cfg
 
 
-def _shrink(cfg: Config) -> None:
-    cfg.codec.update(input_size=(40, 56), heatmap_size=(20, 28), sigma=1.5)
+def _resize(cfg: Config, height: int, width: int) -> None:
+    """Crops of another size; the targets' width follows less than in proportion."""
+    cfg.codec.update(
+        input_size=(width, height),
+        heatmap_size=(width // 2, height // 2),
+        sigma=1 + height / DEMO_CROP[0],
+    )
     cfg.model.head.decoder = cfg.codec
     for loader in (cfg.train_dataloader, cfg.test_dataloader):
         for step in loader.dataset.pipeline:

@@ -2,8 +2,10 @@
 
 import torch
 from mmpose.models.backbones import SwinTransformer as _SwinTransformer
+from mmpose.models.backbones.utils.ckpt_convert import swin_converter
 from torch import nn
 
+from ..checkpoint.plain import State, load_plain
 from ..registry import MODELS
 
 
@@ -43,6 +45,31 @@ class SwinTransformer(_SwinTransformer):
                 first = block.ffn.layers[0]
                 first.insert(1, TokensDepthWise(first[0].out_features))
                 block.register_forward_pre_hook(_hand_size_over, with_kwargs=True)
+
+    def init_weights(self) -> None:
+        """Load the file of `init_cfg`, under MMPose's names or the authors'.
+
+        MMPose's class loads nothing from the authors' files, which wrap the weights in `model`.
+
+        Raises:
+            WeightsError: it cannot be read or does not fit.
+        """
+        if not self.init_cfg or self.init_cfg['type'] != 'Pretrained':
+            super().init_weights()
+            return
+        load_plain(self, self.init_cfg['checkpoint'], _may_lack, _converted)
+        self._is_init = True
+
+
+def _may_lack(key: str) -> bool:
+    """The norms of the outputs are MMPose's own; the convolution is not in Swin's files."""
+    return key.startswith('norm') or '.ffn.layers.0.1.' in key
+
+
+def _converted(state: State) -> State:
+    if not any(key.startswith('layers.') for key in state):
+        return state
+    return {key.removeprefix('backbone.'): v for key, v in swin_converter(state).items()}
 
 
 def _hand_size_over(block: nn.Module, args: tuple, kwargs: dict) -> None:

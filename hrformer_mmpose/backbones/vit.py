@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import nn
 
+from ..checkpoint.plain import load_plain
 from ..errors import ConfigError
 from ..layers import DropPath
 from ..registry import MODELS
@@ -92,6 +93,18 @@ class VisionTransformer(BaseModule):
         x = self.patch_embed(x).flatten(2).transpose(1, 2) + self.pos_embed
         x = self.norm(self.blocks(x))
         return (x.transpose(1, 2).unflatten(2, self.grid),)
+
+    def init_weights(self) -> None:
+        """Load the file of `init_cfg`, DeiT's and timm's as they are.
+
+        Raises:
+            WeightsError: it cannot be read or does not fit.
+        """
+        if not self.init_cfg or self.init_cfg['type'] != 'Pretrained':
+            super().init_weights()
+            return
+        load_plain(self, self.init_cfg['checkpoint'])
+        self._is_init = True
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
         for name in ('cls_token', 'dist_token', 'head.weight', 'head.bias'):

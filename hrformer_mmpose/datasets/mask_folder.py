@@ -11,13 +11,14 @@ from mmengine.dataset import BaseDataset
 from mmengine.structures import BaseDataElement
 
 from ..errors import DataError
+from ..heads.segmentation import IGNORED
 from ..registry import DATASETS, TRANSFORMS
 from .image_folder import SUFFIXES
 
 
 @DATASETS.register_module()
 class MaskFolder(BaseDataset):
-    """Images with a PNG of classes each.
+    """Images with a PNG each, whose pixels are numbers of classes, 255 where none counts.
 
     Args:
         data_root: folder of both. data_prefix: `img` and `mask`, the two folders in it.
@@ -49,7 +50,13 @@ class MaskFolder(BaseDataset):
                 mask = masks / f'{path.stem}.png'
                 if not mask.is_file():
                     raise DataError(f"'{path}' has no mask '{mask}'")
-                found.append(dict(img_path=str(path), mask_path=str(mask)))
+                found.append(
+                    dict(
+                        img_path=str(path),
+                        mask_path=str(mask),
+                        num_classes=len(self._metainfo['classes']),
+                    )
+                )
         if not found:
             raise DataError(f"'{images}' holds no images")
         return found
@@ -63,7 +70,8 @@ class LoadMask(BaseTransform):
         size: (height, width). flip: probability of mirroring both.
 
     Raises:
-        DataError: the mask cannot be read, or has another size than the image.
+        DataError: the mask cannot be read, has another size than the image, or holds a number
+            that is none of the data set's classes.
     """
 
     def __init__(self, size: tuple[int, int], flip: float = 0.0):
@@ -77,6 +85,12 @@ class LoadMask(BaseTransform):
             raise DataError(f"mask '{path}' cannot be read")
         if mask.shape != image.shape[:2]:
             raise DataError(f"mask '{path}' is {mask.shape}, its image {image.shape[:2]}")
+        classes = results['num_classes']
+        if (other := mask[(mask >= classes) & (mask != IGNORED)]).size:
+            raise DataError(
+                f"mask '{path}' holds {other[0]}, classes are 0 to {classes - 1} and {IGNORED} for "
+                'pixels that do not count'
+            )
         image = cv2.resize(image, self.size[::-1], interpolation=cv2.INTER_AREA)
         mask = cv2.resize(mask, self.size[::-1], interpolation=cv2.INTER_NEAREST)
         if np.random.rand() < self.flip:

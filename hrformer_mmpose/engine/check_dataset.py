@@ -22,6 +22,8 @@ from mmpose.registry import DATASETS
 from ..datasets import annotations, checks, persons
 from ..datasets.annotations import Annotations
 from ..datasets.coco import sizes_of
+from ..datasets.image_folder import ImageFolder
+from ..datasets.mask_folder import MaskFolder
 from ..errors import DataError
 from ..runtime.images import is_cut_short, unusual_form
 from .launch import read_config
@@ -119,6 +121,9 @@ def _inner(settings: dict | None) -> Iterator[dict]:
 
 def _check(split: Split, cfg: Config, settings: dict, names: list[str], full: bool) -> None:
     data = DATASETS.build({**settings, 'lazy_init': True})
+    if isinstance(data, ImageFolder | MaskFolder):
+        _check_folder(split, data, full)
+        return
     ann = annotations.read(data.ann_file)
     num_keypoints = data.metainfo['num_keypoints']
     folder = data.data_prefix['img']
@@ -147,6 +152,20 @@ def _check(split: Split, cfg: Config, settings: dict, names: list[str], full: bo
     split.problems += _other_annotations(cfg, names, data.ann_file)
     split.images = set(used.img_paths())
     _check_images(split, ann, folder, full)
+
+
+def _check_folder(split: Split, data: ImageFolder | MaskFolder, full: bool) -> None:
+    """Images beside their classes or masks; raises what a run would raise."""
+    data.full_init()
+    infos = [data.get_data_info(index) for index in range(len(data))]
+    classes = len(data.metainfo['classes'])
+    split.counts.append(f"'{data.data_prefix['img']}': {len(infos)} images, {classes} classes")
+    paths = [info[key] for info in infos for key in ('img_path', 'mask_path') if key in info]
+    empty = [path for path in paths if not os.path.getsize(path)]
+    split.problems += [f"image '{path}' is empty" for path in empty]
+    split.images = {info['img_path'] for info in infos}
+    if full:
+        _decode(split, sorted(set(paths) - set(empty)))
 
 
 def _annotation_counts(ann: Annotations) -> str:
@@ -202,28 +221,39 @@ def _check_images(split: Split, ann: Annotations, folder: str, full: bool) -> No
         _decode(split, there, {path: every[path] for path in there}, ann)
 
 
-def _decode(split: Split, paths: list[str], rows: dict[str, int], ann: Annotations) -> None:
+def _decode(
+    split: Split,
+    paths: list[str],
+    rows: dict[str, int] | None = None,
+    ann: Annotations | None = None,
+) -> None:
+    """Decode images; where there are annotations, their sizes (of `rows`) must be the images'."""
     bar = ProgressBar(len(paths))
     forms: dict[str, list[str]] = {}
     # Decoding leaves Python's lock alone, so that threads share the work.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for path, (problem, form, shape) in zip(paths, pool.map(_look, paths), strict=True):
-            expected = int(ann.height[rows[path]]), int(ann.width[rows[path]])
-            if problem is None and shape != expected:
-                problem = (
-                    f"image '{path}' (id {ann.image_id[rows[path]]}) is {shape[1]} x {shape[0]}, "
-                    f'annotated as {expected[1]} x {expected[0]}'
-                )
-                if shape == expected[::-1]:
-                    problem += ': it is turned by its EXIF orientation'
+            if problem is None and ann is not None:
+                problem = _other_size(path, shape, rows[path], ann)
             if problem is not None:
                 split.problems.append(problem)
-            if form is not None:
+            if form is not None and path in split.images:  # masks are grey
                 forms.setdefault(form, []).append(f"image '{path}' {form}")
             bar.update()
     print()
     for lines in forms.values():
         split.note(lines)
+
+
+def _other_size(path: str, shape: tuple[int, int], row: int, ann: Annotations) -> str | None:
+    expected = int(ann.height[row]), int(ann.width[row])
+    if shape == expected:
+        return None
+    turned = ': it is turned by its EXIF orientation' if shape == expected[::-1] else ''
+    return (
+        f"image '{path}' (id {ann.image_id[row]}) is {shape[1]} x {shape[0]}, "
+        f'annotated as {expected[1]} x {expected[0]}{turned}'
+    )
 
 
 def _look(path: str) -> tuple[str | None, str | None, tuple[int, int]]:

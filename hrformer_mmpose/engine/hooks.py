@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ..checkpoint.files import replacing
+from ..errors import ConfigError, DataError
 from ..evaluation import report
 from ..registry import HOOKS
 from . import report_pictures
@@ -215,6 +216,47 @@ class LeftOutHook(Hook):
         shown = ''.join(f'\n  {line}' for line in lines[:20])
         more = f'\n  and {len(lines) - 20} more' if lines[20:] else ''
         runner.logger.warning(f'{use}: left out so far: {len(lines)}{shown}{more}')
+
+
+class ClassesHook(Hook):
+    """Stops a run whose head and data sets do not have the same classes: labels would mix up."""
+
+    def before_train(self, runner: Runner) -> None:
+        """Called by the runner when the data sets are loaded."""
+        train = self._checked(runner, runner.train_dataloader)
+        val = self._checked(runner, runner.val_dataloader) if runner.val_loop else None
+        if train and val and (odd := set(train.metainfo['classes']) ^ set(val.metainfo['classes'])):
+            raise DataError(
+                f"'{_folder(train)}' and '{_folder(val)}' do not have the same classes: "
+                f"'{min(odd)}' is in one of them only"
+            )
+
+    def before_val(self, runner: Runner) -> None:
+        """Called by the runner."""
+        self._checked(runner, runner.val_dataloader)
+
+    def before_test(self, runner: Runner) -> None:
+        """Called by the runner."""
+        self._checked(runner, runner.test_dataloader)
+
+    def _checked(self, runner: Runner, loader):
+        """The loader's data set if it has classes, their number the head's."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        number = getattr(getattr(model, 'head', None), 'num_classes', None)
+        dataset = next(_parts(loader.dataset))
+        classes = getattr(dataset, 'metainfo', {}).get('classes')
+        if number is None or classes is None:
+            return None
+        if len(classes) != number:
+            raise ConfigError(
+                f"model.head.num_classes={number}, but '{_folder(dataset)}' has {len(classes)} "
+                'classes: set it to their number, or data_root to the right data'
+            )
+        return dataset
+
+
+def _folder(dataset) -> str:
+    return dataset.data_prefix.get('img', '')
 
 
 def _parts(dataset) -> Iterator:

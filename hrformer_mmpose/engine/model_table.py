@@ -18,12 +18,27 @@ from mmpose.registry import MODELS
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from .. import complexity
-from ..errors import UserError
+from .. import complexity, zoo
+from ..errors import ConfigError, UserError
 from .launch import read_config
 
 README = "authors' README"
 TOLERANCE = 0.02
+HEADS = (
+    'config',
+    'input',
+    'params M',
+    'GFLOPs',
+    'as published',
+    'published: params M, GFLOPs',
+    'published: score',
+    'source',
+)
+LEGEND = """
+GFLOPs: 10^9 multiply-adds, those inside attention and on padded tokens included. As published: 2^30
+multiply-adds without the products inside attention, which is how HRNet and HRFormer for pose were
+counted; a published figure of an ImageNet config is compared with the former, others with the
+latter. - : nothing found."""
 
 
 @dataclass
@@ -58,7 +73,7 @@ PUBLISHED = {
     'swin_base_coco_256x192': Published(None, None, 'AP 73.7', 'MMPose'),
 }
 _MORE = (
-    'the published count is 3 to 7 % higher; its convention is not stated (it may count '
+    'the published GFLOPs are 3 to 7 % higher; their convention is not stated (they may count '
     'normalisation, activations and interpolation)'
 )
 REASONS = {f'hrformer_{arch}_imagenet_224': _MORE for arch in ('tiny', 'small', 'base')}
@@ -97,8 +112,8 @@ class Row:
 def parser() -> argparse.ArgumentParser:
     """The flags of tools/model_table.py."""
     made = argparse.ArgumentParser(description='Parameters and FLOPs of the configs.')
-    made.add_argument('configs', nargs='*', help='config files; all of configs/ by default')
-    made.add_argument('--json', help='file for the figures')
+    made.add_argument('configs', nargs='*', help='files or names of configs; all by default')
+    made.add_argument('--json', help='file for the figures, too')
     return made
 
 
@@ -107,23 +122,32 @@ def run(args: argparse.Namespace) -> None:
 
     Raises:
         UserError: a count strays from the published one without a stated reason.
+        ConfigError: a config is not there or has no model.
     """
-    paths = args.configs or sorted(map(str, Path('configs').glob('*.py')))
-    print('| config | input | params M | GFLOPs | as published | published | score | source |')
-    print('|---|---|---|---|---|---|---|---|')
+    configs = {Path(path).stem: _read(path) for path in args.configs or zoo.names()}
+    if args.json:
+        Path(args.json).parent.mkdir(parents=True, exist_ok=True)
+    print(f'| {" | ".join(HEADS)} |')
+    print('|---' * len(HEADS) + '|')
     rows = []
-    for path in paths:
-        row = measure(Path(path).stem, read_config(path))
-        rows.append(row)
-        print(_line(row), flush=True)
-    for row in rows:
-        if row.reason:
-            print(f'\n{row.config}: {row.reason}')
+    for name, cfg in configs.items():
+        rows.append(measure(name, cfg))
+        print(_line(rows[-1]), flush=True)
+    print(LEGEND)
+    for reason in {row.reason: None for row in rows if row.reason}:
+        print(f'\n{", ".join(row.config for row in rows if row.reason == reason)}: {reason}')
     if args.json:
         Path(args.json).write_text(json.dumps([asdict(row) for row in rows], indent=1))
     strays = [f'{row.config}: {text}' for row in rows for text in row.strays()]
     if strays:
         raise UserError('counts stray from the published ones: ' + '; '.join(strays))
+
+
+def _read(path: str) -> Config:
+    cfg = read_config(zoo.find(path))
+    if 'model' not in cfg:
+        raise ConfigError(f"config '{path}' has no model")
+    return cfg
 
 
 def measure(name: str, cfg: Config) -> Row:
@@ -155,7 +179,7 @@ def input_size(cfg: Config) -> tuple[int, int]:
         width, height = cfg.codec.input_size
         return height, width
     size = next(step['size'] for step in cfg.test_pipeline if 'size' in step)
-    return size, size
+    return (size, size) if isinstance(size, int) else tuple(size)
 
 
 def _is_attention(operator: str) -> bool:
@@ -167,9 +191,17 @@ def _parameters(model: nn.Module) -> int:
 
 
 def _line(row: Row) -> str:
-    said = row.published or Published(source='')
-    published = ' / '.join('-' if v is None else f'{v:g}' for v in (said.params, said.gflops))
-    return (
-        f'| {row.config} | {row.input} | {row.params:.3f} | {row.gflops:.2f} '
-        f'| {row.gflops_as_published:.2f} | {published} | {said.score or "-"} | {said.source} |'
+    said = row.published or Published(source='-')
+    figures = zip((said.params, said.gflops), said.digits, strict=True)
+    published = ', '.join('-' if v is None else f'{v:.{digits}f}' for v, digits in figures)
+    cells = (
+        row.config,
+        row.input,
+        f'{row.params:.3f}',
+        f'{row.gflops:.2f}',
+        f'{row.gflops_as_published:.2f}',
+        '-' if published == '-, -' else published,
+        said.score or '-',
+        said.source,
     )
+    return f'| {" | ".join(cells)} |'

@@ -21,7 +21,7 @@ from torch import nn
 from ..checkpoint import files, matching
 from ..errors import WeightsError
 from ..registry import RUNNERS
-from .hooks import POINTER, LeftOutHook
+from .hooks import POINTER, ClassesHook, LeftOutHook
 from .loops import EpochBasedTrainLoop
 from .training_state import from_plain, is_training_state
 
@@ -141,6 +141,7 @@ class Runner(_Runner):
         """MMEngine's hooks, and a report of what data sets leave out."""
         super().register_hooks(*args, **kwargs)
         self.register_hook(LeftOutHook(), 'LOW')
+        self.register_hook(ClassesHook(), 'VERY_HIGH')
 
     def _init_model_weights(self) -> None:
         """Initial (and pre-trained) weights, unless a resumed file is to replace all of them."""

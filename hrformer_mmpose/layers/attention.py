@@ -14,7 +14,14 @@ from torch import nn
 
 from ..errors import ConfigError
 from . import recompute
-from .window import Window, padding_mask, shift_mask, window_merge, window_partition
+from .window import (
+    Window,
+    needed_shift,
+    padding_mask,
+    shift_mask,
+    window_merge,
+    window_partition,
+)
 
 
 def relative_position_index(window: Window) -> torch.Tensor:
@@ -48,6 +55,7 @@ def attention_mask(
     size: tuple[int, int], window: Window, like: torch.Tensor, shift: Window, with_pad_mask: bool
 ) -> torch.Tensor | None:
     """What of `padding_mask` and `shift_mask` a layer needs, added up; None for neither."""
+    shift = needed_shift(size, window, shift)
     mask = padding_mask(size, window, like, shift) if with_pad_mask else None
     if not any(shift):
         return mask
@@ -127,7 +135,8 @@ class LocalWindowSelfAttention(nn.Module):
         window: (Kh, Kw).
         with_rpe: see `WindowMSA`.
         with_pad_mask: keep real tokens from attending to padded ones.
-        shifted: cut the windows half a window further down and to the right (Swin's).
+        shifted: cut the windows half a window further down and to the right (Swin's), along the
+            axes that take more than one window.
     """
 
     def __init__(

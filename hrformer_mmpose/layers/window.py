@@ -24,14 +24,25 @@ def map_size(shape: torch.Size) -> tuple[int, ...]:
     return tuple(map(int, shape)) if torch.jit.is_tracing() else tuple(shape)
 
 
+def needed_shift(size: tuple[int, int], window: Window, shift: Window) -> Window:
+    """The shift along the axes of a map (H, W) that take more than one window, 0 along the others.
+
+    A single window sees the whole axis, which shifting would only cut up (Swin's code then shifts
+    neither axis).
+    """
+    return tuple(s if n > k else 0 for n, k, s in zip(size, window, shift, strict=True))
+
+
 def window_partition(x: torch.Tensor, window: Window, shift: Window = (0, 0)) -> torch.Tensor:
     """(B, H, W, C) -> (B * nW, N, C), padded with zeros, windows in row-major order.
 
     Args:
         x: (B, H, W, C). window: (Kh, Kw). shift: rows and columns by which the padded map is
-            rolled upwards and to the left first (Liu et al., ICCV 2021, section 3.2).
+            rolled upwards and to the left first (Liu et al., ICCV 2021, section 3.2), where
+            `needed_shift` leaves it.
     """
     H, W, C = map_size(x.shape[1:])
+    shift = needed_shift((H, W), window, shift)
     (top, bottom), (left, right) = padding(H, window[0]), padding(W, window[1])
     if top + bottom + left + right:
         x = F.pad(x, (0, 0, left, right, top, bottom))
@@ -47,6 +58,7 @@ def window_merge(
 ) -> torch.Tensor:
     """The inverse: (B * nW, N, C) -> (B, H, W, C) with `size` = (H, W), the padding cut off."""
     H, W = size
+    shift = needed_shift(size, window, shift)
     (top, bottom), (left, right) = padding(H, window[0]), padding(W, window[1])
     rows, cols = (H + top + bottom) // window[0], (W + left + right) // window[1]
     (C,) = map_size(windows.shape[-1:])
@@ -93,6 +105,7 @@ def shift_mask(
     Returns:
         (nW, N, N): 0 between tokens of one part, -inf between others.
     """
+    shift = needed_shift(size, window, shift)
     rows, cols = (n + -n % k for n, k in zip(size, window, strict=True))
     # After rolling a part is told by whether it came from the first `shift` rows and columns.
     y = torch.arange(rows, device=like.device) < shift[0]

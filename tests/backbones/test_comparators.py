@@ -8,7 +8,7 @@ from mmpose.models.backbones import SwinTransformer as MMPoseSwin
 
 from hrformer_mmpose.backbones.swin import SwinTransformer
 from hrformer_mmpose.backbones.vit import VisionTransformer
-from hrformer_mmpose.errors import ConfigError
+from hrformer_mmpose.errors import ConfigError, WeightsError
 
 SMALL = dict(
     embed_dims=8, depths=[2, 1], num_heads=[1, 2], strides=(4, 2), window_size=4, out_indices=(0,)
@@ -80,6 +80,52 @@ def test_position_embeddings_of_square_files_are_resized():
     state['pos_embed'] = torch.cat([torch.full((1, 1, 12), 9.0), torch.ones(1, 16, 12)], 1)
     ours.load_state_dict(state)
     assert torch.allclose(ours.pos_embed, torch.ones(1, 6, 12), atol=1e-5)
+
+
+def started(kind, path, **settings) -> torch.nn.Module:
+    """A network after `init_weights` from a file."""
+    network = kind(**settings, init_cfg=dict(type='Pretrained', checkpoint=str(path)))
+    network.init_weights()
+    return network
+
+
+def test_published_files_of_vision_transformers_start_one(tmp_path):
+    """DeiT's files wrap the weights in `model`, and have tokens and heads that we lack."""
+    settings = dict(image_size=(32, 48), channels=12, depth=1, num_heads=3)
+    state = VisionTransformer(**settings).state_dict()
+    others = dict(cls_token=torch.zeros(1, 1, 12), head_dist=torch.ones(2))
+    torch.save({'model': {**state, **others}}, tmp_path / 'deit.pth')
+    found = started(VisionTransformer, tmp_path / 'deit.pth', **settings).state_dict()
+    assert all(torch.equal(found[key], value) for key, value in state.items())
+    with pytest.raises(WeightsError, match='and 11 other entries of 29'):
+        started(VisionTransformer, tmp_path / 'deit.pth', **{**settings, 'depth': 2})
+    with pytest.raises(WeightsError, match='does not fit VisionTransformer: size mismatch for'):
+        started(VisionTransformer, tmp_path / 'deit.pth', **{**settings, 'channels': 24})
+
+
+@pytest.mark.parametrize('official', [False, True])
+@pytest.mark.parametrize('with_dwconv', [False, True])
+def test_published_files_of_swin_start_one(tmp_path, official, with_dwconv):
+    settings = dict(SMALL, depths=[2], num_heads=[1], strides=(4,))
+    state = MMPoseSwin(**settings).state_dict()
+    written = {
+        key.replace('stages.', 'layers.')
+        .replace('w_msa.', '')
+        .replace('projection', 'proj')
+        .replace('ffn.layers.0.0', 'mlp.fc1')
+        .replace('ffn.layers.1', 'mlp.fc2'): value
+        for key, value in state.items()
+        if not key.startswith('norm')
+    }
+    content = {'model': written} if official else {'state_dict': state}
+    torch.save(content, tmp_path / 'swin.pth')
+    settings['with_dwconv'] = with_dwconv
+    found = started(SwinTransformer, tmp_path / 'swin.pth', **settings).state_dict()
+    same = [key for key, value in state.items() if torch.equal(found[key], value)]
+    assert {key for key in state if not key.startswith('norm')} <= set(same)
+    torch.save({'model': {'x': torch.ones(1)}}, tmp_path / 'other.pth')
+    with pytest.raises(WeightsError, match='is no file of this SwinTransformer'):
+        started(SwinTransformer, tmp_path / 'other.pth', **settings)
 
 
 def test_sizes_must_be_multiples_of_the_patch():

@@ -49,6 +49,18 @@ def test_missing_and_empty_folders_are_named(root, prefix, says):
     assert str(root / prefix) in str(caught.value)
 
 
+def test_a_class_without_images_is_named(root):
+    (root / 'train' / 'c').mkdir()
+    with pytest.raises(DataError, match="c' holds no images"):
+        ImageFolder(str(root), dict(img='train'), pipeline=[])
+
+
+def test_hidden_folders_are_no_class(root):
+    (root / 'train' / '.thumbnails').mkdir()
+    data = ImageFolder(str(root), dict(img='train'), pipeline=[])
+    assert data.metainfo['classes'] == ('a', 'b')
+
+
 def apply(kind: str, image: np.ndarray, **settings) -> np.ndarray:
     transform = TRANSFORMS.build(dict(type=f'hrformer_mmpose.{kind}', **settings))
     return transform(dict(img=image))['img']

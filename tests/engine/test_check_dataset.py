@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip('mmpose')
 from hrformer_mmpose import terminal
+from hrformer_mmpose.datasets import shapes
 from hrformer_mmpose.engine import check_dataset
 
 CONFIG = 'configs/hrformer_tiny_demo_112x84.py'
@@ -137,3 +138,28 @@ def test_the_tool_ends_with_the_status(root, monkeypatch):
     with pytest.raises(SystemExit) as caught:
         terminal.run(check_dataset.run, check_dataset.parser())
     assert caught.value.code == 1
+
+
+def test_folders_of_classes(tmp_path, capsys, monkeypatch):
+    root = shapes.generate(tmp_path / 'shapes', num_train=2, num_val=1)
+    monkeypatch.setenv('SHAPES_ROOT', str(root))
+
+    def look(*flags):
+        flags = ['configs/hrformer_tiny_shapes_64.py', *flags]
+        status = check_dataset.run(check_dataset.parser().parse_args(flags))
+        return status, capsys.readouterr().out
+
+    status, out = look('--full')
+    assert status == 0
+    assert "train': 10 images, 5 classes" in out
+    broken, empty = root / 'train/star/0000.jpg', root / 'val/star/0000.jpg'
+    broken.write_text('no image')
+    empty.write_bytes(b'')
+    status, out = look('--full')
+    assert status == 1
+    assert f"'{broken}' is not an image" in out
+    assert f"'{empty}' is empty" in out
+    empty.unlink()
+    status, out = look()
+    assert f"PROBLEM: class folder '{empty.parent}' holds no images" in out
+    assert '1 problem;' in out

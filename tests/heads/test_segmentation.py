@@ -99,3 +99,16 @@ class TestData:
         info['img'] = np.zeros((9, 10, 3), np.uint8)
         with pytest.raises(DataError, match='its image'):
             TRANSFORMS.build(dict(type='hrformer_mmpose.LoadMask', size=(4, 6)))(info)
+
+    def test_a_number_that_is_no_class_is_named(self, root):
+        from hrformer_mmpose.registry import TRANSFORMS
+
+        info = self.build(root).get_data_info(0)
+        info['img'] = np.zeros((8, 10, 3), np.uint8)
+        load = TRANSFORMS.build(dict(type='hrformer_mmpose.LoadMask', size=(4, 6)))
+        load(dict(info))
+        cv2.imwrite(info['mask_path'], np.full((8, 10), IGNORED, np.uint8))
+        load(dict(info))
+        cv2.imwrite(info['mask_path'], np.full((8, 10), 2, np.uint8))
+        with pytest.raises(DataError, match='holds 2, classes are 0 to 1'):
+            load(dict(info))
