@@ -115,7 +115,7 @@ def _crops(ours: TorchNetwork, theirs: _MMPose, args, batch: int) -> list[dict]:
     }
     for path in args.exported:
         for backend in ('onnxruntime', 'openvino') if path.endswith('.onnx') else ('openvino',):
-            network = open_network(path, backend, args.threads, batch)
+            network = open_network(path, backend, args.threads)
             if network.description.flip_test != ours.flip_test:
                 raise UserError(f"'{path}': its flip test differs from --flip")
             steps[_name(path, backend)] = lambda network=network: network.predict(crops)

@@ -65,16 +65,16 @@ def write(
     """
     path = Path(path)
     _check(path, precision, exporter)
-    # OpenVINO compresses the weights itself, from float32.
     to_openvino = path.suffix == '.xml'
-    dtype = torch.float32 if to_openvino else DTYPES[precision]
-    graph = PoseGraph(network, normalise, decode, dtype)
+    # bfloat16 is OpenVINO's to compute in, from float32. Its own compression to float16 would round
+    # the constants of normalisation and decoding, too: three times as many poses would differ.
+    graph = PoseGraph(network, normalise, decode, DTYPES.get(precision, torch.float32))
     description = describe(network, graph, checkpoint, precision)
     with _written(path) as folder:
         onnx_file = folder / (path.stem + '.onnx')
         _to_onnx(graph, network.input_size, onnx_file, exporter)
         if to_openvino:
-            _to_openvino(onnx_file, folder / path.name, description, precision == 'float16')
+            _to_openvino(onnx_file, folder / path.name, description)
             onnx_file.unlink()
         else:
             _note(onnx_file, description)
@@ -168,12 +168,12 @@ def _note(path: Path, description: Description) -> None:
     onnx.save(model, path)
 
 
-def _to_openvino(source: Path, path: Path, description: Description, compress: bool) -> None:
+def _to_openvino(source: Path, path: Path, description: Description) -> None:
     import openvino
 
     model = openvino.Core().read_model(source)
     model.set_rt_info(description.to_json(), KEY)
-    openvino.save_model(model, path, compress_to_fp16=compress)
+    openvino.save_model(model, path, compress_to_fp16=False)
 
 
 @contextlib.contextmanager

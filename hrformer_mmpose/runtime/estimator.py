@@ -215,9 +215,12 @@ class Estimator:
                     name = _name(source, number)
                     rows = _own(rows, name)
                     queue.append(reader.submit(self._prepare, source, rows, name, keep))
+                    # Not as soon as the first is done: files are to be there when the network is.
+                    ahead = READ_AHEAD
                     if isinstance(source, np.ndarray):
                         wait(queue)
-                    while queue and (len(queue) > READ_AHEAD or queue[0].done()):
+                        ahead = 0
+                    while len(queue) > ahead:
                         yield queue.popleft().result()
                 while queue:
                     yield queue.popleft().result()
@@ -329,7 +332,7 @@ class PoseRuntime(Estimator):
     ):
         from .networks import open_network
 
-        network = open_network(path, backend, threads, batch_size)
+        network = open_network(path, backend, threads)
         super().__init__(network, batch_size, box_threshold, on_error)
 
 

@@ -174,10 +174,12 @@ class OnnxNetwork(ExportedNetwork):
 class OpenVinoNetwork(ExportedNetwork):
     """Runs a file by OpenVINO on the CPU, in the precision that the file was exported for.
 
+    A single crop is computed by all threads together; of several, each thread takes one after the
+    other, which is faster than a batch (docs/export.md). So the network is compiled twice at most,
+    when first needed, whatever the numbers of crops.
+
     Args:
         path: `.xml` or `.onnx`. threads: of the CPU, all by default.
-        batch_size: for this number of crops, and for a single one, the network is compiled for
-            good, which is faster than for any number.
 
     Raises:
         ImportError: OpenVINO is not installed. WeightsError: see `open_network`.
@@ -185,45 +187,55 @@ class OpenVinoNetwork(ExportedNetwork):
 
     backend = 'openvino'
 
-    def __init__(self, path: str | Path, threads: int | None = None, batch_size: int = 1):
+    def __init__(self, path: str | Path, threads: int | None = None):
         import openvino
 
+        self._openvino = openvino
         self._core = openvino.Core()
         try:
             self._model = self._core.read_model(str(path))
         except RuntimeError as error:
             raise WeightsError(_unreadable(path, error)) from error
         super().__init__(Description.from_json(_openvino_text(self._model), path), path)
+        self._model.reshape([1, *list(self._model.input().partial_shape)[1:]])
         hint = {'float32': 'f32', 'float16': 'f32', 'bfloat16': 'bf16'}
         self._settings = {
             'INFERENCE_PRECISION_HINT': hint[self.description.precision],
-            'PERFORMANCE_HINT': 'LATENCY',
             **({'INFERENCE_NUM_THREADS': threads} if threads else {}),
         }
-        self._static = {1, batch_size}
-        self._requests: dict[int, object] = {}
+        self._queues: dict[str, object] = {}
 
     def outputs(self, batch: np.ndarray) -> list[np.ndarray]:
         """See `ExportedNetwork`."""
-        size = len(batch) if len(batch) in self._static else -1
-        if size not in self._requests:
-            model = self._model.clone()
-            if size > 0:
-                model.reshape([size, *batch.shape[1:]])
-            compiled = self._core.compile_model(model, 'CPU', self._settings)
-            self._requests[size] = compiled.create_infer_request()
-        outputs = self._requests[size].infer([batch], share_inputs=True)
-        return [np.array(value) for value in outputs.values()]
+        queue = self._queue('LATENCY' if len(batch) == 1 else 'THROUGHPUT')
+        found: list = [None] * len(batch)
+
+        def keep(request, number: int) -> None:
+            found[number] = [np.array(value.data) for value in request.output_tensors]
+
+        queue.set_callback(keep)
+        for number in range(len(batch)):
+            queue.start_async([batch[number : number + 1]], number)
+        queue.wait_all()
+        return [np.concatenate(values) for values in zip(*found, strict=True)]
+
+    def _queue(self, hint: str):
+        """Requests to the network compiled for latency or throughput."""
+        if hint not in self._queues:
+            settings = {**self._settings, 'PERFORMANCE_HINT': hint}
+            compiled = self._core.compile_model(self._model, 'CPU', settings)
+            self._queues[hint] = self._openvino.AsyncInferQueue(compiled)
+        return self._queues[hint]
 
 
 def open_network(
-    path: str | Path, backend: str | None = None, threads: int | None = None, batch_size: int = 1
+    path: str | Path, backend: str | None = None, threads: int | None = None
 ) -> ExportedNetwork:
     """The network of a file that `hrformer export` wrote.
 
     Args:
         path: `.onnx` or `.xml`. backend: 'onnxruntime' or 'openvino'; by default the first that is
-            installed and reads the file. threads, batch_size: see the backends' classes.
+            installed and reads the file. threads: of the CPU, all by default.
 
     Raises:
         WeightsError: the file is missing, broken, or not one of ours.
@@ -246,7 +258,7 @@ def open_network(
         raise ImportError(f"'{path}' needs the package {backend}: {BACKENDS[backend]}")
     if backend == 'onnxruntime':
         return OnnxNetwork(path, threads)
-    return OpenVinoNetwork(path, threads, batch_size)
+    return OpenVinoNetwork(path, threads)
 
 
 def _openvino_text(model) -> str | None:

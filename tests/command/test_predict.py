@@ -1,5 +1,6 @@
 """`hrformer predict` from the command line to its files, with a network whose answer is known."""
 
+import argparse
 import io
 import itertools
 import json
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from hrformer_mmpose import terminal
-from hrformer_mmpose.command import main, predict
+from hrformer_mmpose.command import main, outputs, parts, predict, videos
 from hrformer_mmpose.command.journal import Journal, read
 from hrformer_mmpose.errors import UserError, WeightsError
 from hrformer_mmpose.runtime import sources
@@ -265,11 +266,11 @@ def test_the_contact_sheet_spreads_over_the_images_and_names_them(run, monkeypat
             captions.append(caption)
         return np.zeros((9, 9, 3), np.uint8)
 
-    monkeypatch.setattr(predict, 'contact_sheet', contact_sheet)
+    monkeypatch.setattr(outputs, 'contact_sheet', contact_sheet)
     run('many', '--no-pictures')
     assert captions == []
     run('many', '--force')
-    assert len(captions) == predict.SHEET
+    assert len(captions) == outputs.SHEET
     assert captions[0] == '000.png'
     assert captions[-1] == '059.png'
     assert captions == sorted(captions)
@@ -501,14 +502,14 @@ def test_another_network_under_the_same_name_does_not_go_on(run):
     assert "made with model='m.onnx (sha256 " in run('data')[0]
     Path('n.xml').write_text('network')
     Path('n.bin').write_bytes(b'weights')
-    one = predict._fingerprint('n.xml')
+    one = parts.fingerprint('n.xml')
     Path('n.bin').write_bytes(b'WEIGHTS')
-    assert predict._fingerprint('n.xml') != one
+    assert parts.fingerprint('n.xml') != one
     Path('m.bin').write_bytes(b'of another file')
     Path('m.onnx').write_bytes(b'weights')
-    assert predict._fingerprint('onnx:m.onnx').startswith('onnx:m.onnx (sha256 ')
+    assert parts.fingerprint('onnx:m.onnx').startswith('onnx:m.onnx (sha256 ')
     assert run('data')[0] == 0
-    assert predict._fingerprint('hrformer_base') == 'hrformer_base'
+    assert parts.fingerprint('hrformer_base') == 'hrformer_base'
 
 
 def test_settings_are_compared_before_the_network_is_loaded(run, monkeypatch):
@@ -640,7 +641,7 @@ def test_a_second_run_at_the_same_time_is_refused(run, network):
         ['data', '--model', 'm.onnx', '--boxes', 'whole-image', '--out', 'out']
     )
     before = Path('out/keypoints.json').read_bytes()
-    with Journal(Path('out/poses.jsonl'), predict._settings(args)):
+    with Journal(Path('out/poses.jsonl'), parts.settings_of(args)):
         assert run('data')[0] == "error: 'out/poses.jsonl' is being written by another run"
         assert 'is being written' in run('data', '--force')[0]
     assert Path('out/keypoints.json').read_bytes() == before
@@ -750,7 +751,7 @@ def test_a_broken_image_counts_in_its_own_shard(run):
 
 def test_results_have_names_of_their_own():
     def named(*inputs, **options):
-        return predict.output_names(inputs, '.jpg', **options)
+        return outputs.output_names(inputs, '.jpg', **options)
 
     assert named('x/a.png') == {'x/a.png': 'a.jpg'}
     assert named('x/a.png', 'x/y/a.png') == {'x/a.png': 'a.jpg', 'x/y/a.png': 'y/a.jpg'}
@@ -768,21 +769,21 @@ def test_results_have_names_of_their_own():
 def test_many_names_of_one_stem_take_no_time():
     """A hundred thousand, of which two are alike."""
     inputs = [f'd/{number}.jpg' for number in range(100_000)] + ['d/7.png']
-    found = predict.output_names(inputs, '.jpg')
+    found = outputs.output_names(inputs, '.jpg')
     assert (found['d/7.jpg'], found['d/7.png'], found['d/8.jpg']) == (
         '7.jpg.jpg', '7.png.jpg', '8.jpg'
     )  # fmt: skip
 
 
 def test_numbers_of_images():
-    assert predict.image_ids(['b', 'a'], 'whole-image') == {'b': 1, 'a': 2}
+    assert outputs.image_ids(['b', 'a'], 'whole-image') == {'b': 1, 'a': 2}
     boxes = CocoDetections.__new__(CocoDetections)
     boxes.path, boxes._list, boxes._names = 'f.json', 'f.json', {'a': [('a', 4)], 'c': [('c', 9)]}
-    assert predict.image_ids(['x/b', 'x/a', 'x/c', 'd'], boxes) == {
+    assert outputs.image_ids(['x/b', 'x/a', 'x/c', 'd'], boxes) == {
         'x/a': 4, 'x/c': 9, 'x/b': 10, 'd': 11
     }  # fmt: skip
     with pytest.raises(UserError, match="'x/a' and 'y/a' are both image 4 of"):
-        predict.image_ids(['x/a', 'y/a'], boxes)
+        outputs.image_ids(['x/a', 'y/a'], boxes)
 
 
 # Videos
@@ -961,12 +962,12 @@ def test_each_recording_of_a_camera_is_kept(run, monkeypatch, network):
 def test_show_ends_a_video_and_it_is_not_taken_for_done(run, monkeypatch, network):
     film(Path('clip.mp4'), 8)
     shown = []
-    monkeypatch.setattr(predict, '_shown', lambda picture: shown.append(picture) or len(shown) < 3)
+    monkeypatch.setattr(videos, '_shown', lambda picture: shown.append(picture) or len(shown) < 3)
     status, out = run('clip.mp4', '--show', '--no-pictures')
     assert status == 1
     assert "problem: 'clip.mp4' was ended by q: 3 frames" in out
     assert len(shown) == 3
-    monkeypatch.setattr(predict, '_shown', lambda picture: True)
+    monkeypatch.setattr(videos, '_shown', lambda picture: True)
     status, out = run('clip.mp4', '--no-pictures')
     assert status == 0
     assert "'clip.mp4', 8 frames" in out
@@ -1041,7 +1042,7 @@ def test_a_full_disk_is_one_line(run, monkeypatch):
     def replace(*_):
         raise OSError(28, 'No space left on device', 'out/keypoints.json')
 
-    monkeypatch.setattr(predict.os, 'replace', replace)
+    monkeypatch.setattr(os, 'replace', replace)
     status, _ = run('data', '--no-pictures')
     assert status == "error: 'out/keypoints.json': No space left on device"
     assert terminal.one_line(OSError(28, 'No space left on device')) == 'No space left on device'
@@ -1056,12 +1057,12 @@ def test_ctrl_c_ends_any_command_with_one_line(monkeypatch, capsys):
         raise KeyboardInterrupt
 
     with pytest.raises(SystemExit) as caught:
-        terminal.run(tool, predict.argparse.ArgumentParser())
+        terminal.run(tool, argparse.ArgumentParser())
     assert caught.value.code == 130
     assert capsys.readouterr().err == 'interrupted\n'
     monkeypatch.setenv(terminal.TRACEBACK, '1')
     with pytest.raises(KeyboardInterrupt):
-        terminal.run(tool, predict.argparse.ArgumentParser())
+        terminal.run(tool, argparse.ArgumentParser())
 
 
 def test_a_name_that_the_terminal_cannot_show(run, monkeypatch):

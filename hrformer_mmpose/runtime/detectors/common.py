@@ -1,0 +1,94 @@
+"""What detectors have in common: images in, boxes out."""
+
+import cv2
+import numpy as np
+
+from ...errors import DataError
+
+PERSON = 1  # COCO's category
+GREY = 114  # of what an image is padded with, as YOLO's and MMDetection's test pipelines do
+
+
+def nms(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> np.ndarray:
+    """Non-maximum suppression.
+
+    Args:
+        boxes: (n, 4) x0, y0, x1, y1. scores: (n,). overlap: intersection over union above which a
+            box is dropped for one that scores higher and is kept.
+
+    Returns:
+        Numbers of the kept boxes, highest score first; the earlier first of equal scores.
+    """
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    order = np.argsort(-scores, kind='stable')
+    kept = []
+    while len(order):
+        first, order = order[0], order[1:]
+        kept.append(first)
+        corner = np.maximum(boxes[first, :2], boxes[order, :2])
+        shared = (np.minimum(boxes[first, 2:], boxes[order, 2:]) - corner).clip(0).prod(1)
+        either = areas[first] + areas[order] - shared
+        order = order[shared <= overlap * either]
+    return np.array(kept, np.int64)
+
+
+def image_size(image: np.ndarray) -> tuple[int, int]:
+    """Height and width of an image, once it is one.
+
+    Raises:
+        DataError: it is not (H, W, 3) uint8, with pixels.
+    """
+    shape = getattr(image, 'shape', ())
+    if len(shape) != 3 or shape[2] != 3 or 0 in shape or image.dtype != np.uint8:
+        what = f'{image.dtype} {shape}' if isinstance(image, np.ndarray) else type(image).__name__
+        raise DataError(f'a detector takes an image (H, W, 3) of uint8 (BGR), not {what}')
+    return shape[:2]
+
+
+def resize(image: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """The image with its sides times `scale`, rounded, and by what x and y really changed, (2,)."""
+    height, width = image.shape[:2]
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    if size != (width, height):
+        image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+    return image, np.array([size[0] / width, size[1] / height])
+
+
+def letterbox(
+    image: np.ndarray, size: tuple[int, int], centred: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The image fitted into (height, width) `size`; x there is x here times scale plus start.
+
+    Returns:
+        Pixels (height, width, 3) uint8, scale of x and y (2,), start of x and y (2,).
+    """
+    scale = min(size[0] / image.shape[0], size[1] / image.shape[1])
+    scaled, scales = resize(image, scale)
+    height, width = scaled.shape[:2]
+    left, top = (size[1] - width, size[0] - height) if centred else (0, 0)
+    left, top = left // 2, top // 2
+    fitted = np.full((*size, 3), GREY, np.uint8)
+    fitted[top : top + height, left : left + width] = scaled
+    return fitted, scales, np.array([left, top], np.float64)
+
+
+def as_rows(
+    boxes: np.ndarray, scores: np.ndarray, size: tuple[int, int], threshold: float
+) -> np.ndarray:
+    """Rows (n, 5) of boxes (n, 4): cut at the image, highest score first.
+
+    Left out are those below the threshold, outside the image, or not of numbers.
+    """
+    height, width = size
+    boxes = np.asarray(boxes, np.float64).clip(0, [width, height, width, height])
+    rows = np.column_stack([boxes, scores]).astype(np.float32)
+    kept = np.isfinite(rows).all(1) & (rows[:, 4] >= threshold)
+    kept &= (rows[:, 2:4] > rows[:, :2]).all(1)
+    rows = rows[kept]
+    return rows[np.argsort(-rows[:, 4], kind='stable')]
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says, or its kind."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__
