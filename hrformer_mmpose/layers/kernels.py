@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_linear_pointwise')
 NARROW = 100  # channels; see `linear`
 ACTIVATIONS = {'none': lambda x: x, 'relu': F.relu, 'gelu': F.gelu}
 
@@ -29,8 +30,7 @@ def onednn_takes(x: torch.Tensor) -> bool:
         and not torch.jit.is_tracing()
         and not torch.is_autocast_enabled('cpu')
         and torch.backends.mkldnn.enabled
-        and torch.backends.mkldnn.is_available()
-        and hasattr(torch.ops.mkldnn, '_linear_pointwise')
+        and HAS_ONEDNN
     )
 
 

@@ -53,6 +53,7 @@ def reason() -> str | None:
     return _state['reason']
 
 
+_NUMBERS = {int: ctypes.c_int64, float: ctypes.c_double}
 _state: dict[str, str | None] = {'reason': None}
 
 
@@ -71,12 +72,12 @@ def _kernels() -> ctypes.CDLL | None:
 
 
 def _call(name: str, tensors: tuple, *numbers: int | float) -> None:
-    pointers = [None if x is None else ctypes.c_void_p(x.data_ptr()) for x in tensors]
-    sizes = [
-        ctypes.c_double(number) if isinstance(number, float) else ctypes.c_int64(number)
-        for number in numbers
-    ]
-    if getattr(_kernels(), name)(*pointers, *sizes, ctypes.c_int(torch.get_num_threads())):
+    function = getattr(_kernels(), name)
+    if function.argtypes is None:
+        sizes = [_NUMBERS[type(number)] for number in numbers]
+        function.argtypes = [ctypes.c_void_p] * len(tensors) + sizes + [ctypes.c_int]
+    pointers = [None if x is None else x.data_ptr() for x in tensors]
+    if function(*pointers, *numbers, torch.get_num_threads()):
         raise MemoryError(f'{name}: no memory for its rows')
 
 
