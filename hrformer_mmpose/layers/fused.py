@@ -103,7 +103,7 @@ class FusedBlock(nn.Module):
 
 
 def _normed(x: torch.Tensor, norm: nn.LayerNorm) -> torch.Tensor:
-    if onednn_takes(x) and norm.elementwise_affine:
+    if onednn_takes(x) and norm.bias is not None:
         return passes.layer_norm(x, norm.weight, norm.bias, norm.eps)[0]
     return norm(x)
 

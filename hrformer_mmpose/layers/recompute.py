@@ -33,7 +33,7 @@ def applies(x: torch.Tensor, *norms: nn.Module) -> bool:
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
         and not torch.is_autocast_enabled(x.device.type)
-        and all(type(norm) in _KNOWN and norm.weight is not None for norm in norms)
+        and all(type(norm) in _KNOWN and norm.bias is not None for norm in norms)
     )
 
 
@@ -249,7 +249,7 @@ class _Norm(NamedTuple):
             tokens: over which the statistics were taken; 0 for the running ones.
 
         Returns:
-            What `passes.scale_add` makes the gradient of x with, (3, C); the gradients of a shift
+            What `passes.scale_add_` makes the gradient of x with, (3, C); the gradients of a shift
             added to x before the norm, of gamma and of beta.
         """
         dtype = self.scale.dtype

@@ -38,9 +38,10 @@ def test_built_once(folder):
 @needs_kernels
 def test_another_source_is_another_file(folder, tmp_path, monkeypatch):
     build.load()
-    changed = tmp_path / 'kernels.c'
-    changed.write_text(build.SOURCE.read_text() + '\nint another(void) { return 7; }\n')
-    monkeypatch.setattr(build, 'SOURCE', changed)
+    changed = shutil.copytree(build.FOLDER, tmp_path / 'native')
+    with open(changed / 'norms.c', 'a') as file:
+        file.write('\nint another(void) { return 7; }\n')
+    monkeypatch.setattr(build, 'FOLDER', changed)
     assert build.load()[0].another() == 7
     assert len(list(folder.iterdir())) == 2
 
@@ -85,11 +86,11 @@ def test_a_compiler_that_fails(folder, tmp_path, monkeypatch):
     compiler = tmp_path / 'cc'
     compiler.write_text(
         '#!/bin/sh\ncase "$1" in --version) echo broken;; '
-        '*) echo "kernels.c:1: error: no such flag" >&2; exit 1;; esac\n'
+        '*) echo "norms.c:1: error: no such flag" >&2; exit 1;; esac\n'
     )
     compiler.chmod(0o755)
     monkeypatch.setenv('CC', str(compiler))
-    assert refused() == f"'{compiler}' fails: kernels.c:1: error: no such flag"
+    assert refused() == f"'{compiler}' fails: norms.c:1: error: no such flag"
     assert not list(folder.iterdir())
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from hrformer_mmpose.layers import native, passes
+from hrformer_mmpose.layers.native import build
 from tests.conftest import relative_error
 
 pytestmark = pytest.mark.skipif(not native.available(), reason=f'no kernels: {native.reason()}')
@@ -141,3 +142,18 @@ def test_not_a_number_stays_one():
     qkv[0, 0, 0, 0] = float('nan')  # a query: its token alone
     out = passes.window_attention(qkv, torch.zeros(24), None, 1, (3, 4))
     assert torch.equal(out.isnan().any(-1).nonzero(), torch.tensor([[0, 0, 0]]))
+
+
+@pytest.mark.parametrize('width', [4, 16])
+def test_vectors_of_other_processors(width, tmp_path, monkeypatch):
+    """Narrower ones, and AVX-512's, which the compiler makes of two where there are none."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    monkeypatch.setattr(build, 'FLAGS', (*build.FLAGS, f'-DV={width}'))
+    library, _ = build.load()
+    monkeypatch.setattr(native, '_kernels', lambda: library)
+    for channels in CHANNELS:
+        test_norm_gelu(channels)
+        test_layer_norm(channels)
+        test_gelu_conv(channels, (2, 9, 7))
+    test_window_attention((2, 9, 7), (7, 7), 2, 39, True)
+    test_window_attention((1, 3, 5), (3, 4), 4, 3, False)

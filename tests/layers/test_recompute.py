@@ -100,8 +100,13 @@ def test_a_block_trains_as_the_plain_one(settings, change, size, monkeypatch):
 
 @pytest.mark.parametrize(
     'norms',
-    [[nn.SyncBatchNorm(4)], [nn.BatchNorm2d(4, affine=False)], [nn.BatchNorm2d(4), nn.Identity()]],
-    ids=['synchronised', 'without scale', 'other'],
+    [
+        [nn.SyncBatchNorm(4)],
+        [nn.BatchNorm2d(4, affine=False)],
+        [nn.LayerNorm(4, bias=False)],
+        [nn.BatchNorm2d(4), nn.Identity()],
+    ],
+    ids=['synchronised', 'without scale', 'without bias', 'other'],
 )
 def test_other_normalisation_takes_the_plain_way(norms):
     assert not recompute.applies(torch.zeros(1), *norms)

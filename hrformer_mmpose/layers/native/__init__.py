@@ -1,4 +1,4 @@
-"""CPU kernels for what lies between matrix products (`kernels.c`), as PyTorch operators.
+"""CPU kernels for what lies between matrix products (written in C), as PyTorch operators.
 
 Each operator, `torch.ops.hrformer_mmpose.NAME`, does in one pass over its maps what
 `passes.NAME_plain` does in several; that module decides which of the two is called. They take

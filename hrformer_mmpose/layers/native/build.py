@@ -1,4 +1,4 @@
-"""Builds `kernels.c` with the machine's C compiler, once, and loads it.
+"""Builds the kernels with the machine's C compiler, once, and loads them.
 
 A compiler is no requirement: without one, or where anything fails, `load` says why and the layers
 take PyTorch's operators. What is built is kept in the user's cache folder under a name that tells
@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name('kernels.c')
+FOLDER = Path(__file__).parent
 # gnu11 and not c11, with which GCC makes no fused multiply-adds.
 FLAGS = ('-O3', '-march=native', '-std=gnu11', '-fno-math-errno', '-fno-trapping-math', '-fPIC')
 SWITCH = 'HRFORMER_NATIVE'
@@ -68,7 +68,8 @@ def _fingerprint(compiler: str) -> str:
     version = _run([compiler, '--version'])
     processor = Path('/proc/cpuinfo').read_text().split('\n\n')[0]
     features = sorted({line for line in processor.splitlines() if _tells(line)})
-    parts = (SOURCE.read_text(), version, *features, str(_openmp()), *FLAGS)
+    sources = [path.read_text() for path in sorted(FOLDER.glob('*.[ch]'))]
+    parts = (*sources, version, *features, str(_openmp()), *FLAGS)
     return hashlib.sha256('\n'.join(parts).encode()).hexdigest()[:16]
 
 
@@ -88,9 +89,12 @@ def _openmp() -> Path:
 def _build(compiler: str, path: Path) -> str:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        made, object_file = os.path.join(folder, 'kernels.so'), os.path.join(folder, 'kernels.o')
-        _run([compiler, *FLAGS, '-fopenmp', '-c', str(SOURCE), '-o', object_file])
-        _run([compiler, '-shared', object_file, str(_openmp()), '-lm', '-o', made])
+        made, objects = os.path.join(folder, 'kernels.so'), []
+        for source in sorted(FOLDER.glob('*.c')):
+            objects.append(os.path.join(folder, f'{source.stem}.o'))
+            _run([compiler, *FLAGS, '-fopenmp', '-c', str(source), '-o', objects[-1]])
+        # Linked by hand: -fopenmp would bring GCC's own library beside PyTorch's.
+        _run([compiler, '-shared', *objects, str(_openmp()), '-lm', '-o', made])
         os.replace(made, path)  # whole, or not at all: other processes may be building, too
     return f"built CPU kernels in {time.perf_counter() - start:.0f} s: '{path}'"
 
