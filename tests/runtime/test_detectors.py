@@ -282,6 +282,12 @@ class Windows:
         return self.windows, self.distances
 
 
+def test_an_opencv_without_hog_is_named(monkeypatch):
+    monkeypatch.delattr(cv2, 'HOGDescriptor')
+    with pytest.raises(ConfigError, match=r"has no HOG detector: pip install 'opencv-python<5'"):
+        HogDetector()
+
+
 def test_hog_windows_become_boxes():
     detector = HogDetector()
     # 320 x 160 is doubled; of two that overlap the better one stays.

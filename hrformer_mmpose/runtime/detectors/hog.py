@@ -31,13 +31,18 @@ class HogDetector:
             union above which of two boxes the one with the lower score is dropped.
 
     Raises:
-        ConfigError: `side` is smaller than the window.
+        ConfigError: `side` is smaller than the window, or OpenCV has no HOG (5.0 left it out).
         DataError: (a call) the image is not (H, W, 3) uint8.
     """
 
     def __init__(self, threshold: float = 0.0, side: int = 640, overlap: float = 0.3):
         if side < max(HOG_WINDOW):
             raise ConfigError(f'side={side} of HogDetector is below the {HOG_WINDOW[1]} of HOG')
+        if not hasattr(cv2, 'HOGDescriptor'):
+            raise ConfigError(
+                f"OpenCV {cv2.__version__} has no HOG detector: pip install 'opencv-python<5' "
+                '(or opencv-python-headless), or give other boxes'
+            )
         self.threshold, self.side, self.overlap = threshold, side, overlap
         self._hog = cv2.HOGDescriptor()
         self._hog.setSVMDetector(cv2.HOGDescriptor_getDefaultPeopleDetector())
