@@ -1030,7 +1030,7 @@ def test_missing_packages_are_one_line_and_bugs_are_not():
 
 def test_a_backend_that_is_missing_is_one_line(folder, monkeypatch, capsys):
     monkeypatch.undo()
-    os.chdir(folder)
+    monkeypatch.chdir(folder)
     Path('m.onnx').write_bytes(b'')
     monkeypatch.setitem(sys.modules, 'openvino', None)
     flags = ['--boxes', 'whole-image', '--model', 'm.onnx', '--backend', 'openvino']
