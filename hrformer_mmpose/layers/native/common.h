@@ -114,6 +114,6 @@ typedef struct {
 } Moments;
 
 Moments *new_moments(int threads, int64_t C);
-void take_in(Moments *m, const float *x, int64_t rows, int64_t C, float *sum, float *square);
+void take_in(Moments *m, const float *x, int64_t rows, int64_t C, float *work);
 void join_moments(Moments *parts, int threads, int64_t C, int64_t T, float *out);
 void free_moments(Moments *parts);

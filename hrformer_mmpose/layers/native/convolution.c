@@ -68,7 +68,7 @@ int gelu_conv(const float *x, const float *scale, const float *offset, const flo
               const float *shift, float *out, float *statistics, int64_t B, int64_t H, int64_t W,
               int64_t C, int threads) {
     int64_t Cp = ROUND_UP(C), rows = B * H;
-    float *taps = zeros(10 * Cp), *space = floats((size_t)threads * 2 * C);
+    float *taps = zeros(10 * Cp), *space = floats((size_t)threads * 3 * C);
     Moments *parts = new_moments(threads, C);
     int failed = !taps || !space || !parts;
     for (int i = 0; !failed && i < 9; i++) memcpy(taps + i * Cp, kernel + i * C, C * sizeof(float));
@@ -80,7 +80,7 @@ int gelu_conv(const float *x, const float *scale, const float *offset, const flo
             failed = 1;
             continue;
         }
-        float *memory = ring.rows[0], *sum = space + (size_t)k * 2 * C;
+        float *memory = ring.rows[0], *work = space + (size_t)k * 3 * C;
         int64_t start = rows * k / threads, end = rows * (k + 1) / threads;
         for (int64_t r = start; r < end; r++) {
             int64_t b = r / H, y = r % H;
@@ -100,7 +100,7 @@ int gelu_conv(const float *x, const float *scale, const float *offset, const flo
                     conv_row(in, taps + c, add, to + c, W, C, Cp, C - c);
             }
             if (statistics)
-                take_in(parts + k, to, W, C, sum, sum + C);
+                take_in(parts + k, to, W, C, work);
             else
                 gelu_of(to, NULL, NULL, NULL, to, W * C);
         }

@@ -74,25 +74,27 @@ int scale_add(float *slope, const float *x, const float *a, const float *b, cons
     return 0;
 }
 
-/* Chan, Golub and LeVeque's update by `rows` rows of x; sum and square: (C) each, to work in. */
-void take_in(Moments *m, const float *x, int64_t rows, int64_t C, float *sum, float *square) {
-    memset(sum, 0, C * sizeof(float));
-    memset(square, 0, C * sizeof(float));
+/* Chan, Golub and LeVeque's update by `rows` rows of x; work: (3, C). The mean of these rows is found
+ * twice, the second time as what the first one, a rounded number, leaves over. */
+void take_in(Moments *m, const float *x, int64_t rows, int64_t C, float *work) {
+    float *mean = work, *rest = work + C, *square = work + 2 * C;
+    memset(work, 0, 3 * C * sizeof(float));
     for (int64_t t = 0; t < rows; t++)
 #pragma omp simd
-        for (int64_t c = 0; c < C; c++) sum[c] += x[t * C + c];
-    for (int64_t c = 0; c < C; c++) sum[c] /= rows;
+        for (int64_t c = 0; c < C; c++) mean[c] += x[t * C + c];
+    for (int64_t c = 0; c < C; c++) mean[c] /= rows;
     for (int64_t t = 0; t < rows; t++)
 #pragma omp simd
         for (int64_t c = 0; c < C; c++) {
-            float off = x[t * C + c] - sum[c];
+            float off = x[t * C + c] - mean[c];
+            rest[c] += off;
             square[c] += off * off;
         }
     double total = m->n + rows;
     for (int64_t c = 0; c < C; c++) {
-        double delta = sum[c] - m->mean[c];
+        double left = rest[c] / (double)rows, delta = mean[c] + left - m->mean[c];
         m->mean[c] += delta * rows / total;
-        m->squares[c] += square[c] + delta * delta * m->n * rows / total;
+        m->squares[c] += square[c] - rows * left * left + delta * delta * m->n * rows / total;
     }
     m->n = total;
 }
@@ -137,7 +139,7 @@ void free_moments(Moments *parts) { free(parts[0].mean), free(parts); }
 int moments(const float *x, float *out, int64_t T, int64_t C, int threads) {
     enum { BLOCK = 64 };
     Moments *parts = new_moments(threads, C);
-    float *space = floats((size_t)threads * 2 * C);
+    float *space = floats((size_t)threads * 3 * C);
     if (!parts || !space) {
         if (parts) free_moments(parts);
         free(space);
@@ -145,10 +147,10 @@ int moments(const float *x, float *out, int64_t T, int64_t C, int threads) {
     }
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
     for (int k = 0; k < threads; k++) {
-        float *sum = space + (size_t)k * 2 * C;
+        float *work = space + (size_t)k * 3 * C;
         int64_t end = T * (k + 1) / threads;
         for (int64_t t = T * k / threads; t < end; t += BLOCK)
-            take_in(parts + k, x + t * C, MIN(BLOCK, end - t), C, sum, sum + C);
+            take_in(parts + k, x + t * C, MIN(BLOCK, end - t), C, work);
     }
     join_moments(parts, threads, C, T, out);
     free_moments(parts), free(space);
