@@ -101,11 +101,17 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _matmul_rate(device: torch.device, precision: str) -> float:
-    """Multiply-adds a second of a large square matrix product, the best of ten."""
-    n = 8192 if device.type == 'cuda' else 2048
+    """Multiply-adds a second of a large square matrix product, the best of ten.
+
+    As large as takes 50 ms: processors without instructions for bfloat16 need minutes for what
+    others do in a blink.
+    """
     dtype = DTYPES[precision] or torch.float32
-    a = torch.rand(n, n, device=device).to(dtype)
-    best = min(_seconds(lambda: a @ a, device) for _ in range(10))
+    n, largest, best = 128, 8192 if device.type == 'cuda' else 2048, 0.0
+    while n < largest and best < 0.05:
+        n *= 2
+        a = torch.rand(n, n, device=device).to(dtype)
+        best = min(_seconds(lambda a=a: a @ a, device) for _ in range(10))
     return n**3 / best
 
 
