@@ -28,6 +28,7 @@ def flags(*words: str) -> argparse.Namespace:
     return parser.parse_args([*small, '--train-batch-size', '2', '--size', '64x64', *words])
 
 
+@pytest.mark.slow
 def test_networks_in_turns(tmp_path, capsys):
     out = tmp_path / 'figures.json'
     networks.benchmark(flags('--no-hrnet', '--json', str(out), '--precision', 'float32'))

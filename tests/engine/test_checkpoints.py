@@ -331,6 +331,7 @@ def small_disk(tmp_path):
     subprocess.run(['umount', str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk(small_disk, tmp_path, synthetic_root):
     """Training stops with a clear line; what was saved before is intact and goes on."""
     work_dir = small_disk / 'work'

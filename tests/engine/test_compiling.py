@@ -33,7 +33,8 @@ needs_compiler = pytest.mark.skipif(
 
 
 @needs_compiler
-@pytest.mark.parametrize('fused', [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize('fused', [False, True])
 def test_a_compiled_block_takes_other_sizes(fused):
     block = HRFormerBlock(8, 2, (3, 3), 2.0).eval()
     randomise(block)

@@ -121,6 +121,7 @@ def assert_same(ours, other, schedule=True) -> None:
     assert a['meta']['iter'] == b['meta']['iter']
 
 
+@pytest.mark.slow
 def test_killed_after_an_epoch_and_with_worker_processes(config, straight, tmp_path):
     run = config(workers=2)
     killed = tmp_path / 'killed'

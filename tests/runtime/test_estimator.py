@@ -217,6 +217,7 @@ def test_an_endless_generator_is_asked_for_no_more_than_a_batch(
     stream.close()
 
 
+@pytest.mark.slow
 def test_images_without_persons_do_not_pile_up_behind_one_that_waits_for_its_batch():
     """One person, then nobody ever again."""
     images = Counted(ARRAYS[0])
