@@ -1,5 +1,7 @@
 """Swin without its shift, with or without a depth-wise convolution (paper, table 8: IntraWin)."""
 
+from collections.abc import Mapping
+
 import torch
 from mmpose.models.backbones import SwinTransformer as _SwinTransformer
 from mmpose.models.backbones.utils.ckpt_convert import swin_converter
@@ -54,10 +56,11 @@ class SwinTransformer(_SwinTransformer):
         Raises:
             WeightsError: it cannot be read or does not fit.
         """
-        if not self.init_cfg or self.init_cfg['type'] != 'Pretrained':
+        cfg = self.init_cfg  # by default a list of how layers begin
+        if not isinstance(cfg, Mapping) or cfg['type'] != 'Pretrained':
             super().init_weights()
             return
-        load_plain(self, self.init_cfg['checkpoint'], _may_lack, _converted)
+        load_plain(self, cfg['checkpoint'], _may_lack, _converted)
         self._is_init = True
 
 

@@ -4,6 +4,7 @@ MMPose has none. Names of parameters are those of the DeiT and timm files; their
 classifiers are left out, and their position embedding is brought to the size of the map.
 """
 
+from collections.abc import Mapping
 from math import isqrt
 
 import torch
@@ -100,10 +101,11 @@ class VisionTransformer(BaseModule):
         Raises:
             WeightsError: it cannot be read or does not fit.
         """
-        if not self.init_cfg or self.init_cfg['type'] != 'Pretrained':
+        cfg = self.init_cfg
+        if not isinstance(cfg, Mapping) or cfg['type'] != 'Pretrained':
             super().init_weights()
             return
-        load_plain(self, self.init_cfg['checkpoint'])
+        load_plain(self, cfg['checkpoint'])
         self._is_init = True
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:

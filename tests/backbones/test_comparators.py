@@ -30,6 +30,14 @@ def test_with_the_shift_it_is_mmposes():
     assert torch.equal(ours(image)[0], theirs(image)[0])
 
 
+def test_without_a_file_layers_begin_as_in_mmpose():
+    """MMPose's default is a list of initialisations, not a file."""
+    for settings in (dict(), dict(shift=False), dict(with_dwconv=True)):
+        network = SwinTransformer(**SMALL, **settings)
+        network.init_weights()
+        assert network.stages[0].blocks[0].attn.w_msa.qkv.weight.abs().max() < 0.1  # std 0.02
+
+
 def sees(network: torch.nn.Module) -> torch.Tensor:
     """Which tokens of an 8x8 map (two windows a side) the output at (3, 1) depends on."""
     image = torch.rand(1, 3, 32, 32, requires_grad=True)
