@@ -1,13 +1,11 @@
 """Swin without its shift, with or without a depth-wise convolution (paper, table 8: IntraWin)."""
 
-from collections.abc import Mapping
-
 import torch
 from mmpose.models.backbones import SwinTransformer as _SwinTransformer
 from mmpose.models.backbones.utils.ckpt_convert import swin_converter
 from torch import nn
 
-from ..checkpoint.plain import State, load_plain
+from ..checkpoint.plain import State, load_pretrained
 from ..registry import MODELS
 
 
@@ -56,12 +54,8 @@ class SwinTransformer(_SwinTransformer):
         Raises:
             WeightsError: it cannot be read or does not fit.
         """
-        cfg = self.init_cfg  # by default a list of how layers begin
-        if not isinstance(cfg, Mapping) or cfg['type'] != 'Pretrained':
+        if not load_pretrained(self, _may_lack, _converted):
             super().init_weights()
-            return
-        load_plain(self, cfg['checkpoint'], _may_lack, _converted)
-        self._is_init = True
 
 
 def _may_lack(key: str) -> bool:

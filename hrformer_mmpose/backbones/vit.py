@@ -4,7 +4,6 @@ MMPose has none. Names of parameters are those of the DeiT and timm files; their
 classifiers are left out, and their position embedding is brought to the size of the map.
 """
 
-from collections.abc import Mapping
 from math import isqrt
 
 import torch
@@ -12,7 +11,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import nn
 
-from ..checkpoint.plain import load_plain
+from ..checkpoint.plain import load_pretrained
 from ..errors import ConfigError
 from ..layers import DropPath
 from ..registry import MODELS
@@ -101,12 +100,8 @@ class VisionTransformer(BaseModule):
         Raises:
             WeightsError: it cannot be read or does not fit.
         """
-        cfg = self.init_cfg
-        if not isinstance(cfg, Mapping) or cfg['type'] != 'Pretrained':
+        if not load_pretrained(self):
             super().init_weights()
-            return
-        load_plain(self, cfg['checkpoint'])
-        self._is_init = True
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
         for name in ('cls_token', 'dist_token', 'head.weight', 'head.bias'):

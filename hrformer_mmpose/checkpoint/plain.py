@@ -1,7 +1,6 @@
 """Weights of networks to compare with: their files carry the network's own names."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -12,21 +11,26 @@ from .files import load_weights
 State = Mapping[str, torch.Tensor]
 
 
-def load_plain(
+def load_pretrained(
     model: nn.Module,
-    source: str | Path,
     optional: Callable[[str], bool] = lambda key: False,
     convert: Callable[[State], State] = lambda state: state,
-) -> None:
-    """Load a file, wrapped or not (`load_weights`), of the network alone or as a model's backbone.
+) -> bool:
+    """Load the file that `model.init_cfg` names, if it names one; returns whether it does.
+
+    The file may be wrapped (`load_weights`), of the network alone or as a model's backbone.
 
     Args:
-        model: the network. source: path or address. optional: whether the file may lack an entry.
-        convert: brings the file's names to the network's.
+        model: the network. optional: whether the file may lack an entry. convert: brings the file's
+            names to the network's.
 
     Raises:
         WeightsError: the file cannot be read, lacks an entry, or has one of another shape.
     """
+    cfg = model.init_cfg  # None, or a list of how layers begin, is no file
+    if not isinstance(cfg, Mapping) or cfg['type'] != 'Pretrained':
+        return False
+    source = cfg['checkpoint']
     weights = load_weights(source)
     start = 'backbone.'
     if any(key.startswith(start) for key in weights):
@@ -41,3 +45,5 @@ def load_plain(
             f"'{source}' is no file of this {type(model).__name__}: it lacks {missing[0]} and "
             f'{len(missing) - 1} other entries of {len(model.state_dict())}'
         )
+    model._is_init = True
+    return True

@@ -162,19 +162,22 @@ class LocalWindowSelfAttention(nn.Module):
         Args:
             x: (B, H, W, C). norm: the LayerNorm before. keep: (B, 1, 1, 1); None for 1.
         """
-        attn = self.attn
+        attn, mask = self.attn, self._mask(x)
         on_cpu = x.device.type == 'cpu'  # elsewhere fused kernels know gradients of the bias
-        if on_cpu and self._mask(x) is None and recompute.applies(x, norm):
+        if on_cpu and mask is None and recompute.applies(x, norm):
             bias = attn.position_bias()
             return recompute.attention(
                 x, norm, attn.qkv, bias, attn.proj, attn.num_heads, self.window, keep
             )
-        y = self.attend(norm(x))
+        y = self._attend(norm(x), mask)
         return x + y if keep is None else torch.addcmul(x, y, keep)
 
     def attend(self, x: torch.Tensor) -> torch.Tensor:
         """Attention alone, (B, H, W, C) -> (B, H, W, C)."""
-        windows = self.attn(window_partition(x, self.window, self.shift), self._mask(x))
+        return self._attend(x, self._mask(x))
+
+    def _attend(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        windows = self.attn(window_partition(x, self.window, self.shift), mask)
         return window_merge(windows, self.window, x.shape[1:3], self.shift)
 
     def _mask(self, x: torch.Tensor) -> torch.Tensor | None:
