@@ -101,6 +101,15 @@ def test_a_cache_folder_that_cannot_be_made(tmp_path, monkeypatch):
     assert 'cannot be made' in refused()
 
 
+@needs_kernels
+def test_a_full_disk(monkeypatch):
+    def full(**_):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(build.tempfile, 'TemporaryDirectory', full)
+    assert 'No space left on device' in refused()
+
+
 def test_without_kernels_one_line_says_so(tmp_path):
     """And the network computes as before."""
     code = (

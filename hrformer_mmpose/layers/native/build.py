@@ -36,11 +36,11 @@ def load() -> tuple[ctypes.CDLL, str | None]:
         raise Unavailable(f'{SWITCH}=0')
     compiler = _compiler()
     path = _folder() / f'kernels-{_fingerprint(compiler)}.so'
-    news = None if path.is_file() else _build(compiler, path)
     try:
+        news = None if path.is_file() else _build(compiler, path)
         return ctypes.CDLL(str(path)), news
     except OSError as error:
-        raise Unavailable(f"'{path}' does not load: {error}") from error
+        raise Unavailable(f"'{path}' cannot be written or loaded: {error}") from error
 
 
 def _compiler() -> str:

@@ -21,6 +21,35 @@ int norm_gelu(const float *x, const float *scale, const float *offset, const flo
     return 0;
 }
 
+/* Two sums by channel for every thread: of a few rows in floats, of all in doubles. */
+typedef struct {
+    float *rows;   /* (threads, 2, C), zeros to begin with */
+    double *parts; /* the same */
+    int64_t C;
+} Sums;
+
+/* Without `rows` where memory ran out. */
+static Sums new_sums(int64_t C, int threads) {
+    size_t n = (size_t)threads * 2 * C;
+    Sums s = {zeros(n), calloc(n, sizeof(double)), C};
+    if (s.rows && s.parts) return s;
+    free(s.rows), free(s.parts);
+    return (Sums){NULL, NULL, C};
+}
+
+/* From floats to doubles, for thread k. */
+static void take_over(Sums *s, int k) {
+    float *rows = s->rows + (size_t)k * 2 * s->C;
+    double *part = s->parts + (size_t)k * 2 * s->C;
+    for (int64_t i = 0; i < 2 * s->C; i++) part[i] += rows[i];
+    memset(rows, 0, 2 * s->C * sizeof(float));
+}
+
+static void end_sums(Sums *s, double *out, int threads) {
+    add_up(s->parts, out, 2 * s->C, threads);
+    free(s->rows), free(s->parts);
+}
+
 /* Backward of gelu(x scale + offset): slope = grad gelu'(x scale + offset), and what the gradient of
  * BatchNorm needs of it.
  * x, grad, slope, act: (T, C); slope may be grad; act = gelu(x scale + offset), or NULL.
@@ -28,18 +57,12 @@ int norm_gelu(const float *x, const float *scale, const float *offset, const flo
 int norm_gelu_backward(const float *x, const float *grad, const float *scale, const float *offset,
                        float *slope, float *act, double *sums, int64_t T, int64_t C, int threads) {
     enum { BLOCK = 32 };
-    double *parts = calloc((size_t)threads * 2 * C, sizeof(double));
-    float *rows = floats((size_t)threads * 2 * ROUND_UP(C));
-    if (!parts || !rows) {
-        free(parts), free(rows);
-        return 1;
-    }
+    Sums total = new_sums(C, threads);
+    if (!total.rows) return 1;
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
     for (int k = 0; k < threads; k++) {
-        double *part = parts + (size_t)k * 2 * C;
-        float *first = rows + (size_t)k * 2 * ROUND_UP(C), *second = first + ROUND_UP(C);
+        float *first = total.rows + (size_t)k * 2 * C, *second = first + C;
         for (int64_t t0 = T * k / threads; t0 < T * (k + 1) / threads; t0 += BLOCK) {
-            memset(first, 0, 2 * ROUND_UP(C) * sizeof(float));
             for (int64_t t = t0; t < MIN(t0 + BLOCK, T * (k + 1) / threads); t++) {
                 const float *from = x + t * C, *by = grad + t * C;
                 float *to = slope + t * C, *kept = act ? act + t * C : NULL;
@@ -54,11 +77,10 @@ int norm_gelu_backward(const float *x, const float *grad, const float *scale, co
                     second[c] += s * from[c];
                 }
             }
-            for (int64_t c = 0; c < C; c++) part[c] += first[c], part[C + c] += second[c];
+            take_over(&total, k);
         }
     }
-    add_up(parts, sums, 2 * C, threads);
-    free(parts), free(rows);
+    end_sums(&total, sums, threads);
     return 0;
 }
 
@@ -182,19 +204,13 @@ int layer_norm_backward(const float *x, const float *statistics, const float *ga
                         const float *grad, const float *residual, float *out, double *sums,
                         int64_t T, int64_t C, int threads) {
     enum { BLOCK = 32 };
-    double *parts = calloc((size_t)threads * 2 * C, sizeof(double));
-    float *rows = floats((size_t)threads * 2 * ROUND_UP(C));
-    if (!parts || !rows) {
-        free(parts), free(rows);
-        return 1;
-    }
+    Sums total = new_sums(C, threads);
+    if (!total.rows) return 1;
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
     for (int k = 0; k < threads; k++) {
-        double *part = parts + (size_t)k * 2 * C;
-        float *first = rows + (size_t)k * 2 * ROUND_UP(C), *second = first + ROUND_UP(C);
+        float *first = total.rows + (size_t)k * 2 * C, *second = first + C;
         int64_t end = T * (k + 1) / threads;
         for (int64_t t0 = T * k / threads; t0 < end; t0 += BLOCK) {
-            memset(first, 0, 2 * ROUND_UP(C) * sizeof(float));
             for (int64_t t = t0; t < MIN(t0 + BLOCK, end); t++) {
                 const float *from = x + t * C, *by = grad + t * C, *add = residual + t * C;
                 float *to = out + t * C, mean = statistics[t], rstd = statistics[T + t];
@@ -213,11 +229,10 @@ int layer_norm_backward(const float *x, const float *statistics, const float *ga
                     to[c] = (by[c] * gamma[c] - sum - y * along) * rstd + add[c];
                 }
             }
-            for (int64_t c = 0; c < C; c++) part[c] += first[c], part[C + c] += second[c];
+            take_over(&total, k);
         }
     }
-    add_up(parts, sums, 2 * C, threads);
-    free(parts), free(rows);
+    end_sums(&total, sums, threads);
     return 0;
 }
 
