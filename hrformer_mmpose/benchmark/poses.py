@@ -33,6 +33,7 @@ from ..runtime.networks import open_network
 from . import rivals
 from .networks import device_of, line, time_in_turns
 
+WARM_UP_IMAGES = 8
 PAUSE = 0.5  # seconds; OpenMP's threads spin for 0.2
 
 
@@ -130,17 +131,17 @@ def _crops(ours: TorchNetwork, theirs: _MMPose, args, batch: int) -> list[dict]:
 def _images(
     ours: TorchNetwork, checkpoint: str, images: list[str], boxes, args, folder: Path
 ) -> list[dict]:
-    """Whole predictions, a third of the rounds: they are long, and hardly depend on a warm-up."""
+    """Whole predictions, a third of the rounds: they are long. A few images go before."""
     persons = sum(len(boxes[name]) for name in images)
     size = sum(read_image(name).size for name in images) / 3e6
     print(f'\n{len(images)} images ({size:.0f} megapixels), {persons} persons')
     inferencer = _inferencer(ours, checkpoint, boxes, folder)
 
-    def theirs() -> None:
+    def theirs(images: list[str]) -> None:
         for _ in inferencer(images, batch_size=32, return_datasamples=True):
             pass
 
-    steps: dict[str, Callable] = {rivals.MMPOSE: theirs}
+    runs: dict[str, Callable] = {rivals.MMPOSE: theirs}
     estimators: dict[str, Estimator] = {
         'ours, PyTorch': PoseEstimator(args.config, checkpoint, 'cpu', flip_test=args.flip)
     }
@@ -148,7 +149,10 @@ def _images(
         for backend in ('onnxruntime', 'openvino') if path.endswith('.onnx') else ('openvino',):
             estimators[_name(path, backend)] = PoseRuntime(path, backend, args.threads)
     for name, estimator in estimators.items():
-        steps[name] = lambda estimator=estimator: estimator(images, boxes)
+        runs[name] = lambda images, estimator=estimator: estimator(images, boxes)
+    for run in runs.values():
+        run(images[:WARM_UP_IMAGES])  # backends compile what they see first
+    steps = {name: lambda run=run: run(images) for name, run in runs.items()}
     rounds = max(args.rounds // 3, 1)
     rows = time_in_turns('images to poses', steps, rounds, device_of('cpu'), warm_up=0, pause=PAUSE)
     for row in rows:

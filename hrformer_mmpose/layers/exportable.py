@@ -11,13 +11,14 @@ heads, d = C / h head width.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from .attention import attention_mask
 from .block import HRFormerBlock
 from .fused import folded, fused_conv
 from .kernels import FusedConv
-from .window import map_size, window_merge, window_partition
+from .window import map_size, padding, window_merge, window_partition
 
 
 class ExportBlock(nn.Module):
@@ -69,8 +70,12 @@ class ExportBlock(nn.Module):
         """LayerNorm and attention up to the output projection, (B, C, H, W) -> the same."""
         size = map_size(x.shape[2:])
         weight, bias = (p[:, None, None] for p in (self.norm1.weight, self.norm1.bias))
-        tokens = (_standardised(x, self.norm1.eps) * weight + bias).permute(0, 2, 3, 1)
-        tokens = window_partition(tokens, self.window, self.shift)
+        y = _standardised(x, self.norm1.eps) * weight + bias
+        # Padded before its axes are exchanged: OpenVINO has channels last in memory, and takes the
+        # exchange for a change of names only where no layer but a reshape follows it.
+        rows, cols = (padding(n, k) for n, k in zip(size, self.window, strict=True))
+        y = F.pad(y, (*cols, *rows))
+        tokens = window_partition(y.permute(0, 2, 3, 1), self.window, self.shift)
         N, C = map_size(tokens.shape[1:])
         q, k, v = (
             layer(tokens).view(-1, N, self.num_heads, C // self.num_heads).transpose(1, 2)
