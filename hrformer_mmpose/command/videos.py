@@ -68,7 +68,7 @@ def predict_video(
     if entry['frames'] == 0:
         os.remove(f'{lines}.part')
         return dict(entry, failed=True, problems=problems or [f"'{video.name}' gave no frame"])
-    writer.keep()
+    problems += writer.keep()
     os.replace(f'{lines}.part', lines)
     entry['lines'] = lines.relative_to(args.out).as_posix()
     return dict(entry, problems=problems) if problems else entry
@@ -76,6 +76,8 @@ def predict_video(
 
 class VideoWriter:
     """A drawn video, begun with its first frame, under another name until `keep`.
+
+    Where OpenCV cannot encode it there is none, which `keep` tells: poses are worth having alone.
 
     Args:
         path: `.mp4`. fps: frames a second.
@@ -85,6 +87,7 @@ class VideoWriter:
         self.path, self._fps = path, fps
         self._partial = path.with_name(f'.part-{path.name}')
         self._writer = None
+        self._opened = False
 
     def write(self, frame: np.ndarray) -> None:
         """Add a frame, (H, W, 3) BGR uint8."""
@@ -93,17 +96,22 @@ class VideoWriter:
             size = frame.shape[1::-1]
             code = cv2.VideoWriter_fourcc(*'mp4v')
             self._writer = cv2.VideoWriter(str(self._partial), code, self._fps, size)
-            if not self._writer.isOpened():
-                raise UserError(
-                    f"'{self.path}' cannot be written: OpenCV has no encoder for mp4 here "
-                    '(--no-pictures goes without)'
-                )
-        self._writer.write(frame)
+            self._opened = self._writer.isOpened()
+        if self._opened:
+            self._writer.write(frame)
 
-    def keep(self) -> None:
-        """After the end: give the file its name."""
-        if self._writer is not None:
+    def keep(self) -> list[str]:
+        """After the end: give the file its name; what kept it from being written, in lines."""
+        if self._writer is None:
+            return []
+        if self._opened:
             os.replace(self._partial, self.path)
+            return []
+        self._partial.unlink(missing_ok=True)
+        return [
+            f"'{self.path}' cannot be written: OpenCV has no encoder for mp4 here "
+            '(--no-pictures goes without)'
+        ]
 
     def __enter__(self) -> 'VideoWriter':
         return self

@@ -910,6 +910,21 @@ def test_a_video_whose_frames_are_turned_on_reading(run, monkeypatch):
     assert [frame.shape for frame in drawn] == [(96, 64, 3)] * 4
 
 
+def test_without_an_encoder_there_are_poses_and_no_drawn_video(run, monkeypatch):
+    film(Path('clip.mp4'), 3)
+    no_encoder = type('', (), dict(isOpened=lambda self: False, release=lambda self: None))
+    monkeypatch.setattr(cv2, 'VideoWriter', lambda *arguments: no_encoder())
+    status, out = run('clip.mp4')
+    assert status == 1
+    assert "'clip.mp4', 3 frames, 3 persons: out/videos/clip.jsonl\n" in out
+    assert (
+        "problem: 'out/videos/clip.mp4' cannot be written: OpenCV has no encoder for mp4 here "
+        '(--no-pictures goes without)'
+    ) in out
+    assert len(lines('out/videos/clip.jsonl')) == 3
+    assert [path.name for path in Path('out/videos').iterdir()] == ['clip.jsonl']
+
+
 def test_a_file_of_boxes_is_refused_for_videos_before_any_work(run, annotated, network):
     film(Path('val/clip.mp4'), 3)
     status, _ = run('val', boxes='boxes.json')
