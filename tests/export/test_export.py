@@ -316,3 +316,40 @@ assert not [name for name in sys.modules if name.split('.')[0] in ('torch', 'mme
     assert len(results) == len(wanted)
     for a, b in zip(results, wanted, strict=True):
         np.testing.assert_allclose(a['keypoints'], b['keypoints'], atol=2e-4)
+
+
+@pytest.mark.slow
+def test_an_environment_without_torch(exported, people, tmp_path):
+    """Made as docs/export.md says; needs a package index."""
+    python = tmp_path / 'env' / 'bin' / 'python'
+    subprocess.run([sys.executable, '-m', 'venv', tmp_path / 'env'], check=True)
+    pip = [python, '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check']
+    packages = ['numpy', 'opencv-python-headless<5', 'onnxruntime']
+    fetched = subprocess.run([*pip, *packages], capture_output=True, text=True)
+    if fetched.returncode:
+        pytest.skip(f'no package index: {fetched.stderr.strip().splitlines()[-1]}')
+    subprocess.run([*pip, '--no-deps', ROOT], check=True)
+
+    def hrformer(*arguments) -> subprocess.CompletedProcess:
+        program = python.with_name('hrformer')
+        return subprocess.run(
+            [program, *map(str, arguments)], cwd=tmp_path, capture_output=True, text=True
+        )
+
+    images, boxes = people
+    done = hrformer(
+        'predict', *images, '--model', exported, '--boxes', boxes.path, '--out', 'out'
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads((tmp_path / 'out' / 'keypoints.json').read_text())
+    wanted = [pose.to_coco() for one in PoseRuntime(exported)(*people) for pose in one]
+    for a, b in zip(results, wanted, strict=True):
+        np.testing.assert_allclose(a['keypoints'], b['keypoints'], atol=0.01)
+    for line in ('models', 'export a b c.onnx', 'doctor'):
+        done = hrformer(*line.split())
+        assert 'Traceback' not in done.stderr, line
+        assert len(done.stderr.splitlines()) <= 1, done.stderr
+    assert (
+        'torch'
+        not in subprocess.run([python, '-m', 'pip', 'list'], capture_output=True, text=True).stdout
+    )
