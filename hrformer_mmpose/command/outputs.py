@@ -14,8 +14,9 @@ import numpy as np
 
 from ..errors import DataError, UserError
 from ..runtime import detectors, images, sources
-from ..runtime.drawing import contact_sheet, write_image
+from ..runtime.images import write_image
 from ..runtime.poses import Pose, Skeleton
+from ..runtime.sheet import contact_sheet
 from .journal import Content, read
 from .parts import entry_of, journal_name
 

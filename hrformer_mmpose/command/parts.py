@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import UserError
-from ..runtime.estimator import WHOLE_IMAGE
+from ..runtime.pairing import WHOLE_IMAGE
 from .journal import ADVICE, Content, Journal, read
 
 

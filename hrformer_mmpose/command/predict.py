@@ -17,8 +17,9 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..runtime import detectors, sources
-from ..runtime.drawing import draw_poses, write_image
+from ..runtime.drawing import draw_poses
 from ..runtime.estimator import Estimator, ImagePoses, PoseRuntime
+from ..runtime.images import write_image
 from ..runtime.networks import BACKENDS, SUFFIXES
 from ..terminal import INTERRUPTED, Progress
 from .journal import Content, Journal

@@ -12,7 +12,7 @@ import operator
 import os
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,14 +22,11 @@ import numpy as np
 
 from ..errors import ConfigError, DataError
 from . import crops, images
+from .pairing import Boxes, Image, is_single, name_of, own_boxes, paired
 from .poses import Pose, Skeleton
 
-WHOLE_IMAGE = 'whole-image'
 READ_AHEAD = 4  # images
 KEPT = 2**28  # bytes of images that wait for a batch to fill
-
-Image = str | os.PathLike | np.ndarray
-Boxes = np.ndarray | Sequence | Mapping | Callable | str
 
 
 class Network(Protocol):
@@ -138,7 +135,7 @@ class Estimator:
         Raises:
             DataError: an image or a box that cannot be used (unless `on_error` is 'skip').
         """
-        if _is_single(images):
+        if is_single(images):
             rows = boxes if isinstance(boxes, str | Mapping) or callable(boxes) else [boxes]
             return next(self.stream([images], rows)).poses
         return [found.poses for found in self.stream(images, boxes)]
@@ -167,7 +164,7 @@ class Estimator:
             DataError: see `__call__`; also where there are more images than boxes or fewer. As any
                 error of `images` and `boxes` it comes after the images before it.
         """
-        if _is_single(images):
+        if is_single(images):
             raise ConfigError(f'stream takes several images, not one {type(images).__name__}')
         pending: deque[_Job] = deque()
         waiting: list[tuple[_Job, int]] = []
@@ -200,7 +197,7 @@ class Estimator:
     def _jobs(self, sources: Iterable[Image], boxes: Boxes, keep: bool) -> Iterator[_Job]:
         """Images cut into crops, by a thread: files ahead, arrays before the next is asked for."""
         queue: deque[Future] = deque()
-        pairs = _paired(sources, boxes)
+        pairs = paired(sources, boxes)
         with ThreadPoolExecutor(1, 'hrformer-reader') as reader:
             try:
                 for number in itertools.count():
@@ -212,8 +209,8 @@ class Estimator:
                         queue.append(Future())
                         queue[-1].set_exception(error)
                         break
-                    name = _name(source, number)
-                    rows = _own(rows, name)
+                    name = name_of(source, number)
+                    rows = own_boxes(rows, name)
                     queue.append(reader.submit(self._prepare, source, rows, name, keep))
                     # Not as soon as the first is done: files are to be there when the network is.
                     ahead = READ_AHEAD
@@ -334,87 +331,6 @@ class PoseRuntime(Estimator):
 
         network = open_network(path, backend, threads)
         super().__init__(network, batch_size, box_threshold, on_error)
-
-
-def _paired(sources: Iterable[Image], boxes: Boxes) -> Iterator[tuple[Image, object]]:
-    """Each image with its rows of boxes, with a detector, or with 'whole-image'."""
-    if isinstance(boxes, str):
-        if boxes != WHOLE_IMAGE:
-            raise ConfigError(f"boxes={boxes!r} is not boxes, a detector or '{WHOLE_IMAGE}'")
-        yield from ((source, boxes) for source in sources)
-    elif isinstance(boxes, Mapping):
-        for number, source in enumerate(sources):
-            if not isinstance(source, str | os.PathLike):
-                raise ConfigError(
-                    f'boxes by file name need images given as paths: {_name(source, number)} is a '
-                    f'{type(source).__name__}'
-                )
-            yield source, _look_up(boxes, source)
-    elif callable(boxes):
-        yield from ((source, boxes) for source in sources)
-    elif not isinstance(boxes, Iterable):
-        raise ConfigError(
-            f'boxes={boxes!r} is not boxes of each image, a mapping from file names to them, a '
-            f"detector or '{WHOLE_IMAGE}'"
-        )
-    else:
-        yield from _zipped(sources, boxes)
-
-
-def _zipped(sources: Iterable[Image], boxes: Iterable) -> Iterator[tuple[Image, object]]:
-    """Like zip, but an error where one ends before the other; at once where lengths are known."""
-    advice = '(give one array of boxes for each image)'
-    if hasattr(sources, '__len__') and hasattr(boxes, '__len__') and len(sources) != len(boxes):
-        raise DataError(f'there are {len(sources)} images, but boxes for {len(boxes)} {advice}')
-    missing = object()
-    for number, (source, rows) in enumerate(
-        itertools.zip_longest(sources, boxes, fillvalue=missing)
-    ):
-        if source is missing or rows is missing:
-            more, fewer = ('images', 'boxes') if rows is missing else ('boxes', 'images')
-            raise DataError(
-                f'there are more {more} than {fewer}: number {number}, from 0, has no counterpart '
-                f'{advice}'
-            )
-        yield source, rows
-
-
-def _look_up(boxes: Mapping, source: str | os.PathLike) -> object:
-    """The boxes of an image by its path or its base name; an error is for `_prepare` to raise."""
-    for key in (source, os.fspath(source), os.path.basename(source)):
-        if key in boxes:  # not `boxes[key]`: a defaultdict would know every path
-            return boxes[key]
-    try:
-        return boxes[os.fspath(source)]
-    except DataError as error:  # which says more
-        return error
-    except KeyError:
-        return DataError(f"there are no boxes for image '{source}'")
-
-
-def _is_single(images) -> bool:
-    """Whether this is one image and not several; also of what is no image, which is told later."""
-    if isinstance(images, str | bytes | os.PathLike | np.ndarray) or not isinstance(
-        images, Iterable
-    ):
-        return True
-    return getattr(images, 'ndim', 0) > 1  # a tensor
-
-
-def _name(source: Image, number: int) -> str:
-    return os.fspath(source) if isinstance(source, str | os.PathLike) else f'image {number}'
-
-
-def _own(rows, name: str) -> object:
-    """Boxes that stay what they are when the caller's change; others as they are."""
-    if isinstance(rows, DataError) or callable(rows):
-        return rows
-    if isinstance(rows, str) and rows == WHOLE_IMAGE:
-        return rows
-    try:
-        return crops.as_boxes(rows, name)
-    except DataError as error:  # for `_prepare` to raise
-        return error
 
 
 def _kept(jobs: Iterable[_Job]) -> int:

@@ -5,6 +5,7 @@ Files are read as OpenCV, and so MMPose's data loading, reads them: grey and 16-
 caller's: OpenCV's order of channels, blue first, is taken for granted.
 """
 
+import os
 from pathlib import Path
 
 import cv2
@@ -98,6 +99,40 @@ def _small_enough(image: np.ndarray, name: str) -> np.ndarray:
             'from: make it smaller, or cut it into parts'
         )
     return image
+
+
+def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
+    """Write `image` in the format of the path's extension; all of it, or nothing.
+
+    Args:
+        path: in a folder that exists. image: (H, W, 3) BGR or (H, W) uint8.
+
+    Raises:
+        DataError: the extension is of no image format, or the file cannot be written.
+    """
+    path = os.fspath(path)
+    extension = os.path.splitext(path)[1]
+    if not extension or not cv2.haveImageWriter(f'image{extension}'):
+        raise DataError(
+            f'{path}: no image can be written as {extension or "a file without extension"}; '
+            'use .jpg or .png'
+        )
+    try:
+        done, data = cv2.imencode(extension, image)
+    except cv2.error as error:
+        done, data = False, error
+    if not done:
+        shape = getattr(image, 'shape', type(image).__name__)
+        raise DataError(f'{path}: OpenCV cannot write an image of {shape} as {extension}')
+    partial = f'{path}.part'
+    try:
+        with open(partial, 'wb') as file:
+            file.write(data)
+        os.replace(partial, path)
+    except OSError as error:
+        if os.path.isfile(partial):
+            os.remove(partial)
+        raise DataError(f'{path}: cannot be written: {error.strerror or error}') from error
 
 
 def is_cut_short(data: bytes) -> bool:

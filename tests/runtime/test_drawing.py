@@ -10,12 +10,12 @@ from hrformer_mmpose.runtime.drawing import (
     LEFT,
     MIDDLE,
     RIGHT,
-    contact_sheet,
     draw_poses,
     side_color,
-    write_image,
 )
+from hrformer_mmpose.runtime.images import write_image
 from hrformer_mmpose.runtime.poses import Pose, Skeleton
+from hrformer_mmpose.runtime.sheet import contact_sheet
 
 
 def pose_of(shown: dict, box=(40, 20, 160, 190), score: float = 1.0) -> Pose:
