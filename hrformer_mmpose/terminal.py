@@ -13,6 +13,7 @@ from .errors import UserError
 
 TRACEBACK = 'HRFORMER_TRACEBACK'
 INTERRUPTED = 130  # status, as shells have it for Ctrl-C
+UNREAD = 141  # and for output that nobody reads any more, as of `| head`
 # What the machine refuses, whatever the program does.
 REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 
@@ -34,6 +35,11 @@ def run(tool: Callable[[argparse.Namespace], int | None], parser: argparse.Argum
             raise
         print('interrupted', file=sys.stderr)
         status = INTERRUPTED
+    except BrokenPipeError:
+        if not _unread():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still held
+        status = UNREAD
     except Exception as error:
         line = one_line(error)
         if line is None or os.environ.get(TRACEBACK):
@@ -41,6 +47,15 @@ def run(tool: Callable[[argparse.Namespace], int | None], parser: argparse.Argum
         sys.exit(f'error: {line}')
     if status:
         sys.exit(status)
+
+
+def _unread() -> bool:
+    """Whether whoever read this program's output has stopped."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        return True
+    return False
 
 
 def one_line(error: BaseException) -> str | None:

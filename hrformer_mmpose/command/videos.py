@@ -28,12 +28,12 @@ def predict_video(
         lines: where to write a line for each frame; the drawn video goes beside it.
     """
     is_camera = isinstance(source, int)
-    entry = dict(name=str(source), kind='video', frames=0, persons=0)
+    name = f'camera {source}' if is_camera else source
+    entry = dict(name=name, kind='video', frames=0, persons=0)
     try:
         video = sources.Video(source)
     except DataError as error:
         return dict(entry, failed=True, problems=[str(error)])
-    entry['name'] = video.name
     make_folder(lines.parent)
     drawing = args.pictures or args.show
     problems: list[str] = []

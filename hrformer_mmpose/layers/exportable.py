@@ -16,12 +16,12 @@ from torch import nn
 
 from .attention import attention_mask
 from .block import HRFormerBlock
-from .fused import folded, fused_conv
+from .fused import BlockTwin, folded, fused_conv
 from .kernels import FusedConv
 from .window import map_size, padding, window_merge, window_partition
 
 
-class ExportBlock(nn.Module):
+class ExportBlock(BlockTwin):
     """`HRFormerBlock` for export.
 
     Args:
@@ -29,15 +29,8 @@ class ExportBlock(nn.Module):
     """
 
     def __init__(self, block: HRFormerBlock):
-        super().__init__()
+        super().__init__(block)
         attention, ffn = block.attn.attn, block.ffn
-        self.window, self.shift = block.attn.window, block.attn.shift
-        self.with_pad_mask = block.attn.with_pad_mask
-        self.num_heads = attention.num_heads
-        self.norm1, self.norm2 = block.norm1, block.norm2
-        bias = attention.position_bias()
-        bias = None if bias is None else bias.detach()[None].contiguous()
-        self.register_buffer('position_bias', bias, persistent=False)
         C = attention.proj.in_features
         weights, biases = attention.qkv.weight.detach(), attention.qkv.bias.detach()
         scale = weights.new_ones(3)

@@ -39,8 +39,8 @@ def fused_conv(conv: nn.Conv2d, norm: nn.Module | None = None, act: str = 'none'
     return FusedConv(*folded(conv, norm), conv.stride[0], conv.groups, act)
 
 
-class FusedBlock(nn.Module):
-    """`HRFormerBlock` for inference.
+class BlockTwin(nn.Module):
+    """What all twins of an `HRFormerBlock` take over from it as it is.
 
     Args:
         block: whose output this one gives.
@@ -48,7 +48,7 @@ class FusedBlock(nn.Module):
 
     def __init__(self, block: HRFormerBlock):
         super().__init__()
-        attention, ffn = block.attn.attn, block.ffn
+        attention = block.attn.attn
         self.window, self.shift = block.attn.window, block.attn.shift
         self.with_pad_mask = block.attn.with_pad_mask
         self.num_heads = attention.num_heads
@@ -56,6 +56,18 @@ class FusedBlock(nn.Module):
         bias = attention.position_bias()
         bias = None if bias is None else bias.detach()[None].contiguous()
         self.register_buffer('position_bias', bias, persistent=False)
+
+
+class FusedBlock(BlockTwin):
+    """`HRFormerBlock` for inference.
+
+    Args:
+        block: whose output this one gives.
+    """
+
+    def __init__(self, block: HRFormerBlock):
+        super().__init__(block)
+        attention, ffn = block.attn.attn, block.ffn
         self.qkv = FusedLinear(attention.qkv.weight, attention.qkv.bias)
         self.proj = FusedLinear(attention.proj.weight, attention.proj.bias)
         # On tokens a 1x1 convolution is a linear layer.

@@ -198,6 +198,14 @@ def test_each_recording_of_a_camera_is_kept(run, monkeypatch, network):
         assert Path(f'out/{name}.mp4').exists() == (name != 'camera-3-2')
 
 
+def test_a_camera_that_is_not_there_is_named(run, monkeypatch):
+    monkeypatch.setattr(cv2, 'VideoCapture', lambda source: type('', (), dict(isOpened=bool))())
+    status, out = run('camera:3')
+    assert status == 1
+    assert "'camera 3', 0 frames, 0 persons\n" in out
+    assert "problem: 'camera 3' cannot be opened: there is none, or it is in use" in out
+
+
 def test_show_ends_a_video_and_it_is_not_taken_for_done(run, monkeypatch, network):
     film(Path('clip.mp4'), 8)
     shown = []

@@ -3,6 +3,7 @@
 import argparse
 import io
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hrformer_mmpose.command import main
 from hrformer_mmpose.command.journal import read
 from hrformer_mmpose.terminal import Progress
 
+from ..conftest import ROOT
 from .helpers import hrformer, photo
 
 # The line of progress
@@ -158,6 +160,19 @@ def test_ctrl_c_ends_any_command_with_one_line(monkeypatch, capsys):
     monkeypatch.setenv(terminal.TRACEBACK, '1')
     with pytest.raises(KeyboardInterrupt):
         terminal.run(tool, argparse.ArgumentParser())
+
+
+def test_who_reads_may_stop_reading():
+    """As `hrformer models | head` does."""
+    read, write = os.pipe()
+    os.close(read)
+    code = 'import sys; sys.argv[1:] = ["models"]; from hrformer_mmpose.command import main as m; '
+    done = subprocess.run(
+        [sys.executable, '-c', code + 'm.main()'], cwd=ROOT, stdout=write, stderr=subprocess.PIPE
+    )
+    os.close(write)
+    assert done.stderr == b''
+    assert done.returncode == terminal.UNREAD
 
 
 def test_a_name_that_the_terminal_cannot_show(run, monkeypatch):
