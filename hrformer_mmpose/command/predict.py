@@ -36,6 +36,8 @@ from .outputs import (
 from .parts import entry_of, journal_name, others, part_of, settings_of, taken_by
 from .videos import free_path, predict_video
 
+CHECKPOINTS = {'.pth', '.pt', '.safetensors'}
+
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
@@ -134,6 +136,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _estimator(args: argparse.Namespace) -> Estimator:
+    if args.threads is not None and args.threads < 1:
+        raise UserError(f'--threads {args.threads}: give 1 or more')
     common = dict(
         batch_size=args.batch_size, box_threshold=args.box_threshold or 0.0, on_error='skip'
     )
@@ -151,6 +155,11 @@ def _estimator(args: argparse.Namespace) -> Estimator:
         if given:
             raise UserError(f"{given[0]} is for configs: '{args.model}' is an exported network")
         return PoseRuntime(args.model, args.backend, args.threads, **common)
+    if Path(args.model).suffix.lower() in CHECKPOINTS:
+        raise UserError(
+            f'--model {args.model} is a checkpoint: give it as --checkpoint, and its config '
+            'as --model'
+        )
     if args.checkpoint is None:
         raise UserError(f'--model {args.model} needs its weights: --checkpoint FILE')
     if args.backend is not None:

@@ -291,6 +291,11 @@ def test_mistakes_are_one_line(run, network, arguments, line):
         (['--model', 'm.onnx'], "network 'm.onnx' does not exist"),
         (['--model', 'tiny'], '--model tiny needs its weights: --checkpoint FILE'),
         (['--model', 'tiny', '--checkpoint', 'c', '--backend', 'openvino'], '--backend is for exp'),
+        (
+            ['--model', 'a.pth'],
+            '--model a.pth is a checkpoint: give it as --checkpoint, and its con',
+        ),
+        (['--model', 'm.onnx', '--threads', '0'], '--threads 0: give 1 or more'),
     ],
 )
 def test_flags_that_do_not_go_together(monkeypatch, capsys, tmp_path, flags, line):
