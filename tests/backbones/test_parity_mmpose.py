@@ -38,9 +38,10 @@ def test_state_dicts_have_the_same_names_shapes_and_order(arch):
         for model in (ours, theirs)
     ]
     assert sorted(described[0]) == sorted(described[1])
+    state = ours.state_dict()
     for name, value in theirs.state_dict().items():
         if name.endswith('relative_position_index'):
-            assert torch.equal(ours.state_dict()[name], value), name
+            assert torch.equal(state[name], value), name
 
 
 @pytest.mark.parametrize('with_rpe', [True, False], ids=['rpe', 'no_rpe'])
@@ -95,7 +96,9 @@ def test_outputs_of_the_published_sizes(arch):
 
 @pytest.mark.parametrize('training', [False, True], ids=['evaluation', 'training'])
 @pytest.mark.parametrize('multiscale_output', [False, True])
-@pytest.mark.parametrize('size', [(224, 160), (128, 96)], ids=str)
+@pytest.mark.parametrize(
+    'size', [pytest.param((224, 160), marks=pytest.mark.slow), (128, 96)], ids=str
+)
 def test_gradients_of_all_parameters_and_of_the_image(size, multiscale_output, training):
     """In float64: a ReLU whose input changes its sign by a rounding error passes another gradient,
     so that in float32 single pixels differ (by up to 4e-3 of the whole) whatever the code."""

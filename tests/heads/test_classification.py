@@ -48,8 +48,9 @@ def test_a_classifiers_file_starts_a_pose_backbone(tmp_path):
     result = load_pretrained(target, tmp_path / 'classifier.pth')
     assert 'keypoints' not in result.lines[0]
     assert len(result.lines) == 4  # nothing initialised anew
+    wanted = source.state_dict()
     for key, value in target.state_dict().items():
-        assert torch.equal(value, source.state_dict()[key]), key
+        assert torch.equal(value, wanted[key]), key
 
 
 @pytest.mark.parametrize('settings', [dict(in_channels=(8, 8)), dict(label_smooth=1.0)])
