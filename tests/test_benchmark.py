@@ -61,6 +61,7 @@ def test_mistakes_are_named(words, says):
         networks.benchmark(flags(*words))
 
 
+@pytest.mark.slow
 def test_the_parts_of_whole_iterations_add_up(synthetic_root, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv('DEMO_ROOT', str(synthetic_root))
     options = {'train_dataloader.batch_size': 2, 'test_dataloader.batch_size': 4}

@@ -182,6 +182,7 @@ def test_no_step_of_saving_removes_what_is_not_replaced(config, monkeypatch):
     assert (folder / 'last_checkpoint').read_text() == str(folder / 'epoch_2.pth')
 
 
+@pytest.mark.slow
 def test_a_folder_of_its_own_for_checkpoints_is_found_again(config, tmp_path):
     config.default_hooks.checkpoint.out_dir = str(tmp_path / 'elsewhere')
     first = Runner.from_cfg(config)

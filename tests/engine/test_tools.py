@@ -96,6 +96,7 @@ def test_testing_gives_the_ten_figures(tested):
     assert (folder / 'dump.pkl').stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_the_folded_network_gives_the_same_figures(trained, tested, synthetic_root, tmp_path):
     out = tmp_path / 'out.json'
     log = shell(

@@ -172,7 +172,10 @@ if dist.get_rank() == 0:
 """
 
 
-@pytest.mark.parametrize('division', ['turns', 'halves', 'padded'])
+@pytest.mark.parametrize(
+    'division',
+    [*(pytest.param(name, marks=pytest.mark.slow) for name in ('turns', 'halves')), 'padded'],
+)
 def test_two_processes_give_exactly_ones_figures(case, tmp_path, division):
     path, samples = case
     samples = samples[: len(samples) - 1 + len(samples) % 2]
