@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out)
     inputs = sources.collect(args.inputs, out)
     check_out(out, args.force)
-    moving = inputs.videos if inputs.camera is None else (f'camera {inputs.camera}',)
+    moving = inputs.videos if inputs.camera is None else (sources.source_name(inputs.camera),)
     if moving and args.boxes.lower().endswith('.json'):
         raise UserError(f"--boxes {args.boxes}: a file of boxes is for images, not '{moving[0]}'")
     boxes = _boxes(args)

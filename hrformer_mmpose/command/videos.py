@@ -28,8 +28,7 @@ def predict_video(
         lines: where to write a line for each frame; the drawn video goes beside it.
     """
     is_camera = isinstance(source, int)
-    name = f'camera {source}' if is_camera else source
-    entry = dict(name=name, kind='video', frames=0, persons=0)
+    entry = dict(name=sources.source_name(source), kind='video', frames=0, persons=0)
     try:
         video = sources.Video(source)
     except DataError as error:

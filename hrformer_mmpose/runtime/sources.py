@@ -121,6 +121,11 @@ def _in_folder(top: str) -> list[str]:
     return sorted(found)
 
 
+def source_name(source: str | int) -> str:
+    """What messages and results call a video, a path, or a camera, a number."""
+    return f'camera {source}' if isinstance(source, int) else source
+
+
 class Video:
     """Frames of a video file or a camera.
 
@@ -137,7 +142,7 @@ class Video:
 
     def __init__(self, source: str | int):
         is_file = not isinstance(source, int)
-        self.name = source if is_file else f'camera {source}'
+        self.name = source_name(source)
         if is_file and not os.path.isfile(source):
             raise DataError(f"'{self.name}' does not exist")
         self._capture = cv2.VideoCapture(source)
