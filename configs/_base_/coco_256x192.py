@@ -20,6 +20,10 @@ val_pipeline = [
     dict(type='PackPoseInputs'),
 ]
 
+# MMPose's inferencer reads these two: how images become inputs, and whose detector it takes.
+data_mode = 'topdown'
+dataset_type = 'CocoDataset'
+
 # The folder that holds annotations/, train2017/, val2017/ and person_detection_results/.
 data_root = '{{$COCO_ROOT:data/coco}}'
 # Person boxes for validation and test, relative to the data root (or an absolute path).
@@ -31,12 +35,11 @@ train_dataloader = dict(
     batch_size=32,
     num_workers=2,
     persistent_workers=True,
-    collate_fn=dict(type='hrformer_mmpose.pseudo_collate'),
     sampler=dict(type='hrformer_mmpose.DefaultSampler', shuffle=True),
     dataset=dict(
         type='hrformer_mmpose.CocoDataset',
         data_root=data_root,
-        data_mode='topdown',
+        data_mode=data_mode,
         ann_file='annotations/person_keypoints_train2017.json',
         data_prefix=dict(img='train2017/'),
         pipeline=train_pipeline,
@@ -47,12 +50,11 @@ val_dataloader = dict(
     num_workers=2,
     persistent_workers=True,
     drop_last=False,
-    collate_fn=dict(type='hrformer_mmpose.pseudo_collate'),
     sampler=dict(type='hrformer_mmpose.DefaultSampler', shuffle=False, round_up=False),
     dataset=dict(
         type='hrformer_mmpose.CocoDataset',
         data_root=data_root,
-        data_mode='topdown',
+        data_mode=data_mode,
         ann_file='annotations/person_keypoints_val2017.json',
         bbox_file=detections,
         data_prefix=dict(img='val2017/'),

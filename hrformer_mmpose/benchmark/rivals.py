@@ -45,8 +45,6 @@ def mmpose_config(cfg: Config) -> Config:
     made = Config(_with_mmpose_types(cfg.to_dict()), filename=cfg.filename)
     made.pop('runner_type', None)
     made.custom_imports = None
-    made.data_mode, made.dataset_type = 'topdown', 'CocoDataset'  # its inferencer asks for them
-    made.test_dataloader.pop('collate_fn')  # ours, equal to the default
     backbone = made.model.backbone
     if 'arch' in backbone:
         made.model.backbone = dict(

@@ -17,8 +17,10 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop
 from mmengine.runner import Runner as _Runner
 from torch import nn
+from torch.utils.data import DataLoader
 
 from ..checkpoint import files, matching
+from ..datasets.collate import pseudo_collate
 from ..errors import WeightsError
 from ..registry import RUNNERS
 from .hooks import POINTER, ClassesHook, LeftOutHook
@@ -154,6 +156,16 @@ class Runner(_Runner):
             loop = {key: value for key, value in loop.items() if key != 'by_epoch'}
             loop['type'] = EpochBasedTrainLoop
         return super().build_train_loop(loop)
+
+    @staticmethod
+    def build_dataloader(dataloader: DataLoader | dict, *args, **kwargs) -> DataLoader:
+        """Build a data loader as MMEngine does, with this package's `pseudo_collate` by default.
+
+        Configs leave `collate_fn` out because MMEngine's inferencer and runner read it differently.
+        """
+        if isinstance(dataloader, dict) and 'collate_fn' not in dataloader:
+            dataloader = {**dataloader, 'collate_fn': dict(type=pseudo_collate)}
+        return _Runner.build_dataloader(dataloader, *args, **kwargs)
 
     def _newest(self) -> str | None:
         """Newest checkpoint of `work_dir` that verifies; all processes take the first one's."""

@@ -7,12 +7,14 @@ import pytest
 import torch
 
 pytest.importorskip('mmpose')
+import mmengine.dataset
 from mmengine.registry import FUNCTIONS
 from mmengine.structures import InstanceData
 from mmpose.structures import PoseDataSample
 from torch.utils.data import DataLoader, Dataset
 
 from hrformer_mmpose.datasets import collate
+from hrformer_mmpose.engine.runner import Runner
 
 
 class Samples(Dataset):
@@ -100,3 +102,17 @@ def _plain(value):
 
 def test_it_is_registered():
     assert FUNCTIONS.get('hrformer_mmpose.pseudo_collate') is collate.pseudo_collate
+
+
+@pytest.mark.parametrize(
+    ('stated', 'taken'),
+    [
+        ({}, collate.pseudo_collate),
+        (dict(collate_fn=dict(type='pseudo_collate')), mmengine.dataset.pseudo_collate),
+    ],
+)
+def test_the_runner_takes_it_where_the_config_names_none(stated, taken):
+    cfg = dict(dataset=Samples(), sampler=dict(type='DefaultSampler'), batch_size=2, **stated)
+    loader = Runner.build_dataloader(cfg)
+    assert getattr(loader.collate_fn, 'func', loader.collate_fn) is taken
+    assert ('collate_fn' in cfg) == bool(stated)  # the caller's dict stays as it was
