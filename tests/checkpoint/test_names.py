@@ -1,7 +1,5 @@
 """The authors' names and MMPose's, and what names tell."""
 
-import json
-
 import pytest
 import torch
 
@@ -10,18 +8,17 @@ from hrformer_mmpose.backbones.arch import stages_from_arch
 from hrformer_mmpose.checkpoint import architecture, origin, to_mmpose, to_official
 from hrformer_mmpose.checkpoint.names import INDEX, num_keypoints, num_parameters
 from hrformer_mmpose.heads.classification import ClassificationHead
+from tests import official
 from tests.checkpoint.weights import official_weights
-
-LISTS = ['pose_small', 'pose_base', 'cls_tiny', 'cls_small', 'cls_base']
 
 
 def same(a: dict, b: dict) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
-@pytest.mark.parametrize('name', LISTS)
-def test_the_authors_lists_become_ours_and_back(shared, name):
-    keys = json.loads((shared / 'parity' / f'official_{name}_keys.json').read_text())
+@pytest.mark.parametrize('name', official.NAMES)
+def test_the_authors_lists_become_ours_and_back(name):
+    keys = official.entries(name)
     weights = {
         key: torch.randint(99, shape) if INDEX in key else torch.randn(shape)
         for key, shape in keys.items()
@@ -85,9 +82,9 @@ def test_origin():
     assert origin({'conv1.weight': 0, 'layer1.0.conv1.weight': 0}) == 'unknown'
 
 
-@pytest.mark.parametrize('name', LISTS)
-def test_origin_of_the_authors_lists(shared, name):
-    keys = json.loads((shared / 'parity' / f'official_{name}_keys.json').read_text())
+@pytest.mark.parametrize('name', official.NAMES)
+def test_origin_of_the_authors_lists(name):
+    keys = official.entries(name)
     kind = {'pose': 'official-pose', 'cls': 'official-classification'}[name.split('_')[0]]
     assert origin(dict.fromkeys(keys)) == kind
 

@@ -1,0 +1,61 @@
+"""The authors' networks as recorded in tests/data/official: entries, weights by rule, outputs."""
+
+import json
+import zlib
+from functools import cache
+
+import numpy as np
+import torch
+
+from .conftest import ROOT
+
+FOLDER = ROOT / 'tests/data/official'
+NAMES = ['pose_small', 'pose_base', 'cls_tiny', 'cls_small', 'cls_base']
+
+
+def entries(name: str) -> dict[str, list[int]]:
+    """Name and shape of each entry of a state dict of the authors."""
+    return json.loads((FOLDER / f'{name}.json').read_text())
+
+
+def state_dict(name: str) -> dict[str, torch.Tensor]:
+    """State dict of the authors' names; the integer index buffers are left out."""
+    shapes = {key: shape for key, shape in entries(name).items() if not key.endswith('_index')}
+    return {key: _value(key, shape) for key, shape in shapes.items()}
+
+
+def image(batch: int, height: int, width: int, seed: int) -> torch.Tensor:
+    """The input of a recorded output, (B, 3, H, W) float32."""
+    values = _generator(seed).normal(0, 1, (batch, 3, height, width))
+    return torch.from_numpy(values.astype(np.float32))
+
+
+def output(name: str) -> torch.Tensor:
+    """A recorded output; the README beside the data lists the names."""
+    return torch.from_numpy(_outputs()[name])
+
+
+@cache
+def _outputs() -> dict[str, np.ndarray]:
+    with np.load(FOLDER / 'outputs.npz') as file:
+        return dict(file)
+
+
+def _generator(seed: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(seed))
+
+
+def _value(name: str, shape: list[int]) -> torch.Tensor:
+    """Values drawn by a generator that the entry's name seeds; scaled by what the entry is."""
+    if name.endswith('num_batches_tracked'):
+        return torch.tensor(1.0)
+    generator = _generator(zlib.crc32(name.encode()))
+    if name.endswith('relative_position_bias_table'):
+        values = generator.normal(0, 0.5, shape)
+    elif name.endswith(('running_mean', 'bias')):
+        values = generator.normal(0, 0.1, shape)
+    elif name.endswith('running_var') or len(shape) == 1:  # variance or scale of a norm
+        values = generator.uniform(0.5, 1.5, shape)
+    else:
+        values = generator.normal(0, np.prod(shape[1:]) ** -0.5, shape)
+    return torch.from_numpy(values).float()
