@@ -9,8 +9,9 @@ import torch
 pytest.importorskip('mmpose')
 from mmengine.registry import DefaultScope
 
-from hrformer_mmpose.benchmark import networks, whole
-from hrformer_mmpose.errors import ConfigError
+from hrformer_mmpose.benchmark import networks, poses, whole
+from hrformer_mmpose.command import export as command_export
+from hrformer_mmpose.errors import ConfigError, UserError
 from tests.conftest import ROOT
 
 
@@ -78,3 +79,18 @@ def test_the_parts_of_whole_iterations_add_up(synthetic_root, tmp_path, monkeypa
         assert result['bound'] in parts
     assert 'bounded by' in capsys.readouterr().out
     DefaultScope._instance_dict.clear()
+
+
+@pytest.mark.slow
+def test_exported_files_beside_mmpose(tmp_path, capsys):
+    """The commands of docs/export.md, in small: both follow the config's flip test."""
+    config, exported = 'hrformer_tiny_coco_256x192', tmp_path / 't.onnx'
+    weights = poses._random_weights(config, str(tmp_path))
+    command_export.run(command_export.parser().parse_args([config, weights, str(exported)]))
+    parser = argparse.ArgumentParser()
+    poses.add_arguments(parser)
+    words = [config, '--checkpoint', weights, '--exported', str(exported), '--rounds', '1']
+    poses.benchmark(parser.parse_args([*words, '--batch-size', '1']))
+    assert 'flip test: True' in capsys.readouterr().out
+    with pytest.raises(UserError, match='was exported with --flip; give the same option here'):
+        poses.benchmark(parser.parse_args([*words, '--no-flip']))

@@ -45,7 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--batch-size', nargs='+', type=int, default=[1, 8], help='of crops')
     parser.add_argument('--images', nargs='*', help='also time whole predictions of these images')
     parser.add_argument('--boxes', help='of --images: a COCO detection or annotation file')
-    parser.add_argument('--flip', action='store_true', help='with the flip test')
+    parser.add_argument(
+        '--flip',
+        action=argparse.BooleanOptionalAction,
+        help='average over the mirror image (default: as the config says, like hrformer export)',
+    )
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--rounds', type=int, default=7)
     parser.add_argument('--json', help='file for the figures')
@@ -118,7 +122,8 @@ def _crops(ours: TorchNetwork, theirs: _MMPose, args, batch: int) -> list[dict]:
         for backend in ('onnxruntime', 'openvino') if path.endswith('.onnx') else ('openvino',):
             network = open_network(path, backend, args.threads)
             if network.description.flip_test != ours.flip_test:
-                raise UserError(f"'{path}': its flip test differs from --flip")
+                wanted = '--flip' if network.description.flip_test else '--no-flip'
+                raise UserError(f"'{path}' was exported with {wanted}; give the same option here")
             steps[_name(path, backend)] = lambda network=network: network.predict(crops)
     what = f'crops to keypoints, batch {batch}'
     rows = time_in_turns(what, steps, args.rounds, device_of('cpu'), pause=PAUSE)
