@@ -302,7 +302,7 @@ def _explanations(
     if not (predictions.keypoint_scores > 0).any():
         reasons.append(f'{start}no keypoint has a score above 0')
     if not reasons:
-        best = max((float(np.max(oks)) for oks in found.oks.values()), default=0.0)
+        best = match(truth, predictions, scores, found, 0)['oks'].max(initial=0)
         reasons.append(
             f'{start}categories, images and coordinates fit, but hardly a prediction comes near a '
             f'person (best OKS {best:.2f}): is the network trained, and is it of this data?'
