@@ -67,8 +67,10 @@ class RandomResizedCrop(BaseTransform):
             if 0 < height <= rows and 0 < width <= columns:
                 top = np.random.randint(rows - height + 1)
                 return top, np.random.randint(columns - width + 1), height, width
-        side = min(rows, columns)  # a very long image: its middle
-        return (rows - side) // 2, (columns - side) // 2, side, side
+        # A very long image: the largest box of an allowed form, in its middle.
+        height = min(rows, round(columns / self.ratio[0]))
+        width = min(columns, round(rows * self.ratio[1]))
+        return (rows - height) // 2, (columns - width) // 2, height, width
 
 
 @TRANSFORMS.register_module()
