@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 
 pytest.importorskip('mmpose')
@@ -93,3 +94,45 @@ def test_coco_root_counts_for_images_annotations_and_detections(monkeypatch):
     assert dataset.data_root == cfg.train_dataloader.dataset.data_root == '/somewhere/coco'
     assert cfg.val_evaluator.ann_file == '/somewhere/coco/' + dataset.ann_file
     assert dataset.bbox_file == 'mine/boxes.json'
+
+
+@pytest.mark.parametrize('size', ['256x192', '384x288'])
+def test_the_augmentation_is_the_authors(size):
+    """Shifted boxes, or an unshifted half of the body; then scale and rotation of either."""
+    pipeline = Config.fromfile(ROOT / f'configs/hrformer_base_coco_{size}.py').train_pipeline
+    names = [step.type.split('.')[-1] for step in pipeline]
+    first, last = names.index('RandomFlip') + 1, names.index('TopdownAffine')
+    steps = [TRANSFORMS.build({**step, '_scope_': 'mmpose'}) for step in pipeline[first:last]]
+    rng = np.random.default_rng(0)
+    keypoints = rng.uniform(0, 100, (1, 17, 2))
+    person = dict(
+        bbox_center=np.full((1, 2), 50.0),
+        bbox_scale=np.full((1, 2), 125.0),
+        keypoints=keypoints,
+        keypoints_visible=np.ones((1, 17)),
+        upper_body_ids=[*range(11)],
+        lower_body_ids=[*range(11, 17)],
+    )
+    np.random.seed(0)
+    centers, scales, rotations = [], [], []
+    for _ in range(8000):
+        sample = dict(person)
+        for step in steps:
+            sample = step(sample)
+        centers.append(sample['bbox_center'][0])
+        scales.append(sample['bbox_scale'][0])
+        rotations.append(sample['bbox_rotation'][0])
+    centers, scales, rotations = (np.array(x) for x in (centers, scales, rotations))
+    upper, lower, whole = (
+        np.isclose(centers, middle).all(1)
+        for middle in (keypoints[0, :11].mean(0), keypoints[0, 11:].mean(0), 50)
+    )
+    assert np.mean(upper | lower) == pytest.approx(0.3, abs=0.02)
+    assert upper.sum() / (upper | lower).sum() == pytest.approx(0.6915, abs=0.03)
+    shifted = ~(upper | lower | whole)
+    assert shifted.sum() / (shifted | whole).sum() == pytest.approx(0.3, abs=0.02)
+    assert np.abs(centers[shifted] - 50).max() == pytest.approx(20, abs=0.2)
+    box = scales[shifted | whole] / 125
+    assert np.mean((box == 0.5) | (box == 1.5)) == pytest.approx(0.317, abs=0.02)
+    assert np.ptp(scales[upper], axis=0) == pytest.approx(1.5 * np.ptp(keypoints[0, :11], axis=0))
+    assert np.mean(rotations != 0) == pytest.approx(0.6, abs=0.02)

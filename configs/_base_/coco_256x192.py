@@ -7,8 +7,16 @@ train_pipeline = [
     dict(type='hrformer_mmpose.LoadImage'),
     dict(type='GetBBoxCenterScale'),
     dict(type='RandomFlip', direction='horizontal'),
-    dict(type='RandomHalfBody'),
-    dict(type='hrformer_mmpose.RandomBBoxTransform'),
+    # The authors' augmentation, not MMPose 1.x's (docs/data.md, "Recipes"). The shift comes first,
+    # because half of a body is not shifted.
+    dict(
+        type='hrformer_mmpose.RandomBBoxTransform',
+        distribution='clipped',
+        scale_prob=0.0,
+        rotate_prob=0.0,
+    ),
+    dict(type='RandomHalfBody', min_upper_keypoints=3, upper_prioritized_prob=0.6915),
+    dict(type='hrformer_mmpose.RandomBBoxTransform', distribution='clipped', shift_prob=0.0),
     dict(type='hrformer_mmpose.TopdownAffine', input_size=codec['input_size']),
     dict(type='GenerateTarget', encoder=codec),
     dict(type='PackPoseInputs'),

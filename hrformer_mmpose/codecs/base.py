@@ -113,10 +113,14 @@ class HeatmapCodec(BaseKeypointCodec):
     def _to_input(self, peak: Tensor) -> Tensor:
         """Heatmap pixels -> input pixels."""
 
-    def _visible(self, keypoints: np.ndarray, visible: np.ndarray | None) -> np.ndarray:
-        if visible is None:
-            return np.ones(keypoints.shape[:2], dtype=np.float32)
-        return visible.copy()
+    def _labelled(
+        self, keypoints: np.ndarray, visible: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Copies of keypoints and weights; a keypoint of NaN or infinity has weight 0, place 0."""
+        weights = np.ones(keypoints.shape[:2], np.float32) if visible is None else visible.copy()
+        finite = np.isfinite(keypoints)
+        weights[~finite.all(axis=-1)] = 0
+        return np.where(finite, keypoints, 0), weights
 
     def _windows(self, centers: np.ndarray, middle: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Gaussians within three sigma of a pixel; the weight of one that misses the map becomes 0.

@@ -49,13 +49,14 @@ class MSRAHeatmap(HeatmapCodec):
 
         Args:
             keypoints: (N, K, 2), in pixels of the input.
-            keypoints_visible: (N, K); below 0.5 the map stays empty. All, by default.
+            keypoints_visible: (N, K); below 0.5 the map stays empty. All, by default, but those
+                whose coordinates are NaN or infinite.
 
         Returns:
             heatmaps: (K, H, W), float32. keypoint_weights: (N, K), the visibility, 0 where the
             Gaussian lies outside of the map.
         """
-        weights = self._visible(keypoints, keypoints_visible)
+        keypoints, weights = self._labelled(keypoints, keypoints_visible)
         centers = keypoints / self.scale_factor
         if self.unbiased:
             radius = 3 * self.sigma

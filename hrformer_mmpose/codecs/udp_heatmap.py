@@ -69,13 +69,14 @@ class UDPHeatmap(HeatmapCodec):
 
         Args:
             keypoints: (N, K, 2), in pixels of the input.
-            keypoints_visible: (N, K); below 0.5 the map stays empty. All, by default.
+            keypoints_visible: (N, K); below 0.5 the map stays empty. All, by default, but those
+                whose coordinates are NaN or infinite.
 
         Returns:
             heatmaps: (K, H, W), or (3 K, H, W) when combined; float32. keypoint_weights: (N, K),
             the visibility, 0 where a Gaussian lies outside of the map.
         """
-        weights = self._visible(keypoints, keypoints_visible)
+        keypoints, weights = self._labelled(keypoints, keypoints_visible)
         centers = keypoints / self.scale_factor
         if self.heatmap_type == 'combined':
             heatmaps = offset_maps(self.heatmap_size, centers, self._radius, weights >= 0.5)

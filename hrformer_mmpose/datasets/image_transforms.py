@@ -7,16 +7,27 @@ drawn from numpy's global generator, as in MMPose's transforms.
 
 from collections.abc import Callable
 
-import cv2
 import mmcv
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 from mmengine.structures import BaseDataElement
+from PIL import Image
 
 from ..registry import TRANSFORMS
 
-GREY = (128, 128, 128)  # what comes in from outside an image
+# Rotation, shear and translation: ImageNet's mean (BGR) comes in from outside an image.
+GEOMETRY = dict(border_value=(104, 116, 124), interpolation='bicubic')
+
+
+def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Resize an (H, W, 3) image by PIL's bicubic filter.
+
+    It averages over all pixels when it reduces, unlike OpenCV's. The published networks were
+    trained and tested with it.
+    """
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
+    return np.array(resized)
 
 
 @TRANSFORMS.register_module()
@@ -44,7 +55,7 @@ class RandomResizedCrop(BaseTransform):
         image = results['img']
         top, left, height, width = self._box(*image.shape[:2])
         image = image[top : top + height, left : left + width]
-        image = cv2.resize(image, (self.size, self.size), interpolation=cv2.INTER_CUBIC)
+        image = resize(image, self.size, self.size)
         results['img'] = mmcv.imflip(image) if np.random.rand() < self.flip else image
         return results
 
@@ -56,13 +67,15 @@ class RandomResizedCrop(BaseTransform):
             if 0 < height <= rows and 0 < width <= columns:
                 top = np.random.randint(rows - height + 1)
                 return top, np.random.randint(columns - width + 1), height, width
-        side = min(rows, columns)  # a very long image: its middle
-        return (rows - side) // 2, (columns - side) // 2, side, side
+        # A very long image: the largest box of an allowed form, in its middle.
+        height = min(rows, round(columns / self.ratio[0]))
+        width = min(columns, round(rows * self.ratio[1]))
+        return (rows - height) // 2, (columns - width) // 2, height, width
 
 
 @TRANSFORMS.register_module()
 class CenterCrop(BaseTransform):
-    """The middle of an image, which is first brought to `size / share` on its shorter side.
+    """Resize the shorter side to `size / share`, then crop the middle, as torchvision does.
 
     Args:
         size: height and width of the result. share: of the resized image's side that is kept.
@@ -75,10 +88,10 @@ class CenterCrop(BaseTransform):
         """Replace `img`."""
         image = results['img']
         rows, columns = image.shape[:2]
-        factor = round(self.size / self.share) / min(rows, columns)
-        new = max(self.size, round(columns * factor)), max(self.size, round(rows * factor))
-        image = cv2.resize(image, new, interpolation=cv2.INTER_CUBIC)
-        top, left = (image.shape[0] - self.size) // 2, (image.shape[1] - self.size) // 2
+        short = round(self.size / self.share)
+        rows, columns = (int(short * side / min(rows, columns)) for side in (rows, columns))
+        image = resize(image, columns, rows)
+        top, left = round((rows - self.size) / 2), round((columns - self.size) / 2)
         results['img'] = image[top : top + self.size, left : left + self.size]
         return results
 
@@ -88,7 +101,7 @@ _OPERATIONS: tuple[Callable, ...] = (
     lambda image, m: mmcv.auto_contrast(image),
     lambda image, m: mmcv.imequalize(image),
     lambda image, m: mmcv.iminvert(image),
-    lambda image, m: mmcv.imrotate(image, _sign() * 30 * m, border_value=GREY),
+    lambda image, m: mmcv.imrotate(image, _sign() * 30 * m, **GEOMETRY),
     lambda image, m: mmcv.posterize(image, max(1, 4 - int(4 * m))),
     lambda image, m: mmcv.solarize(image, int(256 - 256 * m)),
     lambda image, m: _solarize_add(image, int(110 * m)),
@@ -96,17 +109,20 @@ _OPERATIONS: tuple[Callable, ...] = (
     lambda image, m: mmcv.adjust_contrast(image, 1 + _sign() * 0.9 * m),
     lambda image, m: mmcv.adjust_brightness(image, 1 + _sign() * 0.9 * m),
     lambda image, m: mmcv.adjust_sharpness(image, 1 + _sign() * 0.9 * m),
-    lambda image, m: mmcv.imshear(image, _sign() * 0.3 * m, 'horizontal', GREY),
-    lambda image, m: mmcv.imshear(image, _sign() * 0.3 * m, 'vertical', GREY),
-    lambda image, m: mmcv.imtranslate(
-        image, _sign() * 0.45 * m * image.shape[1], 'horizontal', GREY
-    ),
-    lambda image, m: mmcv.imtranslate(image, _sign() * 0.45 * m * image.shape[0], 'vertical', GREY),
+    lambda image, m: mmcv.imshear(image, _sign() * 0.3 * m, 'horizontal', **GEOMETRY),
+    lambda image, m: mmcv.imshear(image, _sign() * 0.3 * m, 'vertical', **GEOMETRY),
+    lambda image, m: _translate(image, 0.45 * m, 'horizontal'),
+    lambda image, m: _translate(image, 0.45 * m, 'vertical'),
 )
 
 
 def _sign() -> int:
     return 1 if np.random.rand() < 0.5 else -1
+
+
+def _translate(image: np.ndarray, share: float, direction: str) -> np.ndarray:
+    side = image.shape[1 if direction == 'horizontal' else 0]
+    return mmcv.imtranslate(image, _sign() * share * side, direction, **GEOMETRY)
 
 
 def _solarize_add(image: np.ndarray, value: int) -> np.ndarray:

@@ -138,11 +138,37 @@ class TopdownAffine(_TopdownAffine):
 
 @TRANSFORMS.register_module()
 class RandomBBoxTransform(_RandomBBoxTransform):
-    """`mmpose.RandomBBoxTransform` with the same random numbers, drawn without scipy's overhead."""
+    """`mmpose.RandomBBoxTransform`, also with the distributions of the published networks.
 
-    @staticmethod
-    def _truncnorm(low: float = -1.0, high: float = 1.0, size: tuple = ()) -> np.ndarray:
-        """A normal distribution cut at `low` and `high`, by its inverse function."""
+    Both distributions have the same limits. "truncated" draws MMPose's random numbers, without
+    scipy's overhead.
+
+    Args:
+        distribution: "truncated": shift, scale and rotation from normal distributions truncated at
+            one standard deviation (MMPose 1.x). "clipped": the shift uniform, scale and rotation
+            from normal distributions whose values beyond the limits become the limits, at one
+            and at two standard deviations (the authors' code and MMPose 0.x).
+        kwargs: everything else, as MMPose's class takes it.
+
+    Raises:
+        ConfigError: `distribution` is neither.
+    """
+
+    def __init__(self, *args, distribution: str = 'truncated', **kwargs):
+        super().__init__(*args, **kwargs)
+        if distribution not in ('truncated', 'clipped'):
+            raise ConfigError(
+                f"distribution={distribution!r} of RandomBBoxTransform is not 'truncated' or "
+                "'clipped'"
+            )
+        self.distribution = distribution
+
+    def _truncnorm(self, low: float = -1.0, high: float = 1.0, size: tuple = ()) -> np.ndarray:
+        """Shift in x and y, scale and rotation in units of their limits; `size` is (N, 4)."""
+        if self.distribution == 'clipped':
+            shift = np.random.uniform(-1, 1, (size[0], 2))
+            scale_and_rotation = np.random.normal(0, (1, 0.5), (size[0], 2)).clip(-1, 1)
+            return np.concatenate([shift, scale_and_rotation], 1).astype(np.float32)
         uniform = np.random.uniform(size=size)
         start, stop = ndtr(low), ndtr(high)
         return ndtri(start + uniform * (stop - start)).astype(np.float32)

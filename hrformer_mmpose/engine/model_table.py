@@ -73,8 +73,8 @@ PUBLISHED = {
     'swin_base_coco_256x192': Published(None, None, 'AP 73.7', 'MMPose'),
 }
 _MORE = (
-    'the published GFLOPs are 3 to 7 % higher; their convention is not stated (they may count '
-    'normalisation, activations and interpolation)'
+    "the published GFLOPs are 3 to 7 % higher: the authors' counter includes BatchNorm, ReLU, "
+    'softmax and elementwise operations'
 )
 REASONS = {f'hrformer_{arch}_imagenet_224': _MORE for arch in ('tiny', 'small', 'base')}
 

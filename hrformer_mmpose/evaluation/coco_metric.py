@@ -194,7 +194,12 @@ class CocoMetric(BaseMetric):
 
     def _usable(self, predictions: Predictions) -> Predictions:
         """Predictions of numbers, with the keypoints that the annotations have."""
-        numbers = finite(predictions.keypoints) & finite(predictions.keypoint_scores)
+        p = predictions
+        numbers = finite(p.keypoints) & finite(p.keypoint_scores)
+        numbers &= np.isfinite(p.bbox_score) & np.isfinite(p.crop_area)
+        with_boxes = finite(p.bbox)
+        if with_boxes.any():
+            numbers &= with_boxes
         if not numbers.all():
             print_log(
                 f'{(~numbers).sum()} of {len(predictions)} predictions are no numbers (NaN) and '

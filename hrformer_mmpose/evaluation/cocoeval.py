@@ -4,7 +4,7 @@ MMPose's metric calls xtcocotools, which has wheels for Python 3.10 and 3.11 wit
 `host.py` puts this class in its place where xtcocotools does not import. The figures are the same.
 """
 
-import copy
+from collections import defaultdict
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -44,16 +44,25 @@ class COCOeval(_COCOeval):
             self.params.kpt_oks_sigmas = np.asarray(sigmas, dtype=np.float64)
 
     def _prepare(self) -> None:
-        super()._prepare()
-        for key, gts in self._gts.items():
-            self._gts[key] = [self._ground_truth(gt) for gt in gts]
-        for key, dts in self._dts.items():
+        p = self.params
+        chosen = dict(imgIds=p.imgIds, catIds=p.catIds if p.useCats else [])
+        self._gts, self._dts = defaultdict(list), defaultdict(list)
+        for gt in self.cocoGt.loadAnns(self.cocoGt.getAnnIds(**chosen)):
+            self._gts[gt['image_id'], gt['category_id']].append(self._ground_truth(gt))
+        for dt in self.cocoDt.loadAnns(self.cocoDt.getAnnIds(**chosen)):
             # xtcocotools leaves out detections all of whose keypoints have score 0.
-            self._dts[key] = [dt for dt in dts if any(score > 0 for score in dt['keypoints'][2::3])]
+            if any(score > 0 for score in dt['keypoints'][2::3]):
+                self._dts[dt['image_id'], dt['category_id']].append(dt)
+        self.evalImgs, self.eval = defaultdict(list), {}
 
     def _ground_truth(self, gt: dict) -> dict:
-        gt = copy.copy(gt)  # the caller's annotation stays as it is
+        """A copy of an annotation, as xtcocotools counts it."""
+        gt = dict(gt)
         gt['id'] += 1  # pycocotools takes a match with annotation 0 for no match
+        gt['iscrowd'] = int(gt.get('iscrowd', 0))
+        # Labelled keypoints decide, not `num_keypoints`, which conversion does not change.
+        labelled = any(visibility > 0 for visibility in gt['keypoints'][2::3])
+        gt['ignore'] = bool(gt['iscrowd']) or not labelled
         if not self.use_area:
             gt['area'] = gt['bbox'][2] * gt['bbox'][3] * BOX_TO_PERSON_AREA
         return gt

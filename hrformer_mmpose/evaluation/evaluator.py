@@ -10,10 +10,12 @@ Legend: T OKS thresholds, R recalls, C categories, A ranges of area, D and G pre
 of an image, K keypoints.
 """
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
+from mmengine.logging import print_log
 
 from ..datasets.annotations import Annotations
 from ..datasets.checks import finite, repeated
@@ -105,7 +107,8 @@ def truth(
                 "which iou_type='keypoints_crowd' needs"
             )
     area = a.area if use_area else a.bbox[:, 2] * a.bbox[:, 3] * BOX_TO_PERSON_AREA
-    usable = finite(keypoints) & finite(a.bbox) & ~repeated(a.id) & (a.rows_of(a.image) >= 0)
+    _warn_of_repeated_ids(a)
+    usable = finite(keypoints) & finite(a.bbox) & (a.rows_of(a.image) >= 0)
     if use_area and np.isnan(area[usable]).any():
         first = a.id[usable][np.isnan(area[usable])][0]
         raise DataError(
@@ -183,6 +186,19 @@ def converted(
     result = np.zeros((len(keypoints), count, *keypoints.shape[2:]), keypoints.dtype)
     result[:, targets] = keypoints[:, sources]
     return result
+
+
+def _warn_of_repeated_ids(a: Annotations) -> None:
+    """pycocotools counts the last annotation of such an id in place of each of them."""
+    again = repeated(a.id)
+    if again.any():
+        print_log(
+            f"{again.sum()} annotations of '{a.path}' have the id of an earlier one (the first is "
+            f'{a.id[again][0]}): each counts as a person, while pycocotools would count the last '
+            'one of an id several times',
+            'current',
+            level=logging.WARNING,
+        )
 
 
 def _silent(*_) -> None:

@@ -17,10 +17,10 @@ def pairwise(keypoints: np.ndarray, areas: np.ndarray, sigmas: np.ndarray) -> np
         keypoints: (N, K, 2) pixels. areas: (N,) square pixels. sigmas: (K,).
 
     Returns:
-        (N, N), symmetric, in the type of `keypoints`.
+        (N, N), symmetric, in the type of `keypoints`, of whole numbers in a floating one.
     """
-    type_ = keypoints.dtype
-    areas = areas.astype(type_)
+    type_ = np.result_type(keypoints, np.float32)
+    keypoints, areas = keypoints.astype(type_), areas.astype(type_)
     mean_area = (areas[:, None] + areas) / 2 + np.spacing(1).astype(type_)
     total = np.zeros_like(mean_area)
     for (x, y), sigma in zip(keypoints.transpose(1, 2, 0), sigmas.astype(type_), strict=True):

@@ -302,12 +302,23 @@ def _explanations(
     if not (predictions.keypoint_scores > 0).any():
         reasons.append(f'{start}no keypoint has a score above 0')
     if not reasons:
-        best = max((float(np.max(oks)) for oks in found.oks.values()), default=0.0)
         reasons.append(
             f'{start}categories, images and coordinates fit, but hardly a prediction comes near a '
-            f'person (best OKS {best:.2f}): is the network trained, and is it of this data?'
+            f'person (best OKS {_best_oks(truth, found):.2f}): is the network trained, and is it '
+            'of this data?'
         )
     return reasons
+
+
+def _best_oks(truth: Truth, found: Evaluation) -> float:
+    """The highest OKS of any prediction with a person who counts."""
+    a = truth.annotations
+    rows = by_image(truth.rows, a.image, a.category_id)
+    counted = (
+        np.asarray(oks)[:, ~truth.ignored[rows[key]]].max(initial=0)
+        for key, oks in found.oks.items()
+    )
+    return max(counted, default=0.0)
 
 
 def _few(values: np.ndarray) -> str:

@@ -130,6 +130,23 @@ def test_the_combined_target_is_the_last_visible_persons():
     assert np.array_equal(both, codec.encode(keypoints[1:2])['heatmaps'])
 
 
+@pytest.mark.parametrize('visible', [0, 1])
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_keypoint_of_nan_counts_nowhere(kind, value, visible):
+    """Its weight is 0 and its map empty, so that the loss, weight times map, is a number."""
+    codec, _ = pair(kind, '256x192')
+    keypoints = np.random.default_rng(0).uniform(40, 150, (1, 3, 2)).astype(np.float32)
+    shown = np.array([[1, visible, 1]], np.float32)
+    expected = codec.encode(keypoints, np.array([[1, 0, 1]], np.float32))
+    keypoints[0, 1, 0] = value
+    encoded = codec.encode(keypoints, shown)
+    assert encoded['keypoint_weights'].tolist() == [[1, 0, 1]]
+    assert np.array_equal(encoded['heatmaps'], expected['heatmaps'])
+    assert np.isnan(keypoints[0, 1, 0]) or np.isinf(keypoints[0, 1, 0])
+    assert shown[0, 1] == visible, "the caller's arrays stay as they are"
+
+
 @pytest.mark.parametrize('reflect', [False, True])
 def test_blur_is_opencvs(reflect):
     import cv2

@@ -94,6 +94,20 @@ def test_a_repeated_id_is_named_and_the_first_stays(root):
     assert data.get_data_info(0)['id'] == good.get_data_info(0)['id']
 
 
+@pytest.mark.parametrize(('value', 'crowd'), [('0', 0), ('1', 1), (None, 0), (True, 1), (0.0, 0)])
+def test_a_crowd_is_read_from_every_spelling(root, value, crowd):
+    """Of which only some are persons: `bool('0')` is True."""
+    good = build(root)
+    edit(root / TRAIN, set_(1, iscrowd=value))
+    assert len(build(root)) == len(good) - crowd
+
+
+def test_a_crowd_of_no_number_is_a_line(root):
+    edit(root / TRAIN, set_(1, iscrowd='no'))
+    with pytest.raises(DataError, match=r"train2017\.json' is not in COCO's keypoint format.*'no'"):
+        build(root)
+
+
 def test_crowds_and_persons_without_labels_may_have_any_box(root):
     """They are no samples; COCO has such."""
     good = build(root)

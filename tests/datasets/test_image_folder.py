@@ -82,6 +82,15 @@ def test_random_crops_have_the_size_whatever_the_image(shape):
         assert apply('RandomResizedCrop', image, size=32).shape == (32, 32, 3)
 
 
+@pytest.mark.parametrize(
+    ('shape', 'box'), [((30, 600), (0, 280, 30, 40)), ((400, 30), (180, 0, 40, 30))]
+)
+def test_the_crop_of_a_very_long_image_is_its_middle(shape, box):
+    """Where no random box fits: the largest of the allowed forms, 3:4 to 4:3."""
+    crop = image_transforms.RandomResizedCrop(32, area=(0.9, 1.0))
+    assert crop._box(*shape) == box
+
+
 @pytest.mark.parametrize('operation', image_transforms._OPERATIONS)
 def test_every_operation_keeps_form_and_type(operation):
     np.random.seed(1)

@@ -1,5 +1,6 @@
 """The metric against MMPose's: figures for every option, files, processes, users' mistakes."""
 
+import copy
 import json
 import math
 import os
@@ -250,16 +251,35 @@ def test_format_only_needs_no_annotations(case, tmp_path):
     assert len(json.loads(prefix.with_suffix('.keypoints.json').read_text())) > 20
 
 
-def test_predictions_that_are_no_numbers_are_left_out(case):
+@pytest.mark.parametrize(
+    ('group', 'key'),
+    [
+        ('pred_instances', 'keypoints'),
+        ('pred_instances', 'keypoint_scores'),
+        ('pred_instances', 'bboxes'),
+        ('gt_instances', 'bbox_scores'),
+        ('gt_instances', 'bbox_scales'),
+    ],
+)
+def test_predictions_that_are_no_numbers_are_left_out(case, group, key):
     path, samples = case
-    bad = json.loads(json.dumps(samples[5], default=lambda a: a.tolist()))
+    bad = copy.deepcopy(samples[5])
     bad['id'] = 10**6
-    instances = bad['pred_instances']
-    instances.update((key, np.float32(value)) for key, value in instances.items())
-    instances['keypoints'][0, 3, 0] = math.nan
+    bad[group][key].flat[0] = math.nan
     metric = build('hrformer_mmpose', ann_file=path)
-    assert run(metric, [*samples, bad]) == run(build('hrformer_mmpose', ann_file=path), samples)
+    assert run(metric, [bad, *samples]) == run(build('hrformer_mmpose', ann_file=path), samples)
     assert metric.outcome.report['counts']['not_finite'] == 1
+
+
+def test_an_image_whose_boxes_have_no_score_ends_in_a_line(case):
+    """As with a detection file of NaN scores: nothing is left to evaluate."""
+    path, samples = case
+    samples = copy.deepcopy(samples)
+    for sample in samples:
+        sample['gt_instances']['bbox_scores'][:] = math.nan
+    metric = build('hrformer_mmpose', ann_file=path)
+    assert run(metric, samples)['coco/AP'] == 0
+    assert 'there are no predictions' in metric.outcome.report['explanations'][0]
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,24 @@ def test_equals_xtcocotools(seed, use_area):
     assert 0 < ours[0] < 1
 
 
+def test_labelled_keypoints_count_whatever_num_keypoints_says():
+    """MMPose converts keypoints and leaves `num_keypoints` as it was."""
+    dataset, results = data(1)
+    plain = stats(COCO, COCOeval, dataset, results, None, True)
+    for ann in dataset['annotations'][::2]:
+        ann['keypoints'][2::3] = [0] * 17
+    for ann in dataset['annotations'][1::4]:
+        ann['num_keypoints'] = 0
+    for ann in dataset['annotations'][3::4]:
+        del ann['num_keypoints']
+    ours, theirs = (
+        stats(*classes, dataset, results, None, True)
+        for classes in ((COCO, COCOeval), (xtcoco.COCO, XTCOCOeval))
+    )
+    assert ours == pytest.approx(theirs, abs=1e-9)
+    assert 0 < ours[0] != plain[0]
+
+
 def test_an_annotation_with_id_zero_can_be_matched():
     args = (*data(3, first_id=0), None, True)
     assert stats(COCO, COCOeval, *args) == pytest.approx(stats(xtcoco.COCO, XTCOCOeval, *args))

@@ -120,6 +120,21 @@ def test_num_keypoints_is_counted(tmp_path):
     assert figures(write(tmp_path / 'b.json', dataset), results) == pytest.approx(before)
 
 
+def test_repeated_ids_change_no_figure_and_are_a_line(tmp_path, monkeypatch):
+    """pycocotools counts the last annotation of an id twice, and the first not at all."""
+    dataset, results = random_case(7)
+    expected = figures(write(tmp_path / 'a.json', dataset), results)
+    dataset['annotations'][3]['id'] = dataset['annotations'][0]['id']
+    path = write(tmp_path / 'b.json', dataset)
+    lines: list[str] = []
+    monkeypatch.setattr(evaluator, 'print_log', lambda line, *_, **__: lines.append(line))
+    assert figures(path, results) == pytest.approx(expected)
+    (line,) = lines
+    assert line.startswith(f"1 annotations of '{path}' have the id of an earlier one (the first")
+    theirs = reference(COCO, COCOeval, dataset, results, 'keypoints')
+    assert theirs != pytest.approx(expected, abs=1e-3)
+
+
 def test_annotations_stay_as_they_are(tmp_path):
     dataset, results = random_case(7)
     ann = annotations.read(write(tmp_path / 'a.json', dataset))

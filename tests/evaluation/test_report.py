@@ -130,6 +130,14 @@ def test_an_ap_of_nothing_explains_itself(tmp_path, data, results, words):
     assert any(words in line for line in made['explanations'])
 
 
+def test_the_best_oks_is_of_a_person_who_counts(tmp_path):
+    """Not of a crowd, which a prediction may fit perfectly."""
+    data = dataset(2)
+    data['annotations'][0]['iscrowd'] = 1
+    (line,) = build(tmp_path, data, [result(place(0))])['explanations']
+    assert 'best OKS 0.00' in line
+
+
 def test_a_good_ap_needs_no_explanation(tmp_path):
     assert build(tmp_path, dataset(), [result(place(0))])['explanations'] == []
 
