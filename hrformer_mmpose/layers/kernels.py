@@ -54,6 +54,7 @@ def linear(
 
 
 def _onednn_linear(x, weight, bias, residual) -> torch.Tensor:
+    bias = None if bias is None else bias.contiguous()  # oneDNN ignores its stride
     if residual is not None:
         return torch.ops.mkldnn._linear_pointwise.binary(x, residual, weight, bias, 'add')
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, 'none', [], 'none')
@@ -65,7 +66,7 @@ class _Weighted(nn.Module):
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor):
         super().__init__()
         self.register_buffer('weight', weight.detach(), persistent=False)
-        self.register_buffer('bias', bias.detach(), persistent=False)
+        self.register_buffer('bias', bias.detach().contiguous(), persistent=False)
 
 
 class FusedLinear(_Weighted):

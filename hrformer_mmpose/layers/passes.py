@@ -1,8 +1,8 @@
 """What a transformer block does between matrix products, in as few passes as the machine allows.
 
-Every function here has two forms of the same figures: `NAME_plain` in PyTorch's operators, for any
-device and type, and an operator of `native` for float32 on CPUs, which goes over its maps once.
-None of them knows gradients; `recompute.py` and `fused.py` make layers of them.
+Every operator here has two forms of the same figures: the function below in PyTorch's operators,
+for any device and type, and one in C (`native`) for float32 on CPUs, which goes over its maps once.
+The kernels know no gradients; `recompute.py` and `fused.py` make layers of them.
 
 Shapes: B batch, H and W of a map, C channels, T = B * H * W tokens (written `...` before C), h
 heads, d = C / h head width, Kh x Kw window, N = Kh * Kw tokens a window.
@@ -11,13 +11,16 @@ heads, d = C / h head width, Kh x Kw window, N = Kh * Kw tokens a window.
 import torch
 import torch.nn.functional as F
 
-from . import native
-from .window import Window, padding, window_merge, window_partition
+from .native import operator
+from .window import Window, window_merge, window_partition
 
 aten = torch.ops.aten
-kernels = torch.ops.hrformer_mmpose
 
 
+@operator(
+    '(Tensor x, Tensor? scale=None, Tensor? offset=None, Tensor? residual=None) -> Tensor',
+    x='... C', scale='C', offset='C', residual='... C',
+)  # fmt: skip
 def norm_gelu(
     x: torch.Tensor,
     scale: torch.Tensor | None = None,
@@ -25,16 +28,15 @@ def norm_gelu(
     residual: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """gelu(x scale + offset) + residual: (..., C); scale and offset (C), by default 1 and 0."""
-    if native.takes(x, scale, residual):
-        return kernels.norm_gelu(x, scale, offset, residual)
-    return norm_gelu_plain(x, scale, offset, residual)
-
-
-def norm_gelu_plain(x, scale=None, offset=None, residual=None):  # noqa: D103
     out = F.gelu(x if scale is None else torch.addcmul(offset, x, scale))
     return out if residual is None else out + residual
 
 
+@operator(
+    '(Tensor x, Tensor grad, Tensor scale, Tensor offset, bool with_act=False)'
+    ' -> (Tensor, Tensor, Tensor)',
+    x='... C', grad='... C', scale='C', offset='C',
+)  # fmt: skip
 def norm_gelu_backward(
     x: torch.Tensor,
     grad: torch.Tensor,
@@ -48,55 +50,43 @@ def norm_gelu_backward(
         slope = grad gelu'(y) (..., C); gelu(y) if `with_act`, else an empty tensor; sums over all
         tokens of slope and of slope x, (2, C) in float64.
     """
-    if native.takes(x, grad, scale):
-        return kernels.norm_gelu_backward(x, grad, scale, offset, with_act)
-    return norm_gelu_backward_plain(x, grad, scale, offset, with_act)
-
-
-def norm_gelu_backward_plain(x, grad, scale, offset, with_act=False):  # noqa: D103
     y = torch.addcmul(offset, x, scale)
     slope = aten.gelu_backward(grad, y)
     return slope, F.gelu(y) if with_act else x.new_empty(0), _sums(slope, x)
 
 
+@operator(
+    '(Tensor(a!) slope, Tensor x, Tensor abc) -> Tensor(a!)', slope='... C', x='... C', abc='3 C'
+)
 def scale_add_(slope: torch.Tensor, x: torch.Tensor, abc: torch.Tensor) -> torch.Tensor:
     """slope = a slope + b x + c by channel, (..., C); abc (3, C): the gradient of BatchNorm."""
-    if native.takes(slope, x, abc):
-        return kernels.scale_add_(slope, x, abc)
-    return scale_add_plain(slope, x, abc, out=slope)
+    return torch.addcmul(torch.addcmul(abc[2], x, abc[1]), slope, abc[0], out=slope)
 
 
-def scale_add_plain(slope, x, abc, out=None):  # noqa: D103
-    return torch.addcmul(torch.addcmul(abc[2], x, abc[1]), slope, abc[0], out=out)
-
-
+@operator('(Tensor x) -> Tensor', x='... C')
 def moments(x: torch.Tensor) -> torch.Tensor:
     """Mean and (biased) variance over all tokens of (..., C): (2, C)."""
-    if native.takes(x):
-        return kernels.moments(x)
-    return moments_plain(x)
-
-
-def moments_plain(x):  # noqa: D103
     x = x if x.dtype is torch.float64 else x.float()
     variance, mean = torch.var_mean(x.flatten(0, -2), 0, unbiased=False)
     return torch.stack((mean, variance))
 
 
+@operator(
+    '(Tensor x, Tensor gamma, Tensor beta, float eps) -> (Tensor, Tensor)',
+    x='... C', gamma='C', beta='C',
+)  # fmt: skip
 def layer_norm(
     x: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor, eps: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """LayerNorm over C: (..., C), and mean and 1 / standard deviation of every token, (2, ...)."""
-    if native.takes(x, gamma):
-        return kernels.layer_norm(x.contiguous(), gamma, beta, eps)
-    return layer_norm_plain(x, gamma, beta, eps)
-
-
-def layer_norm_plain(x, gamma, beta, eps):  # noqa: D103
     out, mean, rstd = torch.native_layer_norm(x, x.shape[-1:], gamma, beta, eps)
     return out, torch.stack((mean, rstd)).squeeze(-1)
 
 
+@operator(
+    '(Tensor x, Tensor statistics, Tensor gamma, Tensor grad, Tensor residual) -> (Tensor, Tensor)',
+    x='... C', statistics='2 ...', gamma='C', grad='... C', residual='... C',
+)  # fmt: skip
 def layer_norm_backward(
     x: torch.Tensor,
     statistics: torch.Tensor,
@@ -110,12 +100,6 @@ def layer_norm_backward(
         x, gamma: as given to `layer_norm`. statistics: as returned by it. residual: (..., C), the
             gradient of the shortcut around what follows the norm.
     """
-    if native.takes(x, gamma, grad, residual):
-        return kernels.layer_norm_backward(x, statistics, gamma, grad, residual)
-    return layer_norm_backward_plain(x, statistics, gamma, grad, residual)
-
-
-def layer_norm_backward_plain(x, statistics, gamma, grad, residual):  # noqa: D103
     mean, rstd = statistics[..., None]
     out, grad_gamma, grad_beta = aten.native_layer_norm_backward(
         grad, x, x.shape[-1:], mean, rstd, gamma, gamma, [True] * 3
@@ -123,6 +107,10 @@ def layer_norm_backward_plain(x, statistics, gamma, grad, residual):  # noqa: D1
     return out.add_(residual), torch.stack((grad_gamma, grad_beta)).double()
 
 
+@operator(
+    '(Tensor x, Tensor scale, Tensor offset, Tensor kernel, Tensor shift) -> (Tensor, Tensor)',
+    x='B H W C', scale='C', offset='C', kernel='9 C', shift='C',
+)  # fmt: skip
 def gelu_conv(
     x: torch.Tensor,
     scale: torch.Tensor,
@@ -138,31 +126,21 @@ def gelu_conv(
     Returns:
         The map (B, H, W, C), and its `moments`.
     """
-    if native.takes(x, scale, kernel):
-        return kernels.gelu_conv(x, scale, offset, kernel, shift)
-    return gelu_conv_plain(x, scale, offset, kernel, shift)
+    out = _depth_wise(F.gelu(torch.addcmul(offset, x, scale)), kernel, shift)
+    return out, moments(out)
 
 
-def gelu_conv_plain(x, scale, offset, kernel, shift):  # noqa: D103
-    act = norm_gelu_plain(x, scale, offset).permute(0, 3, 1, 2)
-    out = F.conv2d(act, _depth_wise(kernel), shift, padding=1, groups=len(shift))
-    out = out.permute(0, 2, 3, 1)
-    return out, moments_plain(out)
-
-
+@operator('(Tensor x, Tensor kernel, Tensor shift) -> Tensor', x='B H W C', kernel='9 C', shift='C')
 def gelu_conv_gelu(x: torch.Tensor, kernel: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
     """gelu(conv(gelu(x)) + shift), the convolution as in `gelu_conv`: (B, H, W, C)."""
-    if native.takes(x, kernel):
-        return kernels.gelu_conv_gelu(x, kernel, shift)
-    return gelu_conv_gelu_plain(x, kernel, shift)
+    return F.gelu(_depth_wise(F.gelu(x), kernel, shift))
 
 
-def gelu_conv_gelu_plain(x, kernel, shift):  # noqa: D103
-    act = F.gelu(x).permute(0, 3, 1, 2)
-    out = F.conv2d(act, _depth_wise(kernel), shift, padding=1, groups=len(shift))
-    return F.gelu(out).permute(0, 2, 3, 1)
-
-
+@operator(
+    '(Tensor x, Tensor scale, Tensor offset, Tensor z, Tensor slope, Tensor abc, Tensor kernel)'
+    ' -> (Tensor, Tensor)',
+    x='B H W C', scale='C', offset='C', z='B H W C', slope='B H W C', abc='3 C', kernel='9 C',
+)  # fmt: skip
 def gelu_conv_backward(
     x: torch.Tensor,
     scale: torch.Tensor,
@@ -176,29 +154,27 @@ def gelu_conv_backward(
 
     Args:
         x, scale, offset, kernel: as given to `gelu_conv`. z: what it returned. slope, abc: as of
-            `scale_add`, which gives the gradient of z.
+            `scale_add_`, which gives the gradient of z.
 
     Returns:
         The gradient of x scale + offset, (B, H, W, C); in float64 (11, C): that of the nine taps,
         and the sums over all tokens of the first and of the first times x.
     """
-    if native.takes(x, slope, kernel):
-        return kernels.gelu_conv_backward(x, scale, offset, z, slope, abc, kernel)
-    return gelu_conv_backward_plain(x, scale, offset, z, slope, abc, kernel)
-
-
-def gelu_conv_backward_plain(x, scale, offset, z, slope, abc, kernel):  # noqa: D103
     C = len(scale)
     y = torch.addcmul(offset, x, scale)
-    grad = scale_add_plain(slope, z, abc).permute(0, 3, 1, 2)
+    grad = torch.addcmul(torch.addcmul(abc[2], z, abc[1]), slope, abc[0]).permute(0, 3, 1, 2)
     grad, grad_kernel, _ = aten.convolution_backward(
-        grad, F.gelu(y).permute(0, 3, 1, 2), _depth_wise(kernel), None, [1, 1], [1, 1], [1, 1],
+        grad, F.gelu(y).permute(0, 3, 1, 2), _filters(kernel), None, [1, 1], [1, 1], [1, 1],
         False, [0, 0], C, [True, True, False],
     )  # fmt: skip
     out = aten.gelu_backward(grad.permute(0, 2, 3, 1), y)
     return out, torch.cat((grad_kernel.view(C, 9).t().double(), _sums(out, x)))
 
 
+@operator(
+    '(Tensor qkv, Tensor shift, Tensor? bias, int heads, int[2] window) -> Tensor',
+    qkv='B H W 3C', shift='3C', bias='h N N',
+)  # fmt: skip
 def window_attention(
     qkv: torch.Tensor, shift: torch.Tensor, bias: torch.Tensor | None, heads: int, window: Window
 ) -> torch.Tensor:
@@ -211,13 +187,6 @@ def window_attention(
     Returns:
         (B, H, W, C).
     """
-    if native.takes(qkv, shift, bias):
-        bias = None if bias is None else bias.contiguous()
-        return kernels.window_attention(qkv, shift, bias, heads, window, _before(qkv, window))
-    return window_attention_plain(qkv, shift, bias, heads, window)
-
-
-def window_attention_plain(qkv, shift, bias, heads, window):  # noqa: D103
     windows = _windows(qkv, shift, window)
     q, k, v = windows.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
     # Fused kernels take a bias of four axes that asks for no gradient.
@@ -226,6 +195,11 @@ def window_attention_plain(qkv, shift, bias, heads, window):  # noqa: D103
     return window_merge(out.transpose(1, 2).flatten(2), window, qkv.shape[1:3])
 
 
+@operator(
+    '(Tensor qkv, Tensor shift, Tensor? bias, Tensor grad, int heads, int[2] window)'
+    ' -> (Tensor, Tensor, Tensor?)',
+    qkv='B H W 3C', shift='3C', bias='h N N', grad='B H W C',
+)  # fmt: skip
 def window_attention_backward(
     qkv: torch.Tensor,
     shift: torch.Tensor,
@@ -240,16 +214,6 @@ def window_attention_backward(
         Gradient of qkv; its sum over all positions, padded ones included (3 C), which is that of
         the bias of the projection before; gradient of bias (None without one).
     """
-    if native.takes(qkv, shift, bias, grad):
-        grads = kernels.window_attention_backward(
-            qkv, shift, None if bias is None else bias.contiguous(), grad, heads, window,
-            _before(qkv, window),
-        )  # fmt: skip
-        return *grads[:2], None if bias is None else grads[2]
-    return window_attention_backward_plain(qkv, shift, bias, grad, heads, window)
-
-
-def window_attention_backward_plain(qkv, shift, bias, grad, heads, window):  # noqa: D103
     size = qkv.shape[1:3]
     windows = _windows(qkv, shift, window).unflatten(-1, (3, heads, -1))
     W, N, _, h, d = windows.shape
@@ -278,12 +242,14 @@ def _windows(qkv: torch.Tensor, shift: torch.Tensor, window: Window) -> torch.Te
     return window_partition(qkv - shift, window).add_(shift)
 
 
-def _before(x: torch.Tensor, window: Window) -> list[int]:
-    """Rows and columns that are added above and to the left."""
-    return [padding(size, k)[0] for size, k in zip(x.shape[1:3], window, strict=True)]
+def _depth_wise(x: torch.Tensor, kernel: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+    """Convolution of (B, H, W, C) with `kernel` (9, C), padded by one, plus `shift` (C)."""
+    x = x.permute(0, 3, 1, 2)
+    out = F.conv2d(x, _filters(kernel), shift, padding=1, groups=len(shift))
+    return out.permute(0, 2, 3, 1)
 
 
-def _depth_wise(kernel: torch.Tensor) -> torch.Tensor:
+def _filters(kernel: torch.Tensor) -> torch.Tensor:
     return kernel.t().reshape(-1, 1, 3, 3)
 
 

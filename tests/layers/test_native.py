@@ -2,9 +2,12 @@
 
 import logging
 import os
+import pathlib
 import shutil
+import stat
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -81,24 +84,231 @@ def test_another_system(monkeypatch):
     assert 'Darwin' in refused()
 
 
+def compiler(folder, monkeypatch, script: str) -> str:
+    """Let CC name a shell script."""
+    path = folder / 'cc'
+    path.write_text(f'#!/bin/sh\n{script}\n')
+    path.chmod(0o755)
+    monkeypatch.setenv('CC', str(path))
+    return str(path)
+
+
+MACROS = 'case "$*" in *-dM*) echo "#define __VERSION__ 1"; exit;; esac'
+FAILING = {
+    'with an error': (
+        f'{MACROS}; echo In function; echo norms.c:1: error: no such flag >&2; exit 1',
+        'fails: norms.c:1: error: no such flag',
+    ),
+    'with other words': (f'{MACROS}; echo one >&2; echo two >&2; exit 1', 'fails: one'),
+    'not in UTF-8': (f"{MACROS}; printf 'norms.c: error: \\351\\n' >&2; exit 1", 'error: \ufffd'),
+    'without a word': (f'{MACROS}; exit 3', 'fails: status 3'),
+    'in silence': ('exit 0', 'is no C compiler: it prints nothing'),
+    'and makes nothing': (f'{MACROS}; exit 0', 'No such file'),
+    'and waits for input': (f'{MACROS}; cat; exit 1', 'fails: status 1'),
+    'by a signal': ('kill -9 $$', 'fails: status -9'),
+}
+
+
 @needs_kernels
-def test_a_compiler_that_fails(folder, tmp_path, monkeypatch):
-    compiler = tmp_path / 'cc'
-    compiler.write_text(
-        '#!/bin/sh\ncase "$1" in --version) echo broken;; '
-        '*) echo "norms.c:1: error: no such flag" >&2; exit 1;; esac\n'
-    )
-    compiler.chmod(0o755)
-    monkeypatch.setenv('CC', str(compiler))
-    assert refused() == f"'{compiler}' fails: norms.c:1: error: no such flag"
+@pytest.mark.parametrize(('script', 'line'), FAILING.values(), ids=FAILING)
+def test_a_compiler_that_fails(script, line, folder, tmp_path, monkeypatch):
+    compiler(tmp_path, monkeypatch, script)
+    assert line in refused()
     assert not list(folder.iterdir())
+
+
+@needs_kernels
+def test_output_not_in_utf8_is_no_error(folder, tmp_path, monkeypatch):
+    compiler(tmp_path, monkeypatch, "printf '\\351\\n' >&2; printf '// \\351\\n'; exec gcc \"$@\"")
+    library, news = build.load()
+    assert library.moments
+    assert 'built' in news
+
+
+def is_running(number: int) -> bool:
+    try:
+        return pathlib.Path(f'/proc/{number}/stat').read_text().split()[2] != 'Z'
+    except OSError:
+        return False
+
+
+@needs_kernels
+def test_a_compiler_that_hangs(tmp_path, monkeypatch):
+    """Nor do its children go on, who hold its output open."""
+    compiler(tmp_path, monkeypatch, f'sleep 60 & echo $! > {tmp_path}/child; wait')
+    monkeypatch.setattr(build, 'SECONDS', 0.5)
+    start = time.monotonic()
+    assert 'takes longer than 0.5 s' in refused()
+    assert time.monotonic() - start < 20
+    child = int((tmp_path / 'child').read_text())
+    while is_running(child):
+        assert time.monotonic() - start < 20
+        time.sleep(0.1)
+
+
+@needs_kernels
+def test_a_compiler_with_arguments(folder, monkeypatch):
+    monkeypatch.setenv('CC', 'gcc -DV=4 "-DNAME=a b"')
+    build.load()
+    monkeypatch.setenv('CC', 'gcc -DV=8')
+    assert build.load()[1] is not None
+    assert len(list(folder.iterdir())) == 2
+    monkeypatch.setenv('CC', 'gcc "')
+    assert 'CC=' in refused()
+
+
+@needs_kernels
+def test_without_proc(monkeypatch):
+    """Also where /proc is hidden, from which the place of PyTorch's OpenMP is read."""
+    read = pathlib.Path.read_bytes
+
+    def hidden(path):
+        if str(path).startswith('/proc'):
+            raise FileNotFoundError(2, 'No such file or directory', str(path))
+        return read(path)
+
+    monkeypatch.setattr(pathlib.Path, 'read_bytes', hidden)
+    assert '/proc/self/maps' in refused()
+
+
+CODE = 'from hrformer_mmpose.layers import native; print(native.available())'
+
+
+def the_file(folder) -> pathlib.Path:
+    (path,) = folder.iterdir()
+    return path
+
+
+def built_again(folder) -> bool:
+    """Whether `load` builds anew, and what it leaves is taken the next time."""
+    library, news = build.load()
+    assert library.moments
+    assert build.load()[1] is None
+    assert stat.S_IMODE(the_file(folder).lstat().st_mode) == 0o700
+    return news is not None
+
+
+def other_owner(path) -> None:
+    os.chown(path, 12345, 12345)
+
+
+def through_a_link(path) -> None:
+    path.rename(path.parent.parent / 'elsewhere.so')
+    path.symlink_to(path.parent.parent / 'elsewhere.so')
+
+
+def a_pipe(path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+UNUSABLE = {
+    'empty': lambda path: path.write_bytes(b''),
+    'truncated': lambda path: os.truncate(path, 4096),
+    'short by one byte': lambda path: os.truncate(path, path.stat().st_size - 1),
+    'one flipped bit': lambda path: path.write_bytes(
+        bytes(b ^ (i == 9000) for i, b in enumerate(path.read_bytes()))
+    ),
+    'zeros': lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    'without a digest': lambda path: path.write_bytes(path.read_bytes()[:-32]),
+    'writable by the group': lambda path: path.chmod(0o770),
+    'writable by others': lambda path: path.chmod(0o702),
+    "another user's": other_owner,
+    'a link': through_a_link,
+    'a pipe': a_pipe,
+}
+
+
+@pytest.fixture(scope='module')
+def built(tmp_path_factory):
+    """A cache folder with the kernels."""
+    root = tmp_path_factory.mktemp('built')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('XDG_CACHE_HOME', str(root))
+        build.load()
+    return root / 'hrformer_mmpose'
+
+
+@pytest.fixture
+def copied(built, folder):
+    shutil.copytree(built, folder)
+    assert build.load()[1] is None
+    return folder
+
+
+@needs_kernels
+@pytest.mark.parametrize('change', UNUSABLE.values(), ids=UNUSABLE)
+def test_a_file_that_is_damaged_or_anothers_is_replaced(change, copied, built, monkeypatch):
+    if change is other_owner and os.geteuid():
+        pytest.skip('needs root')
+
+    def build_quickly(compiler, openmp, path):
+        """Copy what was built."""
+        shutil.copy(the_file(built), path.parent / 'new')
+        os.replace(path.parent / 'new', path)
+        return 'built'
+
+    monkeypatch.setattr(build, '_build', build_quickly)
+    change(the_file(copied))
+    assert built_again(copied)
+
+
+@needs_kernels
+def test_a_damaged_file_does_not_crash_the_next_process(copied):
+    """A truncated library ends the process that calls it by SIGBUS."""
+    os.truncate(the_file(copied), 8192)
+    done = subprocess.run([sys.executable, '-c', CODE], capture_output=True, text=True, check=True)
+    assert done.stdout == 'True\n'
+    assert done.stderr.count('built CPU kernels') == 1
+    assert build.load()[1] is None
+
+
+@needs_kernels
+def test_folders_are_this_users_alone(folder, copied, monkeypatch):
+    for mode in (0o777, 0o1777, 0o770, 0o722):
+        folder.chmod(mode)
+        assert f"'{folder}' belongs to another user or can be written by others" in refused()
+    folder.chmod(0o755)
+    build.load()
+    if os.geteuid() == 0:
+        os.chown(folder, 12345, 12345)
+        assert 'belongs to another user' in refused()
+
+
+@needs_kernels
+def test_new_folders_are_private(folder, built, monkeypatch):
+    before = os.umask(0)
+    try:
+        build._folder()
+    finally:
+        os.umask(before)
+    assert (
+        stat.S_IMODE(folder.stat().st_mode) == stat.S_IMODE(folder.parent.stat().st_mode) == 0o700
+    )
+    monkeypatch.setenv('XDG_CACHE_HOME', 'relative')
+    monkeypatch.setenv('HOME', str(folder.parent))
+    assert build._folder() == folder.parent / '.cache' / 'hrformer_mmpose'
+    monkeypatch.setenv('HOME', 'relative')
+    assert 'there is no home folder' in refused()
 
 
 @needs_kernels
 def test_a_cache_folder_that_cannot_be_made(tmp_path, monkeypatch):
     (tmp_path / 'file').write_text('')
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
-    assert 'cannot be made' in refused()
+    assert f"'{tmp_path}/file'" in refused()
+
+
+@needs_kernels
+@pytest.mark.slow
+def test_processes_that_build_at_the_same_time(folder):
+    processes = [
+        subprocess.Popen([sys.executable, '-c', CODE], stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    assert [process.communicate()[0] for process in processes] == ['True\n'] * 3
+    assert build.load()[1] is None
+    assert len(list(folder.iterdir())) == 1
 
 
 @needs_kernels

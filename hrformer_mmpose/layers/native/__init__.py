@@ -1,32 +1,24 @@
-"""CPU kernels for what lies between matrix products (written in C), as PyTorch operators.
+"""Operators for what lies between matrix products, with CPU kernels in C.
 
-Each operator, `torch.ops.hrformer_mmpose.NAME`, does in one pass over its maps what
-`passes.NAME_plain` does in several; that module decides which of the two is called. They take
-float32 on a CPU, know no gradients, and are there where `available()` says so.
+Each operator, `torch.ops.hrformer_mmpose.NAME`, is registered with PyTorch in two forms: its plain
+one (`operator` decorates it in `passes.py`) for every device, and, for CPUs, one in C which goes
+over its maps once. The latter takes float32 and is there where `available()` says so; other types,
+and machines without kernels, get the plain form. No operator knows gradients.
 """
 
 import ctypes
 import functools
 import logging
+from collections.abc import Callable
 
 import torch
+from torch.autograd import forward_ad
 
+from ..window import padding
 from . import build
 from .build import Unavailable
+from .check import Check, check_memory
 
-_SCHEMAS = """
-norm_gelu(Tensor x, Tensor? scale, Tensor? offset, Tensor? residual) -> Tensor
-norm_gelu_backward(Tensor x, Tensor grad, Tensor scale, Tensor offset, bool with_act) -> (Tensor, Tensor, Tensor)
-scale_add_(Tensor(a!) slope, Tensor x, Tensor abc) -> Tensor(a!)
-moments(Tensor x) -> Tensor
-layer_norm(Tensor x, Tensor gamma, Tensor beta, float eps) -> (Tensor, Tensor)
-layer_norm_backward(Tensor x, Tensor statistics, Tensor gamma, Tensor grad, Tensor residual) -> (Tensor, Tensor)
-gelu_conv(Tensor x, Tensor scale, Tensor offset, Tensor kernel, Tensor shift) -> (Tensor, Tensor)
-gelu_conv_gelu(Tensor x, Tensor kernel, Tensor shift) -> Tensor
-gelu_conv_backward(Tensor x, Tensor scale, Tensor offset, Tensor z, Tensor slope, Tensor abc, Tensor kernel) -> (Tensor, Tensor)
-window_attention(Tensor qkv, Tensor shift, Tensor? bias, int heads, int[2] window, int[2] before) -> Tensor
-window_attention_backward(Tensor qkv, Tensor shift, Tensor? bias, Tensor grad, int heads, int[2] window, int[2] before) -> (Tensor, Tensor, Tensor)
-"""  # noqa: E501
 _library = torch.library.Library('hrformer_mmpose', 'DEF')
 
 
@@ -35,14 +27,15 @@ def available() -> bool:
     return _kernels() is not None
 
 
-def takes(*tensors: torch.Tensor | None) -> bool:
-    """Whether the kernels can be called for these tensors, here and now."""
+def takes(*args) -> bool:
+    """Whether the kernels can be called for the tensors among these arguments, here and now."""
     return (
-        all(x is None or (x.dtype is torch.float32 and x.device.type == 'cpu') for x in tensors)
-        and not torch.is_grad_enabled()
+        not torch.is_grad_enabled()
+        and all(x.dtype is torch.float32 and x.is_cpu for x in args if isinstance(x, torch.Tensor))
         and not torch.is_autocast_enabled('cpu')
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
+        and forward_ad._current_level < 0  # forward-mode gradients
         and available()
     )
 
@@ -51,6 +44,59 @@ def reason() -> str | None:
     """Why there are no kernels; None where there are."""
     _kernels()
     return _state['reason']
+
+
+def operator(schema: str, **shapes: str) -> Callable:
+    """Make an operator of a function that computes it with PyTorch's operators.
+
+    The function that results calls the kernel where `takes` says so. Elsewhere it is the plain one,
+    which PyTorch can differentiate, trace and compile.
+
+    Args:
+        schema: arguments and results, as PyTorch writes them. shapes: of its tensors, see `Check`.
+    """
+
+    def register(plain: Callable) -> Callable:
+        name = plain.__name__
+        _library.define(f'{name}{schema}')
+        overload = getattr(torch.ops.hrformer_mmpose, name).default
+        check, changes = Check(overload._schema, shapes), overload._schema.is_mutable
+
+        def differentiable(keys, *args):
+            check.gradients(args)
+            return overload.redispatch(keys & torch._C._after_autograd_keyset, *args)
+
+        def run(in_c: Callable | None, *args):
+            is_float32 = check(args)
+            if changes and not args[0].is_inference():
+                torch.autograd.graph.increment_version(args[0])
+            if in_c and is_float32 and available() and (args[0].is_contiguous() or not changes):
+                return in_c(*_dense(args))
+            return plain(*args)
+
+        _library.impl(name, differentiable, 'Autograd', with_keyset=True)
+        _library.impl(name, functools.partial(run, None), 'CompositeExplicitAutograd')
+        _library.impl(name, functools.partial(run, globals()[f'_{name}']), 'CPU')
+
+        @functools.wraps(plain)
+        def function(*args, **kwargs):
+            if takes(*args, *kwargs.values()):
+                with torch._C._AutoDispatchBelowAutograd():  # no gradients: past `differentiable`
+                    return overload(*args, **kwargs)
+            return plain(*args, **kwargs)
+
+        return function
+
+    return register
+
+
+def _dense(args: tuple) -> list:
+    """The arguments with contiguous tensors."""
+    dense = [x.contiguous() if isinstance(x, torch.Tensor) else x for x in args]
+    for x in dense:
+        if isinstance(x, torch.Tensor):
+            check_memory(x)
+    return dense
 
 
 _NUMBERS = {int: ctypes.c_int64, float: ctypes.c_double}
@@ -85,16 +131,16 @@ def _rows(x: torch.Tensor) -> tuple[int, int]:
     return x.numel() // x.shape[-1], x.shape[-1]
 
 
-def _norm_gelu(x, scale, offset, residual):
-    x = x.contiguous()
-    residual = None if residual is None else residual.contiguous()
+# The forms in C. Tensors are float32, contiguous, and of the sizes that `passes.py` declares.
+
+
+def _norm_gelu(x, scale=None, offset=None, residual=None):
     out = torch.empty_like(x)
     _call('norm_gelu', (x, scale, offset, residual, out), *_rows(x))
     return out
 
 
-def _norm_gelu_backward(x, grad, scale, offset, with_act):
-    x, grad = x.contiguous(), grad.contiguous()
+def _norm_gelu_backward(x, grad, scale, offset, with_act=False):
     slope = torch.empty_like(x)
     act = torch.empty_like(x) if with_act else None
     sums = x.new_empty(2, x.shape[-1], dtype=torch.float64)
@@ -103,13 +149,21 @@ def _norm_gelu_backward(x, grad, scale, offset, with_act):
 
 
 def _scale_add_(slope, x, abc):
-    _call('scale_add', (slope, x.contiguous(), *abc), *_rows(x))
+    x, abc = (_apart(y, slope) for y in (x, abc))
+    _call('scale_add', (slope, x, *abc), *_rows(x))
     return slope
+
+
+def _apart(x: torch.Tensor, changed: torch.Tensor) -> torch.Tensor:
+    """A tensor, or a copy if `changed` shares memory with it."""
+    start, other = x.data_ptr(), changed.data_ptr()
+    shared = start < other + changed.nbytes and other < start + x.nbytes
+    return x.clone() if shared else x
 
 
 def _moments(x):
     out = x.new_empty(2, x.shape[-1])
-    _call('moments', (x.contiguous(), out), *_rows(x))
+    _call('moments', (x, out), *_rows(x))
     return out
 
 
@@ -122,20 +176,17 @@ def _layer_norm(x, gamma, beta, eps):
 def _layer_norm_backward(x, statistics, gamma, grad, residual):
     out = torch.empty_like(x)
     sums = x.new_empty(2, x.shape[-1], dtype=torch.float64)
-    tensors = (x, statistics, gamma, grad.contiguous(), residual.contiguous(), out, sums)
-    _call('layer_norm_backward', tensors, *_rows(x))
+    _call('layer_norm_backward', (x, statistics, gamma, grad, residual, out, sums), *_rows(x))
     return out, sums
 
 
 def _gelu_conv(x, scale, offset, kernel, shift):
-    x = x.contiguous()
     out, statistics = torch.empty_like(x), x.new_empty(2, x.shape[-1])
     _call('gelu_conv', (x, scale, offset, kernel, shift, out, statistics), *x.shape)
     return out, statistics
 
 
 def _gelu_conv_gelu(x, kernel, shift):
-    x = x.contiguous()
     out = torch.empty_like(x)
     _call('gelu_conv', (x, None, None, kernel, shift, out, None), *x.shape)
     return out
@@ -148,25 +199,20 @@ def _gelu_conv_backward(x, scale, offset, z, slope, abc, kernel):
     return out, sums
 
 
-def _window_attention(qkv, shift, bias, heads, window, before):
-    B, H, W, C = *qkv.shape[:3], qkv.shape[3] // 3
-    out = qkv.new_empty(B, H, W, C)
-    sizes = (B, H, W, heads, C // heads, *window, *before)
-    _call('window_attention', (qkv, shift, bias, out), *sizes)
+def _window_attention(qkv, shift, bias, heads, window):
+    out = qkv.new_empty(*qkv.shape[:3], qkv.shape[3] // 3)
+    _call('window_attention', (qkv, shift, bias, out), *_window_sizes(out, heads, window))
     return out
 
 
-def _window_attention_backward(qkv, shift, bias, grad, heads, window, before):
-    B, H, W, C = grad.shape
-    grad = grad.contiguous()
-    grads = torch.empty_like(qkv), torch.empty_like(shift)
-    grad_bias = None if bias is None else torch.empty_like(bias)
-    sizes = (B, H, W, heads, C // heads, *window, *before)
-    _call('window_attention_backward', (qkv, shift, bias, grad, *grads, grad_bias), *sizes)
-    return *grads, qkv.new_empty(0) if grad_bias is None else grad_bias
+def _window_attention_backward(qkv, shift, bias, grad, heads, window):
+    grads = [None if x is None else torch.empty_like(x) for x in (qkv, shift, bias)]
+    sizes = _window_sizes(grad, heads, window)
+    _call('window_attention_backward', (qkv, shift, bias, grad, *grads), *sizes)
+    return tuple(grads)
 
 
-for _schema in _SCHEMAS.strip().splitlines():
-    _library.define(_schema)
-    _name = _schema.partition('(')[0]
-    _library.impl(_name, globals()[f'_{_name}'], 'CPU')
+def _window_sizes(x: torch.Tensor, heads: int, window: list[int]) -> tuple[int, ...]:
+    B, H, W, C = x.shape
+    before = [padding(size, k)[0] for size, k in zip((H, W), window, strict=True)]
+    return (B, H, W, heads, C // heads, *window, *before)

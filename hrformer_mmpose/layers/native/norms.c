@@ -121,7 +121,7 @@ void take_in(Moments *m, const float *x, int64_t rows, int64_t C, float *work) {
     m->n = total;
 }
 
-/* Of all parts together, over T tokens. */
+/* Of all parts together, over T tokens; of none as in PyTorch NaN. */
 void join_moments(Moments *parts, int threads, int64_t C, int64_t T, float *out) {
     Moments *all = parts;
     for (int k = 1; k < threads; k++) {
@@ -136,7 +136,7 @@ void join_moments(Moments *parts, int threads, int64_t C, int64_t T, float *out)
         all->n = total;
     }
     for (int64_t c = 0; c < C; c++) {
-        out[c] = (float)all->mean[c];
+        out[c] = T ? (float)all->mean[c] : NAN;
         out[C + c] = (float)(all->squares[c] / T);
     }
 }

@@ -1,0 +1,128 @@
+"""Check an operator's arguments before C gets pointers to them.
+
+Anybody can call `torch.ops.hrformer_mmpose.NAME`, and C reads as much memory as it is told to.
+"""
+
+import functools
+import math
+from typing import Any
+
+import torch
+from torch.autograd import forward_ad
+
+_CONSTANTS = {'2': 2, '3': 3, '9': 9}
+_MAX_TOKENS = 2**15  # of a window; attention maps then take 4 GiB a head
+
+
+class Check:
+    """Arguments that an operator takes.
+
+    Args:
+        schema: of the operator.
+        shapes: sizes of each tensor, as in 'B H W C'. Numbers stand for themselves, a letter for
+            the same size in all tensors, '...' for any number of axes, the same in all tensors.
+    """
+
+    def __init__(self, schema: torch.FunctionSchema, shapes: dict[str, str]):
+        self.name = schema.name
+        self.names = [argument.name for argument in schema.arguments]
+        self.shapes = {argument: shape.split() for argument, shape in shapes.items()}
+
+    def __call__(self, args: tuple) -> bool:
+        """Compare arguments, in the order of the schema, with what the operator takes.
+
+        Returns:
+            Whether all tensors are float32.
+
+        Raises:
+            ValueError: a size or number is out of range, or sizes do not agree.
+            RuntimeError: a tensor has a type, layout or device that the operator does not take.
+        """
+        facts = tuple([_facts(x) for x in args])
+        # Under torch.compile sizes may be symbols, which have no hash.
+        compare = _compare if args[0].is_cpu else _compare.__wrapped__
+        return compare(self, facts)
+
+    def gradients(self, args: tuple) -> None:
+        """Raise RuntimeError if any is required; PyTorch would return zeros and a warning."""
+        forward = forward_ad._current_level >= 0
+        backward = torch.is_grad_enabled()
+        if not forward and not backward:
+            return
+        for argument, x in zip(self.names, args, strict=False):
+            if argument not in self.shapes or x is None:
+                continue
+            tangent = forward_ad.unpack_dual(x).tangent if forward else None
+            if tangent is not None or (backward and x.requires_grad):
+                raise RuntimeError(
+                    f'{self.name}: {argument} requires grad, but the operator has no derivative: '
+                    'detach it'
+                )
+
+
+def check_memory(x: torch.Tensor) -> None:
+    """Raise RuntimeError if a contiguous tensor reaches beyond its memory, which was resized."""
+    if x.untyped_storage().nbytes() < (x.storage_offset() + x.numel()) * x.itemsize:
+        raise RuntimeError(f'hrformer_mmpose: the memory of a tensor {tuple(x.shape)} was resized')
+
+
+def _facts(x: Any) -> Any:
+    """What is compared of an argument, as something that has a hash."""
+    if isinstance(x, torch.Tensor):
+        return x.shape, x.dtype, x.layout, x.device
+    return tuple(x) if isinstance(x, list) else x
+
+
+@functools.lru_cache(maxsize=1024)  # a tenth of the time
+def _compare(check: Check, facts: tuple) -> bool:
+    given = dict(zip(check.names, facts, strict=False))
+    sizes = _CONSTANTS | _sizes(check.name, given)
+    tensors = {name: given[name] for name in check.shapes if given.get(name) is not None}
+    device = facts[0][3]
+    for argument, (shape, dtype, layout, other) in tensors.items():
+        expected = check.shapes[argument]
+        if layout is not torch.strided:
+            raise RuntimeError(f'{check.name}: {argument} is {layout}, expected a dense tensor')
+        if not dtype.is_floating_point:
+            raise RuntimeError(f'{check.name}: {argument} is {dtype}, expected real numbers')
+        if other != device:
+            raise RuntimeError(f'{check.name}: {argument} is on {other}, not on {device}')
+        if not _fits(shape, expected, sizes):
+            known = [f'{x}={sizes[x]}' if x in sizes.keys() - _CONSTANTS else x for x in expected]
+            raise ValueError(
+                f'{check.name}: {argument} has the shape {tuple(shape)}, expected '
+                f'({", ".join(known)})'
+            )
+    return all(dtype is torch.float32 for _, dtype, *_ in tensors.values())
+
+
+def _sizes(name: str, given: dict[str, Any]) -> dict[str, int]:
+    """Check the numbers among the arguments; return the sizes that follow from them."""
+    if not 0 <= given.get('eps', 0.0) < math.inf:
+        raise ValueError(f'{name}: eps={given["eps"]} must be finite and at least 0')
+    if (given.get('scale') is None) != (given.get('offset') is None):
+        raise ValueError(f'{name}: scale and offset go together')
+    if 'window' not in given:
+        return {}
+    heads, window, tokens = given['heads'], given['window'], math.prod(given['window'])
+    channels = given['qkv'][0][-1:].numel() // 3
+    if heads < 1 or channels % heads:
+        raise ValueError(f'{name}: heads={heads} must divide C={channels}')
+    if min(window) < 1 or tokens > _MAX_TOKENS:
+        raise ValueError(f'{name}: window={window} must have 1 to {_MAX_TOKENS} tokens')
+    return {'C': channels, '3C': 3 * channels, 'h': heads, 'N': tokens}
+
+
+def _fits(shape: torch.Size, expected: list[str], sizes: dict) -> bool:
+    """Whether a shape is the expected one; enters the sizes that were not known yet."""
+    if '...' in expected:
+        start = expected.index('...')
+        end = start + len(shape) - len(expected) + 1
+        if end < start or sizes.setdefault('...', shape[start:end]) != shape[start:end]:
+            return False
+        shape, expected = shape[:start] + shape[end:], [x for x in expected if x != '...']
+    return (
+        len(shape) == len(expected)
+        and all(sizes.setdefault(x, n) == n for x, n in zip(expected, shape, strict=True))
+        and sizes.get('C') != 0
+    )
