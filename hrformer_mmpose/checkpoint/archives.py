@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import torch
 
 from .arrays import Storage, StorageType
-from .pickles import Unpickler, check_nesting
+from .pickles import Unpickler
 
 ZIP = b'PK\x03\x04'
 _LEGACY = 0x1950A86A20F9469CFC6C  # begins a file of the older format, as a pickle
@@ -36,11 +36,8 @@ def load(path: str, skip_tensors: bool = False) -> Any:
     """
     with open(path, 'rb') as file:
         if file.read(len(ZIP)) == ZIP:
-            content = _Zip(file).load(skip_tensors)
-        else:
-            content = _load_legacy(file, skip_tensors)
-    check_nesting(content)
-    return content
+            return _Zip(file).load(skip_tensors)
+        return _load_legacy(file, skip_tensors)
 
 
 def check(path: str) -> None:

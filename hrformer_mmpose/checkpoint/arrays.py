@@ -139,6 +139,12 @@ def _empty(*_: Any) -> np.ndarray:
     return np.empty(0, np.int8)
 
 
+def _from_buffer(reader: Any, data: Any, dtype: NumpyType, shape: tuple, order: str) -> np.ndarray:
+    """An array under protocol 5."""
+    order = 'F' if order == 'F' else 'C'
+    return np.ndarray(shape, dtype(), _content(reader, shape, dtype, data), order=order).copy(order)
+
+
 def set_state(reader: Any, array: np.ndarray, state: Any) -> None:
     """Give an array of `_empty` its shape, type and content."""
     _, shape, dtype, is_fortran, data = state
@@ -150,6 +156,8 @@ def _content(reader: Any, shape: Any, dtype: Any, data: Any) -> bytes:
     """The bytes of an array, which are as many as it needs."""
     if type(data) is str:  # of Python 2
         data = data.encode('latin1')
+    elif type(data) is bytearray:  # of protocol 5
+        data = bytes(data)
     if not isinstance(dtype, NumpyType) or type(data) is not bytes:
         raise pickle.UnpicklingError('an array of objects')
     if type(shape) is not tuple or any(type(n) is not int or not 0 <= n < 2**48 for n in shape):
@@ -169,6 +177,8 @@ BUILDERS = {
     # Either module name may stand in a file: it is that of the NumPy that wrote it.
     'numpy.core.multiarray._reconstruct': _empty,
     'numpy._core.multiarray._reconstruct': _empty,
+    'numpy.core.numeric._frombuffer': _from_buffer,
+    'numpy._core.numeric._frombuffer': _from_buffer,
     'numpy.core.multiarray.scalar': _scalar,
     'numpy._core.multiarray.scalar': _scalar,
 }

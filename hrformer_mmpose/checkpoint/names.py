@@ -17,7 +17,7 @@ from ..errors import WeightsError
 State = dict[str, torch.Tensor]
 
 INDEX = 'relative_position_index'  # computed when the network is built, never loaded
-INCOMPLETE = 'an incomplete HRFormer'
+INCOMPLETE = 'an incomplete or damaged HRFormer'
 TABLE = 'relative_position_bias_table'
 # pattern of the authors' (or MMPose 0.x's) names -> MMPose's; and the way back
 TO_MMPOSE = (
@@ -165,7 +165,9 @@ def _hrformer(state: State) -> str:
     branches = range(1 + _last(state, r'stage4\.0\.branches\.(\d{1,3})\.'))
     channels = tuple(_length(state, first(i) + 'norm1.weight') for i in branches)
     hidden = _length(state, first(0) + 'ffn.fc1.weight')
-    if not channels or not all(channels) or not hidden:
+    tables = {i: state.get(first(i) + f'attn.attn.{TABLE}') for i in branches}
+    misfits = [table for table in tables.values() if table is not None and table.ndim != 2]
+    if not channels or not all(channels) or not hidden or misfits:
         return INCOMPLETE
     found: dict = {
         'channels': channels,
@@ -173,10 +175,9 @@ def _hrformer(state: State) -> str:
         'num_blocks': 1 + _last(state, r'stage4\.0\.branches\.0\.(\d{1,3})\.'),
         'mlp_ratio': hidden // channels[0],
     }
-    tables = [first(i) + f'attn.attn.{TABLE}' for i in branches]
-    if all(_length(state, table, 1) for table in tables):  # without, nobody can tell
-        found['num_heads'] = tuple(_length(state, table, 1) for table in tables)
-        found['window_size'] = (isqrt(_length(state, tables[0])) + 1) // 2
+    if all(table is not None for table in tables.values()):  # without, nobody can tell
+        found['num_heads'] = tuple(table.shape[1] for table in tables.values())
+        found['window_size'] = (isqrt(len(tables[0])) + 1) // 2
     for name, spec in ARCHS.items():
         published = {'num_blocks': 2, 'mlp_ratio': 4, 'window_size': 7, **spec}
         if all(published[key] == value for key, value in found.items()):
@@ -184,9 +185,9 @@ def _hrformer(state: State) -> str:
     return f'HRFormer({", ".join(f"{key}={value}" for key, value in found.items())})'
 
 
-def _length(state: State, key: str, dim: int = 0) -> int:
-    """Size of an entry along a dimension; 0 without the entry or the dimension."""
-    return state[key].shape[dim] if key in state and state[key].ndim > dim else 0
+def _length(state: Mapping[str, torch.Tensor], key: str) -> int:
+    """Size of an entry along its first dimension; 0 without the entry or the dimension."""
+    return len(state[key]) if key in state and state[key].ndim else 0
 
 
 def _last(keys: Iterable[str], pattern: str) -> int:

@@ -22,7 +22,7 @@ MAX_OPCODES = 3_000_000  # training states of the largest networks here have 300
 MAX_DEPTH = 64  # of lists and dicts in each other; later code walks them by recursion
 ENTRY = 200  # bytes that an entry of a dict takes
 SLACK = 2**20  # bytes that any file may use, however small it is
-SHARING = 16  # tensors of a file may name its bytes this many times: tied weights, views
+SHARING = 16  # times that a file may use its bytes or values: tied weights, views
 
 
 class UnsafeError(pickle.UnpicklingError):
@@ -60,6 +60,7 @@ class Unpickler:
     def __init__(self, file: BinaryIO, size: int, load_storage: Callable[[tuple], Storage]):
         self._file, self._load_storage = file, load_storage
         self._left = SHARING * size + SLACK
+        self._steps = 0
         self._stack: list[Any] = []
         self._marks: list[list] = []
         self._memo: dict[int, Any] = {}
@@ -83,11 +84,13 @@ class Unpickler:
             raise
         if self._unsafe:
             raise UnsafeError([*self._unsafe])
+        _check_nesting(content, SHARING * self._steps + 100_000)
         return content
 
     def _run(self) -> Any:
-        for steps, (opcode, argument, _) in enumerate(pickletools.genops(self._file)):
-            if steps > MAX_OPCODES:
+        for opcode, argument, _ in pickletools.genops(self._file):
+            self._steps += 1
+            if self._steps > MAX_OPCODES:
                 raise pickle.UnpicklingError(f'more than {MAX_OPCODES:,} values')
             actions = _SKIPPING if self._unsafe else _ACTIONS
             action = actions.get(opcode.name)
@@ -221,8 +224,8 @@ def _key(key: Any) -> Any:
     return key
 
 
-def check_nesting(content: Any) -> None:
-    """Refuse lists and dicts that hold themselves, or unfold to more than can be walked.
+def _check_nesting(content: Any, limit: int) -> None:
+    """Refuse lists and dicts that hold themselves, or unfold to more than `limit` values.
 
     Raises:
         pickle.UnpicklingError: see above.
@@ -230,7 +233,7 @@ def check_nesting(content: Any) -> None:
     steps = itertools.count()
 
     def walk(value: Any, depth: int) -> None:
-        if depth > MAX_DEPTH or next(steps) > MAX_OPCODES:
+        if depth > MAX_DEPTH or next(steps) > limit:
             raise pickle.UnpicklingError('lists or dicts are nested without end')
         if isinstance(value, History):
             value = vars(value)
