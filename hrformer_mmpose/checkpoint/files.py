@@ -1,27 +1,28 @@
-"""Checkpoint files: read without running anything they bring, written so that a crash leaves the
-old one or the new one, never half of one.
+"""Reading checkpoint files, without running anything they bring.
 
 Every reason why a file is of no use is a `WeightsError` of one line that names the file.
 """
 
-import io
 import os
-import re
-import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import torch
-import torch.distributed as dist
 
 from ..errors import WeightsError
-from . import pickles
+from . import archives
+from .arrays import UnsupportedError
+from .download import fetch
+from .pickles import UnsafeError
+from .writing import PARTIAL, replacing, safetensors_package, save_weights
 
-PARTIAL = '.partial'  # suffix of a file that is being written
+__all__ = ['PARTIAL', 'check', 'load_weights', 'read', 'replacing', 'save_weights', 'weights_in']
+
 WRAPPERS = ('state_dict', 'model', 'module')
+ORIGINS = ('mmpose', 'official-pose', 'official-classification', 'official-segmentation', 'unknown')
+WEIGHT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_LONGEST_NAME = 500  # of an entry; names come into messages
 
 
 def load_weights(path: str | Path) -> dict[str, torch.Tensor]:
@@ -32,7 +33,8 @@ def load_weights(path: str | Path) -> dict[str, torch.Tensor]:
             wrapped around them), a `.safetensors` file, or an http(s) address.
 
     Returns:
-        Name -> tensor on the CPU; `to_mmpose` brings the names to this package's.
+        Name -> tensor on the CPU; `to_mmpose` brings the names to this package's. A network takes
+        float16, bfloat16, float32 and float64 (`check_types`).
 
     Raises:
         WeightsError: the file is missing, damaged, no checkpoint, or wants to run code.
@@ -40,12 +42,12 @@ def load_weights(path: str | Path) -> dict[str, torch.Tensor]:
     return weights_in(read(path), path)
 
 
-def read(source: str | Path, mmap: bool = False) -> Any:
+def read(source: str | Path, skip_tensors: bool = False) -> Any:
     """Everything a file holds, safely.
 
     Args:
         source: path or http(s) address.
-        mmap: leave the tensors on disk (for a look at the rest). Skips the check of every byte.
+        skip_tensors: leave tensors without data (device meta), for a quick look at the rest.
 
     Returns:
         What was saved; for safetensors `{'state_dict': ..., 'meta': ...}`.
@@ -54,16 +56,24 @@ def read(source: str | Path, mmap: bool = False) -> Any:
         WeightsError: see `load_weights`.
     """
     path = local_path(str(source))
-    head = _head(path)
-    if _is_safetensors(head):
+    if _is_safetensors(_head(path)):
         return _read_safetensors(path)
-    is_zip = zipfile.is_zipfile(path)
-    if not mmap:
-        check(path)
     try:
-        return pickles.load(path, mmap=mmap and is_zip)
-    except Exception as error:  # whatever a damaged file makes PyTorch raise
-        raise _unreadable(path, error) from error
+        return archives.load(path, skip_tensors)
+    except UnsafeError as error:
+        more = f' and {len(error.names) - 3} more' if error.names[3:] else ''
+        names = _printable(', '.join(error.names[:3]))
+        raise WeightsError(
+            f"refused '{path}': reading it would run code ({names}{more}). If you "
+            'trust who made it, load it with torch.load yourself and save its weights alone'
+        ) from error
+    except UnsupportedError as error:
+        raise WeightsError(
+            f"'{path}' holds {error}: weights are dense tensors with data, as torch.save writes "
+            'them; convert it with the tool that made it'
+        ) from error
+    except Exception as error:  # a damaged file makes zipfile, zlib and struct raise their own
+        raise _damaged(path, error) from error
 
 
 def check(path: str | Path) -> None:
@@ -72,24 +82,17 @@ def check(path: str | Path) -> None:
     Raises:
         WeightsError: the archive is damaged, or cut short.
     """
-    if not zipfile.is_zipfile(path):
-        if _head(path).startswith(b'PK'):
-            raise _damaged(path, 'the end is missing')
-        return  # the format before PyTorch 1.6 has no checksums
     try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-    except Exception as error:  # zipfile, zlib and struct each have their own
-        raise _damaged(path, str(error)) from error
-    if broken is not None:
-        raise _damaged(path, f'the checksum of {broken} does not match')
+        archives.check(str(path))
+    except Exception as error:
+        raise _damaged(path, error) from error
 
 
 def weights_in(content: Any, source: str | Path) -> dict[str, torch.Tensor]:
     """The tensors of a file's content, out of their wrapping and without DataParallel's prefix.
 
     Raises:
-        WeightsError: there are none.
+        WeightsError: there are none, or one has a name that is no name of a network's.
     """
     state = content
     for wrapper in WRAPPERS:
@@ -105,7 +108,10 @@ def weights_in(content: Any, source: str | Path) -> dict[str, torch.Tensor]:
         held = f'a {type(content).__name__}'
         if isinstance(content, Mapping):
             held = ', '.join(map(str, [*content][:5])) or 'nothing'
-        raise WeightsError(f"'{source}' holds no weights, only {held}")
+        raise WeightsError(f"'{source}' holds no weights, only {_printable(held)}")
+    for key in tensors:
+        if len(key) > _LONGEST_NAME or not key.isprintable():
+            raise WeightsError(f"'{source}' holds an entry of the name {key[:40]!a}: no network's")
     if all(key.startswith('module.') for key in tensors):
         tensors = {key.removeprefix('module.'): value for key, value in tensors.items()}
     return {key: value.detach() for key, value in tensors.items()}
@@ -115,63 +121,27 @@ def recorded_origin(content: Any) -> str | None:
     """Origin that `save_weights` noted in the file; the names alone may no longer tell it."""
     meta = content.get('meta') if isinstance(content, Mapping) else None
     found = meta.get('origin') if isinstance(meta, Mapping) else None
-    return found if isinstance(found, str) else None
+    return found if found in ORIGINS else None
 
 
-def save_weights(
-    state_dict: Mapping[str, torch.Tensor],
-    path: str | Path,
-    origin: str,
-    wrapper: str = 'state_dict',
+def check_types(
+    weights: Mapping[str, torch.Tensor], target: Mapping[str, torch.Tensor], source: str | Path
 ) -> None:
-    """Write weights alone, as `.safetensors` or in PyTorch's format.
+    """Compare the types of weights with those of the network that is to take them.
 
-    Args:
-        state_dict: what to write. path: the ending `.safetensors` chooses the format.
-        origin: where the weights come from, noted in the file (`recorded_origin`).
-        wrapper: name of the entry that holds the weights, in PyTorch's format.
+    PyTorch copies integers, booleans and complex numbers into floats without a word.
 
     Raises:
-        OSError: the file cannot be written; what stood there before is as it was.
+        WeightsError: the network's entry is of floats and the file's is of another type than
+            float16, bfloat16, float32 and float64; or it is complex.
     """
-    tensors = {key: value.contiguous() for key, value in state_dict.items()}
-    if str(path).endswith('.safetensors'):
-        data = _safetensors().torch.save(tensors, metadata={'format': 'pt', 'origin': origin})
-    else:
-        buffer = io.BytesIO()
-        torch.save({'meta': {'origin': origin}, wrapper: tensors}, buffer)
-        data = buffer.getvalue()
-    with replacing(path) as partial:
-        Path(partial).write_bytes(data)
-
-
-@contextmanager
-def replacing(path: str | Path) -> Iterator[str]:
-    """Write a file that appears only when it is complete and on the disk.
-
-    Yields:
-        Where to write: a file in the same folder, which then takes `path`'s place in one step. If
-        that fails, `path` is as it was before and the rest is removed.
-    """
-    partial = f'{path}{PARTIAL}'
-    try:
-        yield partial
-        _sync(partial, os.O_RDWR)
-        os.replace(partial, path)
-        with suppress(OSError):  # some file systems know no sync of a folder
-            _sync(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.remove(partial)
-        raise
-
-
-def _sync(path: str, flags: int) -> None:
-    descriptor = os.open(path, flags)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    for key, value in weights.items():
+        is_float = key in target and target[key].is_floating_point()
+        if value.is_complex() or (is_float and value.dtype not in WEIGHT_TYPES):
+            raise WeightsError(
+                f"'{source}' holds {key} as {str(value.dtype).removeprefix('torch.')}: weights "
+                'are float16, bfloat16, float32 or float64'
+            )
 
 
 def local_path(source: str) -> str:
@@ -181,33 +151,16 @@ def local_path(source: str) -> str:
         WeightsError: there is no such file, or it cannot be fetched.
     """
     if source.startswith(('http://', 'https://')):
-        return _fetch(source)
+        return fetch(source)
     if '://' in source:
         raise WeightsError(f"'{source}': give a local path or an http(s) address")
     path = os.path.expanduser(source)
     if os.path.isdir(path):
         raise WeightsError(f"checkpoint '{source}' is a folder: name a file in it")
-    if not os.path.isfile(path):
-        raise WeightsError(f"checkpoint '{source}' does not exist")
-    return path
-
-
-def _fetch(url: str) -> str:
-    folder = os.path.join(torch.hub.get_dir(), 'checkpoints')
-    path = os.path.join(folder, os.path.basename(urlparse(url).path))
-    failure = None
-    if int(os.environ.get('LOCAL_RANK', 0)) == 0 and not os.path.exists(path):
-        os.makedirs(folder, exist_ok=True)
-        # Published names end in the first 8 digits of the file's SHA-256: -09516375_20220226.pth
-        digest = re.search(r'-([0-9a-f]{8})[_.]', os.path.basename(path))
-        try:
-            torch.hub.download_url_to_file(url, path, hash_prefix=digest[1] if digest else None)
-        except (OSError, RuntimeError) as error:  # URLError is an OSError, a wrong hash the other
-            failure = error
-    if dist.is_available() and dist.is_initialized():
-        dist.barrier()
     if not os.path.exists(path):
-        raise WeightsError(f"cannot fetch '{url}': {failure or 'see the first process'}")
+        raise WeightsError(f"checkpoint '{source}' does not exist")
+    if not os.path.isfile(path):
+        raise WeightsError(f"checkpoint '{source}' is no regular file")
     return path
 
 
@@ -215,10 +168,13 @@ def _head(path: str | Path) -> bytes:
     """First bytes, when they may be a checkpoint's.
 
     Raises:
-        WeightsError: the file is empty, a web page, or a pointer to a file elsewhere.
+        WeightsError: the file cannot be read, is empty, a web page, or points to another file.
     """
-    with open(path, 'rb') as file:
-        head = file.read(1024)
+    try:
+        with open(path, 'rb') as file:
+            head = file.read(1024)
+    except OSError as error:
+        raise WeightsError(f"'{path}' cannot be read: {error.strerror}") from error
     if not head.strip(b'\0'):
         what = 'holds only zeros' if head else 'is empty (0 bytes)'
         raise WeightsError(f"'{path}' {what}: copy or download it again")
@@ -226,6 +182,8 @@ def _head(path: str | Path) -> bytes:
         raise WeightsError(f"'{path}' is a web page, not a checkpoint: download the file itself")
     if head.startswith(b'version https://git-lfs'):
         raise WeightsError(f"'{path}' is a Git LFS pointer: fetch the file with 'git lfs pull'")
+    if head.startswith(b'\x1f\x8b') or head[257:262] == b'ustar':
+        raise WeightsError(f"'{path}' is a tar or gzip archive: unpack it and name a file of it")
     return head
 
 
@@ -235,40 +193,26 @@ def _is_safetensors(head: bytes) -> bool:
 
 
 def _read_safetensors(path: str) -> dict:
-    safe_open = _safetensors().safe_open
+    safe_open = safetensors_package().safe_open
     try:
         with safe_open(path, 'pt') as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             meta = file.metadata() or {}
     except Exception as error:  # SafetensorError, and Rust's panics
-        raise _damaged(path, str(error)) from error
+        raise _damaged(path, error) from error
     return {'state_dict': tensors, 'meta': meta}
 
 
-def _safetensors() -> Any:
-    """The package, which is needed only for its files."""
-    try:
-        import safetensors.torch
-    except ImportError as error:
-        raise WeightsError('safetensors files need a package: pip install safetensors') from error
-    return safetensors
-
-
-def _unreadable(path: str, error: Exception) -> WeightsError:
-    unknown = pickles.unknown_names(path)
-    if unknown:
-        more = f' and {len(unknown) - 3} more' if unknown[3:] else ''
-        return WeightsError(
-            f"refused '{path}': reading it would run code ({', '.join(unknown[:3])}{more}). If you "
-            'trust who made it, load it with torch.load yourself and save its weights alone'
-        )
-    return _damaged(path, str(error))
-
-
-def _damaged(path: str | Path, what: str) -> WeightsError:
-    # PyTorch explains its safe reader at length; what it found follows this mark.
-    lines = what.split('WeightsUnpickler error:')[-1].strip().splitlines() or ['unreadable']
+def _damaged(path: str | Path, error: Exception) -> WeightsError:
+    if isinstance(error, MemoryError):
+        return WeightsError(f"'{path}' needs more memory than there is")
     return WeightsError(
         f"'{path}' ({os.path.getsize(path):,} bytes) is damaged or no checkpoint "
-        f'({lines[0][:120]}): copy or download it again'
+        f'({_printable(str(error)) or type(error).__name__}): copy or download it again'
     )
+
+
+def _printable(text: str) -> str:
+    """The first line, without characters that would steer a terminal."""
+    line = (text.strip().splitlines() or [''])[0][:120]
+    return ''.join(character if character.isprintable() else '?' for character in line)

@@ -18,6 +18,7 @@ from torch import nn
 from ..errors import WeightsError
 from . import files
 from .names import (
+    INCOMPLETE,
     INDEX,
     TABLE,
     State,
@@ -71,7 +72,10 @@ def match(
     """
     target = model.state_dict()
     found = found or origin(weights)
-    state = _at_prefix(to_mmpose(weights), target)
+    try:
+        state = _at_prefix(to_mmpose(weights), target)
+    except WeightsError as error:
+        raise WeightsError(f"'{source}': {error}") from error
     shapes = {key: tuple(value.shape) for key, value in target.items()}
     result = Match({key: value for key, value in state.items() if key in shapes})
     _fit_tables(result, state, model, target, source, found)
@@ -82,6 +86,7 @@ def match(
     missing = [key for key in missing if not key.endswith('num_batches_tracked')]
     _check_architecture(state, target, wrong, missing, source)
     _check_head(state, target, wrong, source)
+    files.check_types(result.state, target, source)
     if missing and complete:
         raise WeightsError(
             f"'{source}' holds no weights for {_groups(missing)}, which the config builds: "
@@ -185,7 +190,7 @@ def _check_architecture(
     differs = both_hrformer and held != built and _comparable(state, target)
     if not (lacks or misfits or differs):
         return
-    if held != built:
+    if held not in (built, INCOMPLETE):
         raise WeightsError(
             f"'{source}' holds {held}, the config builds {built}: take the config that fits the "
             'file, or another file'
@@ -227,7 +232,8 @@ def _groups(keys: Iterable[str]) -> str:
     lower = {*lower_maps(keys)}
     counts = Counter('maps of lower resolution' if k in lower else _part(k) for k in keys)
     texts = [f'{part} ({number})' for part, number in counts.items()]
-    return ', '.join(texts).replace(')', ' entries)', 1)
+    more = f' and {len(texts) - 8} other parts' if texts[8:] else ''
+    return ', '.join(texts[:8]).replace(')', ' entries)', 1) + more
 
 
 def _part(key: str) -> str:

@@ -12,10 +12,12 @@ from math import isqrt
 import torch
 
 from ..backbones.arch import ARCHS
+from ..errors import WeightsError
 
 State = dict[str, torch.Tensor]
 
 INDEX = 'relative_position_index'  # computed when the network is built, never loaded
+INCOMPLETE = 'an incomplete or damaged HRFormer'
 TABLE = 'relative_position_bias_table'
 # pattern of the authors' (or MMPose 0.x's) names -> MMPose's; and the way back
 TO_MMPOSE = (
@@ -65,16 +67,34 @@ def to_mmpose(state_dict: Mapping[str, torch.Tensor]) -> State:
 
     Returns:
         A new dict; query, key and value projections are concatenated in that order.
+
+    Raises:
+        WeightsError: one of the three is missing, or differs from the others in shape or type.
     """
     converted = {}
     for key, value in state_dict.items():
-        if re.search(r'\.[kv]_proj\.(weight|bias)$', key):
+        match = re.fullmatch(r'(.*\.attn\.attn\.)([qkv])_proj\.(weight|bias)', key)
+        if match and match[2] != 'q' and f'{match[1]}q_proj.{match[3]}' in state_dict:
             continue
-        if '.q_proj.' in key:
-            parts = [state_dict[key.replace('.q_proj.', f'.{part}_proj.')] for part in 'qkv']
-            key, value = key.replace('.q_proj.', '.qkv.'), torch.cat(parts)
+        if match:
+            key, value = f'{match[1]}qkv.{match[3]}', _joined(state_dict, match[1], match[3])
         converted[_renamed(key, TO_MMPOSE)] = value
     return converted
+
+
+def _joined(state_dict: Mapping[str, torch.Tensor], start: str, end: str) -> torch.Tensor:
+    names = [f'{start}{part}_proj.{end}' for part in 'qkv']
+    for name in names:
+        if name not in state_dict:
+            raise WeightsError(f'{name} is missing, which belongs to the other projections')
+        first, part = state_dict[names[0]], state_dict[name]
+        if part.ndim == 0 or part.shape != first.shape or part.dtype != first.dtype:
+            raise WeightsError(f'{name} ({_described(part)}) does not go with {names[0]}')
+    return torch.cat([state_dict[name] for name in names])
+
+
+def _described(value: torch.Tensor) -> str:
+    return f'{tuple(value.shape)}, {str(value.dtype).removeprefix("torch.")}'
 
 
 def to_official(state_dict: Mapping[str, torch.Tensor]) -> State:
@@ -85,6 +105,9 @@ def to_official(state_dict: Mapping[str, torch.Tensor]) -> State:
 
     Returns:
         A new dict; the joint projection is split into query, key and value.
+
+    Raises:
+        WeightsError: a joint projection has not three parts.
     """
     classifies = any(key.startswith('head.classifier.') for key in state_dict)
     converted = {}
@@ -92,6 +115,8 @@ def to_official(state_dict: Mapping[str, torch.Tensor]) -> State:
         if classifies:  # whose last convolution has the name that a pose head's has
             key = key.removeprefix('backbone.').replace('head.final_layer.', 'final_layer.')
         if '.attn.attn.qkv.' in key:
+            if value.ndim == 0 or len(value) % 3:
+                raise WeightsError(f'{key} ({_described(value)}) has not three parts')
             for part, tensor in zip('qkv', value.chunk(3), strict=True):
                 converted[key.replace('.qkv.', f'.{part}_proj.')] = tensor.clone()
         else:
@@ -108,7 +133,7 @@ def _renamed(key: str, rules: Iterable[tuple[str, str]]) -> str:
 def lower_maps(keys: Iterable[str]) -> list[str]:
     """Entries of the last module's maps of lower resolution, which pose networks do not make."""
     keys = list(keys)
-    last = _last(keys, r'(?:backbone\.)?stage4\.(\d+)\.')
+    last = _last(keys, r'(?:backbone\.)?stage4\.(\d{1,3})\.')
     pattern = re.compile(rf'(backbone\.)?stage4\.{last}\.fuse_layers\.[1-3]\.')
     return [key for key in keys if pattern.match(key)]
 
@@ -122,7 +147,7 @@ def architecture(state_dict: Mapping[str, torch.Tensor]) -> str:
     if any(re.match(r'stage\d\.\d+\.branches\.\d+\.\d+\.attn\.attn\.qkv\.', key) for key in state):
         return _hrformer(state)
     if 'stage4.0.branches.0.0.conv1.weight' in state:
-        return f'HRNet-W{len(state["stage4.0.branches.0.0.conv1.weight"])}'
+        return f'HRNet-W{_length(state, "stage4.0.branches.0.0.conv1.weight")}'
     for name, pattern in (
         ('ResNet', r'layer4\.0\.conv1\.'),
         ('Swin', r'(layers|stages)\.\d\.blocks\.\d+\.attn\.(w_msa\.)?' + TABLE),
@@ -137,23 +162,32 @@ def architecture(state_dict: Mapping[str, torch.Tensor]) -> str:
 def _hrformer(state: State) -> str:
     """Name of the published instance, or the arguments that describe another one."""
     first = 'stage4.0.branches.{}.0.'.format
-    branches = range(1 + _last(state, r'stage4\.0\.branches\.(\d+)\.'))
-    channels = tuple(len(state[first(i) + 'norm1.weight']) for i in branches)
+    branches = range(1 + _last(state, r'stage4\.0\.branches\.(\d{1,3})\.'))
+    channels = tuple(_length(state, first(i) + 'norm1.weight') for i in branches)
+    hidden = _length(state, first(0) + 'ffn.fc1.weight')
+    tables = {i: state.get(first(i) + f'attn.attn.{TABLE}') for i in branches}
+    misfits = [table for table in tables.values() if table is not None and table.ndim != 2]
+    if not channels or not all(channels) or not hidden or misfits:
+        return INCOMPLETE
     found: dict = {
         'channels': channels,
-        'num_modules': (1, *(1 + _last(state, rf'stage{n}\.(\d+)\.') for n in (2, 3, 4))),
-        'num_blocks': 1 + _last(state, r'stage4\.0\.branches\.0\.(\d+)\.'),
-        'mlp_ratio': len(state[first(0) + 'ffn.fc1.weight']) // channels[0],
+        'num_modules': (1, *(1 + _last(state, rf'stage{n}\.(\d{{1,3}})\.') for n in (2, 3, 4))),
+        'num_blocks': 1 + _last(state, r'stage4\.0\.branches\.0\.(\d{1,3})\.'),
+        'mlp_ratio': hidden // channels[0],
     }
-    tables = [state.get(first(i) + f'attn.attn.{TABLE}') for i in branches]
-    if tables and all(table is not None for table in tables):  # without, nobody can tell
-        found['num_heads'] = tuple(table.shape[1] for table in tables)
+    if all(table is not None for table in tables.values()):  # without, nobody can tell
+        found['num_heads'] = tuple(table.shape[1] for table in tables.values())
         found['window_size'] = (isqrt(len(tables[0])) + 1) // 2
     for name, spec in ARCHS.items():
         published = {'num_blocks': 2, 'mlp_ratio': 4, 'window_size': 7, **spec}
         if all(published[key] == value for key, value in found.items()):
             return f'HRFormer-{name[0].upper()}'
     return f'HRFormer({", ".join(f"{key}={value}" for key, value in found.items())})'
+
+
+def _length(state: Mapping[str, torch.Tensor], key: str) -> int:
+    """Size of an entry along its first dimension; 0 without the entry or the dimension."""
+    return len(state[key]) if key in state and state[key].ndim else 0
 
 
 def _last(keys: Iterable[str], pattern: str) -> int:
@@ -167,7 +201,7 @@ def num_keypoints(state_dict: Mapping[str, torch.Tensor]) -> int | None:
     if any(map(_CLASSIFICATION.match, state_dict)):
         return None
     pattern = r'(keypoint_)?head\.final_layer\.(\d+\.)?weight$'
-    sizes = [len(value) for key, value in state_dict.items() if re.match(pattern, key)]
+    sizes = [_length(state_dict, key) for key in state_dict if re.match(pattern, key)]
     return sizes[-1] if sizes else None
 
 

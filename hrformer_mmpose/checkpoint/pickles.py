@@ -1,27 +1,36 @@
-"""Reading files of `torch.save` without letting them run code.
+"""An unpickler that runs no code: it builds tensors, NumPy arrays and plain values, nothing else.
 
-PyTorch's own restricted reader (`weights_only=True`) takes tensors and plain values. The files of
-MMEngine's runner also hold logged values, and those of the authors' training a settings object;
-`INERT` lets their names in, but what they become here is a record without behaviour. That reader
-can be extended since PyTorch 2.6. Before, a file that it refuses and whose names are all on the
-list is read by an unpickler that knows exactly these names.
+Python's unpickler and PyTorch's restricted one call what the file names, with the file's arguments.
+A crafted NumPy dtype or a stride of zero then reaches C code. This one interprets the opcodes
+itself: a name stands for an entry of the tables below, and everything is checked against the
+file's size before it is built.
 """
 
-import importlib
-import io
+import itertools
 import pickle
 import pickletools
-import re
-import types
-import zipfile
 from collections import Counter, OrderedDict
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from typing import Any, BinaryIO, NamedTuple
 
-import numpy as np
 import torch
 
-Names = dict[str, Any]
+from . import arrays
+from .arrays import Storage
+
+MAX_OPCODES = 3_000_000  # training states of the largest networks here have 300,000
+MAX_DEPTH = 64  # of lists and dicts in each other; later code walks them by recursion
+ENTRY = 200  # bytes that an entry of a dict takes
+SLACK = 2**20  # bytes that any file may use, however small it is
+SHARING = 16  # times that a file may use its bytes or values: tied weights, views
+
+
+class UnsafeError(pickle.UnpicklingError):
+    """The file names code; `names` are 'module.name' of what it asks for."""
+
+    def __init__(self, names: list[str]):
+        super().__init__(', '.join(names))
+        self.names = names
 
 
 class History:
@@ -31,132 +40,329 @@ class History:
 class Settings(dict):
     """What is stored of a settings object (yacs' CfgNode, argparse's Namespace)."""
 
-    def __setstate__(self, state: dict) -> None:
-        self.update(state)
+
+class Name(NamedTuple):
+    """A name in the file, and the function that builds what a call of it would give."""
+
+    name: str
+    build: Callable[..., Any]
+
+
+class Unpickler:
+    """Reads one pickle of any protocol.
+
+    Args:
+        file: where the pickle begins; afterwards behind its end.
+        size: bytes of the whole file, which bound what is built.
+        load_storage: persistent id -> `Storage`.
+    """
+
+    def __init__(self, file: BinaryIO, size: int, load_storage: Callable[[tuple], Storage]):
+        self._file, self._load_storage = file, load_storage
+        self._left = SHARING * size + SLACK
+        self._steps = 0
+        self._stack: list[Any] = []
+        self._marks: list[list] = []
+        self._memo: dict[int, Any] = {}
+        self._unsafe: dict[str, None] = {}
+
+    def load(self) -> Any:
+        """The object.
+
+        Raises:
+            UnsafeError: the pickle names code.
+            arrays.UnsupportedError: it holds a tensor of a kind that networks here do not have.
+            pickle.UnpicklingError, ValueError, IndexError, ...: it is damaged.
+        """
+        try:
+            content = self._run()
+        except arrays.UnsupportedError:
+            raise
+        except Exception as error:
+            if self._unsafe:  # what follows an unknown name cannot be understood
+                raise UnsafeError([*self._unsafe]) from error
+            raise
+        if self._unsafe:
+            raise UnsafeError([*self._unsafe])
+        _check_nesting(content, SHARING * self._steps + 100_000)
+        return content
+
+    def _run(self) -> Any:
+        for opcode, argument, _ in pickletools.genops(self._file):
+            self._steps += 1
+            if self._steps > MAX_OPCODES:
+                raise pickle.UnpicklingError(f'more than {MAX_OPCODES:,} values')
+            actions = _SKIPPING if self._unsafe else _ACTIONS
+            action = actions.get(opcode.name)
+            if action is not None:
+                action(self, argument)
+            elif opcode.name in _VALUES:
+                self._stack.append(_bounded(argument))
+            else:
+                raise pickle.UnpicklingError(f'opcode {opcode.name}')
+        return self._stack.pop()
+
+    def spend(self, size: int) -> None:
+        """Note that `size` bytes are to be built."""
+        self._left -= size
+        if self._left < 0:
+            raise pickle.UnpicklingError('its contents are larger than the file')
+
+    # Opcodes.
+
+    def _mark(self, _: Any) -> None:
+        self._marks.append(self._stack)
+        self._stack = []
+
+    def _pop_mark(self) -> list:
+        items, self._stack = self._stack, self._marks.pop()
+        return items
+
+    def _pop(self, _: Any) -> None:
+        if self._stack:
+            self._stack.pop()
+        else:
+            self._pop_mark()
+
+    def _collect(self, make: Callable[[list], Any]) -> None:
+        items = self._pop_mark()
+        self._stack.append(make(items))
+
+    def _tuple(self, length: int) -> None:
+        items = self._stack[-length:]
+        if len(items) != length:
+            raise pickle.UnpicklingError('values are missing')
+        self._stack[-length:] = [tuple(items)]
+
+    def _extend(self, items: list) -> None:
+        target = self._stack[-1]
+        if type(target) is not list:
+            raise pickle.UnpicklingError(f'items of a {type(target).__name__}')
+        target.extend(items)
+
+    def _set_items(self, items: list) -> None:
+        target = self._stack[-1]
+        if not isinstance(target, dict):
+            raise pickle.UnpicklingError(f'entries of a {type(target).__name__}')
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            target[_key(key)] = value
+
+    def _add_items(self, items: list) -> None:
+        if type(self._stack[-1]) is not set:
+            raise pickle.UnpicklingError(f'members of a {type(self._stack[-1]).__name__}')
+        self._stack[-1].update(map(_key, items))
+
+    def _two(self) -> list:
+        items = self._stack[-2:]
+        del self._stack[-2:]
+        return items
+
+    def _memoize(self, index: int | None) -> None:
+        self._memo[len(self._memo) if index is None else index] = self._stack[-1]
+
+    def _stack_global(self, _: Any) -> None:
+        module, name = self._two()
+        if type(module) is not str or type(name) is not str:
+            raise pickle.UnpicklingError('a name that is no text')
+        self._global(f'{module} {name}')
+
+    def _global(self, argument: str) -> None:
+        name = argument.replace(' ', '.')
+        if name.startswith('__builtin__.'):  # protocol 2 writes Python 2's name of the module
+            name = name.replace('__builtin__', 'builtins', 1)
+        value = arrays.dtype_named(name) or _NAMES.get(name)
+        if value is None:
+            self._unsafe[name] = None
+            value = Name(name, _nothing)
+        self._stack.append(value)
+
+    def _reduce(self, _: Any) -> None:
+        callee, arguments = self._two()
+        if not isinstance(callee, Name) or type(arguments) is not tuple:
+            raise pickle.UnpicklingError('a call of no function')
+        self._stack.append(callee.build(self, *arguments))
+
+    def _build(self, _: Any) -> None:
+        target, state = self._two()
+        if isinstance(target, History):
+            vars(target).update(self._entries(state))
+        elif isinstance(target, Settings):
+            target.update(self._entries(state))
+        elif isinstance(target, arrays.NumpyType):
+            target.set_state(state)
+        elif isinstance(target, arrays.np.ndarray):
+            arrays.set_state(self, target, state)
+        elif not isinstance(target, OrderedDict):  # whose state is a note on versions
+            raise pickle.UnpicklingError(f'a state of {type(target).__name__}')
+        self._stack.append(target)
+
+    def _entries(self, state: Any) -> dict:
+        if type(state) is not dict or not all(isinstance(key, str) for key in state):
+            raise pickle.UnpicklingError('the attributes of an object')
+        self.spend(ENTRY * len(state))
+        return state
+
+    def _persistent(self, _: Any) -> None:
+        self._stack.append(self._load_storage(self._stack.pop()))
+
+
+def _bounded(value: Any) -> Any:
+    """A number as computers have them; Python's of a million digits take minutes to print."""
+    if type(value) is int and value.bit_length() > 256:
+        raise pickle.UnpicklingError(f'a number of {value.bit_length()} bits')
+    return value
+
+
+_SCALARS = (str, bytes, bool, int, float, type(None), torch.dtype)
+
+
+def _key(key: Any) -> Any:
+    """A key of a dict, which is hashed: nested tuples take for ever, as do many that collide."""
+    for part in key if type(key) is tuple and len(key) <= 3 else (key,):
+        if type(part) not in _SCALARS or (type(part) is int and part.bit_length() > 64):
+            raise pickle.UnpicklingError(f'a {type(key).__name__} as key')
+    return key
+
+
+def _check_nesting(content: Any, limit: int) -> None:
+    """Refuse lists and dicts that hold themselves, or unfold to more than `limit` values.
+
+    Raises:
+        pickle.UnpicklingError: see above.
+    """
+    steps = itertools.count()
+
+    def walk(value: Any, depth: int) -> None:
+        if depth > MAX_DEPTH or next(steps) > limit:
+            raise pickle.UnpicklingError('lists or dicts are nested without end')
+        if isinstance(value, History):
+            value = vars(value)
+        if isinstance(value, dict):
+            value = value.values()
+        elif not isinstance(value, list | tuple):
+            return
+        for item in value:
+            walk(item, depth + 1)
+
+    walk(content, 0)
+
+
+# What names in a file stand for: functions of the unpickler and the file's arguments.
 
 
 def _nothing(*_: Any) -> None:
     """Stands for `getattr`, by which a HistoryBuffer names four of its own methods."""
 
 
-def _latin1(text: str, encoding: str = 'latin1') -> bytes:
+def _first(_: Unpickler, value: Any, *__: Any) -> Any:
+    """A parameter is read as its tensor."""
+    return value
+
+
+def _from_type(reader: Unpickler, function: Name, _: Any, arguments: tuple, *__: Any) -> Any:
+    """A tensor with attributes is read without them."""
+    return function.build(reader, *arguments)
+
+
+def _encode(reader: Unpickler, text: str, encoding: str = 'latin1') -> bytes:
     """Stands for `_codecs.encode`, by which Python 3 pickles bytes under protocol 2."""
-    if encoding != 'latin1':
-        raise pickle.UnpicklingError(f'the file asks for the codec {encoding!r}')
+    if type(text) is not str or encoding not in ('latin1', 'latin-1'):
+        raise pickle.UnpicklingError('bytes of another codec than latin1')
+    reader.spend(len(text))
     return text.encode('latin1')
 
 
-def _numpy_names() -> Names:
-    # Either module name may stand in a file: it is that of the NumPy that wrote it.
-    core = importlib.import_module(
-        'numpy.core' if np.__version__.startswith('1.') else 'numpy._core'
-    )
-    functions = (core.multiarray._reconstruct, core.multiarray.scalar)
-    names: Names = {
-        f'{module}.multiarray.{function.__name__}': function
-        for function in functions
-        for module in ('numpy.core', 'numpy._core')
-    }
-    return {**names, 'numpy.ndarray': np.ndarray, 'numpy.dtype': np.dtype}
+def _collection(make: Callable[[Any], Any], *kinds: type) -> Callable[..., Any]:
+    def build(reader: Unpickler, items: Any = ()) -> Any:
+        if type(items) not in (tuple, *kinds):
+            raise pickle.UnpicklingError(f'a collection of {type(items).__name__}')
+        reader.spend(ENTRY * len(items))
+        return make(items)
+
+    return build
 
 
-INERT: Names = {
-    'mmengine.logging.history_buffer.HistoryBuffer': History,
+def _ordered(items: Any) -> OrderedDict:
+    return OrderedDict((_key(key), value) for key, value in items)
+
+
+def _set(items: Any) -> set:
+    return {_key(item) for item in items}
+
+
+_BUILDERS: dict[str, Callable[..., Any]] = {
+    'mmengine.logging.history_buffer.HistoryBuffer': lambda _: History(),
+    'yacs.config.CfgNode': lambda _: Settings(),
+    'argparse.Namespace': lambda _: Settings(),
     'builtins.getattr': _nothing,
-    '__builtin__.getattr': _nothing,  # protocol 2 writes Python 2's name of the module
-    'yacs.config.CfgNode': Settings,
-    'argparse.Namespace': Settings,
-    'collections.Counter': Counter,  # milestones of a schedule; PyTorch knows it since 2.5
-    **_numpy_names(),
+    'builtins.set': _collection(_set, list),
+    'builtins.bytearray': lambda reader, *text: bytearray(_encode(reader, *text) if text else b''),
+    'builtins.complex': lambda _, real, imag: complex(float(real), float(imag)),
+    'collections.OrderedDict': _collection(_ordered, list),
+    'collections.Counter': _collection(Counter, dict),  # milestones of a schedule
+    '_codecs.encode': _encode,
+    'torch.Size': _collection(torch.Size),
+    'torch.device': lambda _, *arguments: torch.device(*arguments),
+    'torch.Tensor': _first,
+    'torch.nn.parameter.Parameter': _first,
+    'torch._utils._rebuild_parameter': _first,
+    'torch._utils._rebuild_parameter_with_state': _first,
+    'torch._tensor._rebuild_from_type_v2': _from_type,
+    **arrays.BUILDERS,
 }
-# What PyTorch's reader knows by itself; storages and data types besides.
-_PLAIN: Names = {
-    'collections.OrderedDict': OrderedDict,
-    '_codecs.encode': _latin1,
-    'torch.Size': torch.Size,
-    'torch.device': torch.device,
-    'torch.nn.parameter.Parameter': torch.nn.Parameter,
-    **{
-        f'torch._utils.{name}': getattr(torch._utils, name)
-        for name in ('_rebuild_tensor', '_rebuild_tensor_v2', '_rebuild_parameter')
-    },
+_NAMES: dict[str, Any] = {name: Name(name, build) for name, build in _BUILDERS.items()}
+
+_VALUES = {
+    *('INT', 'BININT', 'BININT1', 'BININT2', 'LONG', 'LONG1', 'LONG4', 'FLOAT', 'BINFLOAT'),
+    *('STRING', 'BINSTRING', 'SHORT_BINSTRING', 'UNICODE', 'SHORT_BINUNICODE', 'BINUNICODE'),
+    *('BINUNICODE8', 'BINBYTES', 'SHORT_BINBYTES', 'BINBYTES8', 'BYTEARRAY8'),
 }
-_TYPES = re.compile(r'torch(\.storage)?\.(\w+Storage|b?float\d*|u?int\d*|bool|half|double|long)')
-_DTYPES = {type(np.dtype(kind)) for kind in 'bhilqBHILQefd?U'}
 
 
-def load(path: str | Path, mmap: bool = False) -> Any:
-    """The file's content, tensors on the CPU.
-
-    Args:
-        path: a file of `torch.save`.
-        mmap: map tensors into memory instead of reading them; for a look at what is there.
-
-    Raises:
-        pickle.UnpicklingError: the file holds something else than plain data.
-        RuntimeError, EOFError, ...: the file is damaged.
-    """
-    options: dict = dict(map_location='cpu', weights_only=True, mmap=mmap)
-    if hasattr(torch.serialization, 'safe_globals') and _can_rename():
-        allowed = [*((obj, name) for name, obj in INERT.items()), History, Settings, *_DTYPES]
-        with torch.serialization.safe_globals(allowed):
-            return torch.load(path, **options)
-    try:
-        return torch.load(path, **options)
-    except pickle.UnpicklingError:
-        if unknown_names(path):
-            raise
-        options.update(weights_only=False, pickle_module=_restricted)
-        return torch.load(path, **options)
+def _push(make: Callable[[], Any]) -> Callable[[Unpickler, Any], None]:
+    return lambda reader, _: reader._stack.append(make())
 
 
-def _can_rename() -> bool:
-    """Since 2.6 an allowed object may stand for another name than its own."""
-    return tuple(map(int, re.findall(r'\d+', torch.__version__)[:2])) >= (2, 6)
+def _get(reader: Unpickler, index: int) -> None:
+    reader._stack.append(reader._memo[index])
 
 
-def unknown_names(path: str | Path) -> list[str]:
-    """Names of code in the file that are not on the lists, without running any of it."""
-    names = dict.fromkeys(name for stream in _streams(path) for name in _names(stream))
-    return [name for name in names if not (_known(name) is not None or _TYPES.fullmatch(name))]
-
-
-def _known(name: str) -> Any:
-    return INERT.get(name, _PLAIN.get(name))
-
-
-def _streams(path: str | Path) -> list[bytes]:
-    if not zipfile.is_zipfile(path):
-        return [Path(path).read_bytes()]
-    with zipfile.ZipFile(path) as archive:
-        return [archive.read(name) for name in archive.namelist() if name.endswith('.pkl')]
-
-
-def _names(stream: bytes) -> list[str]:
-    """'module.name' of every global that the pickles in `stream` look up."""
-    found, texts, source = [], [], io.BytesIO(stream)
-    try:
-        while source.tell() < len(stream):  # the old format is several pickles in a row
-            for code, argument, _ in pickletools.genops(source):
-                if code.name in ('GLOBAL', 'INST'):
-                    found.append(argument.replace(' ', '.'))
-                elif code.name == 'STACK_GLOBAL':
-                    found.append('.'.join(texts[-2:]))
-                elif isinstance(argument, str):
-                    texts.append(argument)
-    except Exception:  # the storages of the old format, or damage: what follows is no pickle
-        pass
-    return found
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        known = _known(f'{module}.{name}')
-        if known is None and not _TYPES.fullmatch(f'{module}.{name}'):
-            raise pickle.UnpicklingError(f'the file asks for {module}.{name}')
-        return super().find_class(module, name) if known is None else known
-
-
-_restricted = types.ModuleType('restricted', 'pickle, for torch.load, with the names above.')
-_restricted.Unpickler = _Unpickler
-_restricted.load = lambda file, **options: _Unpickler(file, **options).load()
+_ACTIONS: dict[str, Callable[[Unpickler, Any], Any]] = {
+    **dict.fromkeys(('PROTO', 'FRAME', 'STOP'), _nothing),
+    **dict.fromkeys(('PUT', 'BINPUT', 'LONG_BINPUT', 'MEMOIZE'), Unpickler._memoize),
+    **dict.fromkeys(('GET', 'BINGET', 'LONG_BINGET'), _get),
+    **dict.fromkeys(('REDUCE', 'NEWOBJ'), Unpickler._reduce),
+    'NONE': _push(lambda: None),
+    'NEWTRUE': _push(lambda: True),
+    'NEWFALSE': _push(lambda: False),
+    'EMPTY_DICT': _push(dict),
+    'EMPTY_LIST': _push(list),
+    'EMPTY_SET': _push(set),
+    'EMPTY_TUPLE': _push(tuple),
+    'MARK': Unpickler._mark,
+    'POP': Unpickler._pop,
+    'POP_MARK': lambda reader, _: reader._pop_mark(),
+    'DUP': lambda reader, _: reader._stack.append(reader._stack[-1]),
+    'TUPLE': lambda reader, _: reader._collect(tuple),
+    'TUPLE1': lambda reader, _: reader._tuple(1),
+    'TUPLE2': lambda reader, _: reader._tuple(2),
+    'TUPLE3': lambda reader, _: reader._tuple(3),
+    'LIST': lambda reader, _: reader._collect(list),
+    'APPEND': lambda reader, _: reader._extend([reader._stack.pop()]),
+    'APPENDS': lambda reader, _: reader._extend(reader._pop_mark()),
+    'SETITEM': lambda reader, _: reader._set_items(reader._two()),
+    'SETITEMS': lambda reader, _: reader._set_items(reader._pop_mark()),
+    'ADDITEMS': lambda reader, _: reader._add_items(reader._pop_mark()),
+    'GLOBAL': Unpickler._global,
+    'STACK_GLOBAL': Unpickler._stack_global,
+    'BUILD': Unpickler._build,
+    'BINPERSID': Unpickler._persistent,
+}
+# With an unknown name nothing more is built; the rest is read for further names.
+_SKIPPING: dict[str, Callable[[Unpickler, Any], Any]] = {
+    **_ACTIONS,
+    **dict.fromkeys(('REDUCE', 'NEWOBJ', 'BUILD', 'APPEND'), lambda reader, _: reader._stack.pop()),
+    **dict.fromkeys(('APPENDS', 'SETITEMS', 'ADDITEMS'), lambda reader, _: reader._pop_mark()),
+    'SETITEM': lambda reader, _: reader._two(),
+    'BINPERSID': _nothing,
+}

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ..errors import WeightsError
-from .files import load_weights
+from .files import check_types, load_weights
 
 State = Mapping[str, torch.Tensor]
 
@@ -36,8 +36,10 @@ def load_pretrained(
     if any(key.startswith(start) for key in weights):
         weights = {k.removeprefix(start): v for k, v in weights.items() if k.startswith(start)}
     try:
-        found = model.load_state_dict(convert(weights), strict=False)
-    except RuntimeError as error:
+        weights = convert(weights)
+        check_types(weights, model.state_dict(), source)
+        found = model.load_state_dict(weights, strict=False)
+    except (RuntimeError, ValueError, LookupError) as error:  # of sizes that do not fit
         what = str(error).splitlines()[-1].strip()
         raise WeightsError(f"'{source}' does not fit {type(model).__name__}: {what}") from error
     if missing := [key for key in found.missing_keys if not optional(key)]:

@@ -43,7 +43,10 @@ def convert(args: argparse.Namespace) -> None:
     if names.origin(weights) == 'unknown':
         raise WeightsError(f"'{args.source}' holds {names.architecture(weights)}, not an HRFormer")
     rename = names.to_official if args.to == 'official' else names.to_mmpose
-    converted = rename(weights)
+    try:
+        converted = rename(names.to_mmpose(weights))
+    except WeightsError as error:
+        raise WeightsError(f"'{args.source}': {error}") from error
     # The authors' classification code looks for `model`, their pose and segmentation code for both.
     to_model = args.to == 'official' and origin == 'official-classification'
     try:

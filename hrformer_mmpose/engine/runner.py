@@ -67,7 +67,7 @@ class Runner(_Runner):
             WeightsError: the file cannot be read or does not fit.
         """
         self._complete = True
-        if not is_training_state(files.read(filename, mmap=True)):
+        if not is_training_state(files.read(filename, skip_tensors=True)):
             self.logger.warning(
                 f"'{filename}' holds weights, but no state of a training run: training starts with "
                 'them, at the first epoch'
@@ -185,7 +185,7 @@ class Runner(_Runner):
         places, unreadable = [], []
         for path in self._candidates():
             try:
-                content = files.read(path, mmap=True)
+                content = files.read(path, skip_tensors=True)
             except WeightsError as error:
                 unreadable.append(error)
                 continue

@@ -1,11 +1,20 @@
 """What fits a network is loaded, what does not is an error that says both sides."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
 
 from hrformer_mmpose.backbones import HRFormer
-from hrformer_mmpose.checkpoint import load_pretrained, match, save_weights, to_official
+from hrformer_mmpose.checkpoint import (
+    load_pretrained,
+    match,
+    plain,
+    save_weights,
+    to_official,
+)
+from hrformer_mmpose.checkpoint.names import INDEX, TABLE
 from hrformer_mmpose.errors import WeightsError
 from tests.checkpoint.weights import ARCH, official_weights, tiny_hrformer
 from tests.conftest import relative_error
@@ -205,6 +214,94 @@ def test_another_head():
 def test_a_backbone_alone_cannot_be_tested():
     line = refused(tiny_hrformer().state_dict(), Estimator(), complete=True)
     assert 'holds no weights for head (2 entries)' in line
+
+
+@pytest.mark.parametrize('part', ['k_proj.weight', 'q_proj.weight', 'v_proj.bias'])
+def test_a_projection_of_three_is_missing(part):
+    weights = official_weights()
+    key = f'stage3.0.branches.1.0.attn.attn.{part}'
+    del weights[key]
+    assert f'{key} is missing' in refused(weights, tiny_hrformer())
+
+
+def test_projections_that_do_not_go_together():
+    key = 'stage3.0.branches.1.0.attn.attn.k_proj.weight'
+    for wrong in (torch.zeros(()), torch.zeros(3, 8), official_weights()[key].char()):
+        assert key in refused({**official_weights(), key: wrong}, tiny_hrformer())
+
+
+@pytest.mark.parametrize('names', [dict, to_official], ids=['mmpose', 'official'])
+def test_a_stage_is_missing(names):
+    weights = names(tiny_hrformer().state_dict())
+    for stage in ('stage3', 'stage4'):
+        rest = {key: value for key, value in weights.items() if not key.startswith(stage)}
+        line = refused(rest, tiny_hrformer())
+        assert f'{stage}.0.' in line or 'holds HRFormer(' in line
+
+
+@pytest.mark.parametrize('shape', [(), (0,), (0, 0), (1, 2, 3, 4, 5)], ids=str)
+@pytest.mark.parametrize('names', [dict, to_official], ids=['mmpose', 'official'])
+def test_entries_of_other_dimensions(names, shape):
+    """One entry of each kind in the last stage and the head, and all of them."""
+    model = Estimator()
+    weights = names(whole(model))
+    kinds = {re.sub(r'\d+', '0', key): key for key in weights if re.search('stage4|head', key)}
+    kinds = [key for key in kinds.values() if not key.endswith((INDEX, 'num_batches_tracked'))]
+    for key in [*kinds, None]:
+        wrong = {**weights, **dict.fromkeys([key] if key else kinds, torch.zeros(shape))}
+        if key and key.endswith(TABLE) and names is to_official:
+            loaded(wrong, model)  # theirs does not count
+        else:
+            refused(wrong, model)
+
+
+def test_names_with_numbers_that_no_network_has():
+    weights = tiny_hrformer().state_dict()
+    for number in ('9' * 12, '9' * 5000):
+        more = {f'stage4.0.branches.{number}.0.norm1.weight': torch.zeros(1)}
+        loaded({**weights, **more}, tiny_hrformer())
+        refused({**more, f'stage4.{number}.x.attn.attn.qkv.weight': torch.ones(3)}, tiny_hrformer())
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_float_types_load(dtype):
+    source, model = tiny_hrformer(), tiny_hrformer()
+    weights = {
+        key: value.to(dtype) if value.is_floating_point() else value
+        for key, value in source.state_dict().items()
+    }
+    loaded(weights, model)
+    for key, value in model.state_dict().items():
+        assert value.dtype == source.state_dict()[key].dtype
+        assert torch.equal(value, weights[key].to(value.dtype))
+
+
+@pytest.mark.parametrize(
+    'dtype', [torch.int8, torch.uint8, torch.int64, torch.bool, torch.complex64, torch.float8_e5m2]
+)
+@pytest.mark.parametrize('names', [dict, to_official], ids=['mmpose', 'official'])
+def test_other_types_do_not(names, dtype):
+    weights = names(tiny_hrformer().state_dict())
+    wrong = {**weights, 'conv2.weight': weights['conv2.weight'].to(dtype)}
+    line = refused(wrong, tiny_hrformer())
+    assert f'conv2.weight as {str(dtype)[6:]}: weights are float16, bfloat16, float32 or' in line
+    everything = {
+        key: value if key.endswith('tracked') else value.to(dtype) for key, value in weights.items()
+    }
+    assert 'weights are float16' in refused(everything, tiny_hrformer())
+
+
+def test_other_types_of_networks_to_compare_with(tmp_path):
+    class Network(nn.Linear):
+        init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'file.pth'))
+
+    model = Network(2, 3)
+    torch.save({'weight': torch.ones(3, 2).char(), 'bias': torch.ones(3)}, tmp_path / 'file.pth')
+    with pytest.raises(WeightsError, match='weight as int8'):
+        plain.load_pretrained(model)
+    torch.save({'weight': torch.ones(3, 2).half(), 'bias': torch.ones(3)}, tmp_path / 'file.pth')
+    assert plain.load_pretrained(model)
+    assert model.weight.eq(1).all()
 
 
 def test_weights_that_are_no_numbers_warn():

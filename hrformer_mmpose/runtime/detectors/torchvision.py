@@ -37,7 +37,7 @@ class TorchvisionDetector:
             raise ImportError(
                 'a torchvision detector needs torchvision: pip install torchvision'
             ) from error
-        from ...checkpoint import load_weights
+        from ...checkpoint.files import check_types, load_weights
 
         self.threshold, self.device = threshold, device
         weights = os.fspath(weights)
@@ -51,6 +51,7 @@ class TorchvisionDetector:
             raise WeightsError(f"'{weights}': download the weights yourself and give the file")
         state = load_weights(weights)
         network = build(weights=None, weights_backbone=None)
+        check_types(state, network.state_dict(), weights)
         try:
             network.load_state_dict(state)
         except RuntimeError as error:  # several lines, of which the first names no weight
