@@ -229,6 +229,6 @@ def sizes_of(paths: list[str]) -> dict[str, int]:
         with os.scandir(folder) as entries:
             for entry in entries:
                 path = osp.join(folder, entry.name)
-                if path in wanted:
+                if path in wanted and entry.is_file():  # no folder, no link to nowhere
                     sizes[path] = entry.stat().st_size
     return sizes
