@@ -104,7 +104,8 @@ def _stage_from_extra(name: str, spec: Mapping) -> Stage:
     block, attention = 'BOTTLENECK', ('num_heads', 'mlp_ratios', 'window_sizes')
     optional: tuple[str, ...] = ('multiscale_output', 'drop_path_rates')
     if name == 'stage1':
-        optional += attention  # MMPose's configs give them; a bottleneck has no use for them
+        # MMPose's configs give them, some by the latter name; a bottleneck has no use for them.
+        optional += (*attention, 'num_mlp_ratios')
     else:
         block, required = 'HRFORMERBLOCK', (*required, *attention)
         per_branch += attention

@@ -21,6 +21,7 @@ import numpy as np
 
 from ..errors import DataError
 
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 HINT = 'set COCO_ROOT to the folder that holds annotations/, train2017/ and val2017/'
 
 
@@ -113,6 +114,7 @@ def read_detections(path: str) -> Detections:
     _check_json(path, 'detection', list)
     entries = _load(path, 'a list of detections')
     try:
+        _objects(entries, 'the file')
         return Detections(
             path=path,
             image=_integers(entries, 'image_id'),
@@ -120,7 +122,7 @@ def read_detections(path: str) -> Detections:
             bbox=_rows([_first(entry.get('bbox'), 4) for entry in entries], 4),
             score=_floats(entries, 'score'),
         )
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except MALFORMED as error:
         raise _malformed(path, 'a list of detections', error) from error
 
 
@@ -149,7 +151,7 @@ def _parse(path: str) -> Annotations:
     content = _load(path, kind)
     try:
         return _arrays(path, content)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except MALFORMED as error:
         raise _malformed(path, kind, error) from error
 
 
@@ -173,17 +175,23 @@ def _compact(entry: dict) -> dict:
 
 
 def _malformed(path: str, kind: str, error: Exception) -> DataError:
-    return DataError(f"'{path}' is not {kind} ({type(error).__name__}: {error})")
+    why = str(error) if isinstance(error, ValueError) else f'{type(error).__name__}: {error}'
+    return DataError(f"'{path}' is not {kind} ({why})")
 
 
 def _arrays(path: str, content: dict) -> Annotations:
-    images, entries = content['images'], content.get('annotations', [])
+    images, entries, categories = (
+        _objects(content.get(key, []), key) for key in ('images', 'annotations', 'categories')
+    )
+    _integers(categories, 'id')
+    if not images:
+        raise ValueError('it lists no images')
     keypoints = [_numbers(entry.get('keypoints')) for entry in entries]
     length = np.array([-1 if k is None else len(k) for k in keypoints], np.int32)
     width = _most_frequent(length)
     return Annotations(
         path=path,
-        categories=content.get('categories', []),
+        categories=categories,
         image_id=_integers(images, 'id'),
         width=_integers(images, 'width'),
         height=_integers(images, 'height'),
@@ -200,6 +208,12 @@ def _arrays(path: str, content: dict) -> Annotations:
         num_keypoints=_integers(entries, 'num_keypoints', -1),
         annotated='annotations' in content,
     )
+
+
+def _objects(entries: Any, name: str) -> list[dict]:
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError(f'{name} is not a list of objects')
+    return entries
 
 
 def _most_frequent(length: np.ndarray) -> int:
@@ -232,7 +246,7 @@ def _rows(values: list[array | list | None], width: int) -> np.ndarray:
 
 def _integers(entries: list[dict], key: str, default: int | None = None) -> np.ndarray:
     """(len(entries),) int64 of a key, which may be missing only with a default."""
-    values = [entry[key] if default is None else entry.get(key, default) for entry in entries]
+    values = [entry.get(key, default) for entry in entries]
     for entry, value in zip(entries, values, strict=True):
         if not isinstance(value, int):
             raise ValueError(f'{key} {value!r} of entry {entry.get("id")} is not a whole number')

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..runtime.images import LONGEST
 from .annotations import Annotations, Detections
+
+TOO_LARGE = f'is of an image with more than the {LONGEST} pixels a side that OpenCV cuts crops from'
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +57,7 @@ def check_annotations(annotations: Annotations, num_keypoints: int) -> list[Find
     add('annotation', repeated(a.id), 'has the id of an earlier annotation')
     place = a.rows_of(a.image)
     add('annotation', place < 0, 'is of an image that the file does not list')
-    known = np.array([category.get('id', -1) for category in a.categories], np.int64)
+    known = [category['id'] for category in a.categories]
     add('annotation', ~np.isin(a.category_id, known), 'has a category that the file does not list')
     add('annotation', a.length < 0, 'has no keypoints')
     numbers = 3 * num_keypoints
@@ -70,6 +73,7 @@ def check_annotations(annotations: Annotations, num_keypoints: int) -> list[Find
     width, height = a.width[place], a.height[place]
     empty = person & (clipped_sides(a.bbox, width, height).min(1) <= 0)
     add('annotation', empty, 'has a box without area inside its image')
+    add('annotation', person & (np.maximum(width, height) > LONGEST), TOO_LARGE)
     x, y, v = np.moveaxis(a.keypoints, -1, 0)
     beyond = (v > 0) & ((x < 0) | (y < 0) | (x > width[:, None]) | (y > height[:, None]))
     add('annotation', person & beyond.any(1), 'has labelled keypoints outside its image', False)
@@ -94,13 +98,13 @@ def check_detections(detections: Detections, annotations: Annotations) -> list[F
     numbers = finite(d.bbox) & np.isfinite(d.score)
     add(~numbers, 'has no box of four numbers and a score')
     add(numbers & (d.bbox[:, 2:].min(1) <= 0), 'has a box without area')
-    if len(annotations.image_id):
-        width, height = annotations.width[place], annotations.height[place]
-        inside = clipped_sides(d.bbox, width, height).min(1) > 0
-        sized = numbers & (place >= 0) & (d.bbox[:, 2:].min(1) > 0)
-        add(sized & ~inside, 'has a box outside its image', False)
-    known = [category.get('id', -1) for category in annotations.categories]
-    add(~np.isin(d.category_id, np.array(known, np.int64)), 'has an unknown category', False)
+    width, height = annotations.width[place], annotations.height[place]
+    inside = clipped_sides(d.bbox, width, height).min(1) > 0
+    sized = numbers & (place >= 0) & (d.bbox[:, 2:].min(1) > 0)
+    add(sized & ~inside, 'has a box outside its image', False)
+    add(sized & (np.maximum(width, height) > LONGEST), TOO_LARGE)
+    known = [category['id'] for category in annotations.categories]
+    add(~np.isin(d.category_id, known), 'has an unknown category', False)
     return found
 
 

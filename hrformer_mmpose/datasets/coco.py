@@ -48,8 +48,9 @@ class CocoDataset(ReproducibleSamples, _CocoDataset):
     data set's meta information is shared, not copied: a transform must not change it in place.
 
     Args:
-        bbox_file: person detections in COCO's result format, relative to `data_root`; as in MMPose
-            used in test mode only, in place of the annotated boxes.
+        bbox_file: person detections in COCO's result format; as in MMPose used in test mode only,
+            in place of the annotated boxes. A path that exists is taken as it is; another one is
+            relative to `data_root`.
         on_error: what to do with a person, a detection or an image that cannot be used: 'raise', or
             'skip' to leave it out, count it, and report it. In test mode the place of a broken
             image's sample is taken by the next good one (our metric counts each sample once).
@@ -84,7 +85,8 @@ class CocoDataset(ReproducibleSamples, _CocoDataset):
             )
         if data_root and not osp.isdir(data_root):
             raise DataError(f"data root '{data_root}' is not a folder: {HINT}")
-        if bbox_file:
+        # MMPose's configs write the data root into this path, which MMPose does not join to it.
+        if bbox_file and not (osp.isfile(bbox_file) or bbox_file.startswith(data_root)):
             bbox_file = osp.join(data_root, bbox_file)
         self.on_error = on_error
         self.annotations: annotations.Annotations | None = None
@@ -227,6 +229,6 @@ def sizes_of(paths: list[str]) -> dict[str, int]:
         with os.scandir(folder) as entries:
             for entry in entries:
                 path = osp.join(folder, entry.name)
-                if path in wanted:
+                if path in wanted and entry.is_file():  # no folder, no link to nowhere
                     sizes[path] = entry.stat().st_size
     return sizes

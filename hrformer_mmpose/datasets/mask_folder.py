@@ -80,7 +80,10 @@ class LoadMask(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Set `mask`, replace `img`."""
         image, path = results['img'], results['mask_path']
-        mask = cv2.imread(path, cv2.IMREAD_GRAYSCALE)
+        try:
+            mask = cv2.imread(path, cv2.IMREAD_GRAYSCALE)
+        except cv2.error:  # more pixels than OpenCV reads
+            mask = None
         if mask is None:
             raise DataError(f"mask '{path}' cannot be read")
         if mask.shape != image.shape[:2]:

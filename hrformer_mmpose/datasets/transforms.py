@@ -18,7 +18,7 @@ from scipy.special import ndtr, ndtri
 from ..errors import ConfigError, DataError
 from ..registry import TRANSFORMS
 from ..runtime.crops import BOX_PADDING
-from ..runtime.images import is_cut_short, jpeg_shape
+from ..runtime.images import LONGEST, decode, is_cut_short, jpeg_shape
 
 REDUCED = {
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -86,24 +86,28 @@ class LoadImage(_LoadImage):
             data = fileio.get(path, backend_args=self.backend_args)
         except OSError as error:
             raise DataError(f"image '{path}' cannot be read: {error.strerror}") from error
-        if is_cut_short(data):
-            raise DataError(f"image '{path}' is cut short: its end is missing ({len(data)} bytes)")
-        image, shape = None, None
-        if reduction > 1:
-            shape = jpeg_shape(data)
-        if shape is not None:
+        image, shape = None, jpeg_shape(data) if reduction > 1 else None
+        if shape is not None and max(shape) <= LONGEST and not is_cut_short(data):
             image = cv2.imdecode(np.frombuffer(data, np.uint8), REDUCED[reduction])
-            if image is not None and turned(image.shape, shape):
-                shape = shape[::-1]  # by the EXIF orientation
-        elif data:
-            reduction = 1
-            image = mmcv.imfrombytes(data, flag=self.color_type, backend=self.imdecode_backend)
         if image is None:
-            raise DataError(f"image '{path}' is not an image that can be decoded")
+            image, reduction = self._whole(data, path), 1
+            shape = image.shape[:2]
+        elif turned(image.shape, shape):
+            shape = shape[::-1]  # by the EXIF orientation
         if self.to_float32:
             image = image.astype(np.float32)
         image.flags.writeable = False
-        return image, reduction, shape or image.shape[:2]
+        return image, reduction, shape
+
+    def _whole(self, data: bytes, path: str) -> np.ndarray:
+        if (self.color_type, self.imdecode_backend) == ('color', 'cv2'):
+            return decode(data, path)
+        image = None
+        if data and not is_cut_short(data):
+            image = mmcv.imfrombytes(data, flag=self.color_type, backend=self.imdecode_backend)
+        if image is None:
+            raise DataError(f"image '{path}' is not an image that can be decoded")
+        return image
 
 
 @TRANSFORMS.register_module()

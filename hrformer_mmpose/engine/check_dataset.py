@@ -11,21 +11,22 @@ import os.path as osp
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
-import mmcv
 import numpy as np
 from mmengine import ProgressBar
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
-from mmpose.registry import DATASETS
+from mmpose.datasets.datasets.base import BaseCocoStyleDataset
+from mmpose.registry import DATASETS, METRICS
 
 from ..datasets import annotations, checks, persons
 from ..datasets.annotations import Annotations
-from ..datasets.coco import sizes_of
+from ..datasets.coco import CocoDataset, sizes_of
 from ..datasets.image_folder import ImageFolder
 from ..datasets.mask_folder import MaskFolder
-from ..errors import DataError
-from ..runtime.images import is_cut_short, unusual_form
+from ..errors import DataError, UserError
+from ..runtime.images import decode, unusual_form
 from .launch import read_config
 
 SPLITS = ('train', 'val', 'test')
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         print(f'{split.name}:', flush=True)
         try:
             _check(split, cfg, settings, names, args.full)
-        except DataError as error:
+        except UserError as error:
             split.problems.append(str(error))
         _print(split, args.all_notes)
         checked.append(split)
@@ -124,6 +125,9 @@ def _check(split: Split, cfg: Config, settings: dict, names: list[str], full: bo
     if isinstance(data, ImageFolder | MaskFolder):
         _check_folder(split, data, full)
         return
+    if not isinstance(data, BaseCocoStyleDataset):
+        split.note([f'data sets of type {settings["type"]} are not checked'])
+        return
     ann = annotations.read(data.ann_file)
     num_keypoints = data.metainfo['num_keypoints']
     folder = data.data_prefix['img']
@@ -149,9 +153,11 @@ def _check(split: Split, cfg: Config, settings: dict, names: list[str], full: bo
         return
     if not data.bbox_file:
         split.counts.append(f'{len(used)} persons to use')
-    split.problems += _other_annotations(cfg, names, data.ann_file)
+    split.problems += dict.fromkeys(_evaluator_problems(cfg, names, data.ann_file))
     split.images = set(used.img_paths())
     _check_images(split, ann, folder, full)
+    if isinstance(data, CocoDataset) and not split.problems:
+        data.full_init()  # whatever else a run would refuse
 
 
 def _check_folder(split: Split, data: ImageFolder | MaskFolder, full: bool) -> None:
@@ -194,14 +200,23 @@ def _detection_counts(dets: annotations.Detections, ann: Annotations) -> str:
     )
 
 
-def _other_annotations(cfg: Config, names: list[str], ann_file: str) -> Iterator[str]:
-    """Evaluators that compare with another file than the data set's."""
+def _evaluator_problems(cfg: Config, names: list[str], ann_file: str) -> Iterator[str]:
+    """Evaluators of another file than the data set's, or that cannot evaluate with it."""
     for name in names:
         evaluators = cfg.get(f'{name}_evaluator') or []
         for evaluator in evaluators if isinstance(evaluators, list | tuple) else [evaluators]:
             other = evaluator.get('ann_file')
             if other and osp.realpath(other) != osp.realpath(ann_file):
                 yield f"{name}_evaluator compares with '{other}', the data set is of '{ann_file}'"
+            elif evaluator['type'] == 'hrformer_mmpose.CocoMetric':
+                yield from _refusal({**evaluator, 'ann_file': ann_file})
+
+
+def _refusal(evaluator: dict) -> Iterator[str]:
+    try:
+        METRICS.build(evaluator)  # reads and checks the annotations
+    except UserError as error:
+        yield str(error)
 
 
 def _check_images(split: Split, ann: Annotations, folder: str, full: bool) -> None:
@@ -259,16 +274,12 @@ def _other_size(path: str, shape: tuple[int, int], row: int, ann: Annotations) -
 def _look(path: str) -> tuple[str | None, str | None, tuple[int, int]]:
     """Problem and unusual form of an image, if any, and its shape as it is read."""
     try:
-        with open(path, 'rb') as file:
-            data = file.read()
+        data = Path(path).read_bytes()
+        return None, unusual_form(data), decode(data, path).shape[:2]
     except OSError as error:
         return f"image '{path}' cannot be read: {error.strerror}", None, (0, 0)
-    if is_cut_short(data):
-        return f"image '{path}' is cut short: its end is missing", None, (0, 0)
-    image = mmcv.imfrombytes(data)
-    if image is None:
-        return f"image '{path}' is not an image that can be decoded", None, (0, 0)
-    return None, unusual_form(data), image.shape[:2]
+    except DataError as error:
+        return str(error), None, (0, 0)
 
 
 def _print(split: Split, all_notes: bool) -> None:

@@ -47,6 +47,13 @@ def keypoint(place, number, value):
     return lambda data: data['annotations'][place]['keypoints'].__setitem__(number, value)
 
 
+def widen(data):
+    """Make the image of the second person, who has it alone, too wide."""
+    person, image = data['annotations'][1], data['images'][0]
+    data['images'].append({**image, 'id': 10**6, 'width': 40000})
+    person['image_id'] = 10**6
+
+
 BAD_PERSONS = {
     'no keypoints': (without(1, 'keypoints'), 'has no keypoints'),
     'other length': (set_(1, keypoints=[5, 5, 2] * 14), 'does not have 17 keypoints'),
@@ -60,6 +67,7 @@ BAD_PERSONS = {
     'flat box': (set_(1, bbox=[10, 10, 0, 50]), 'box without area inside its image'),
     'box outside': (set_(1, bbox=[5000, 10, 40, 50]), 'box without area inside its image'),
     'area': (set_(1, area=-1), 'area that is no size'),
+    'large image': (widen, 'more than the 32766 pixels a side'),
 }
 
 

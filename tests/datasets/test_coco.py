@@ -98,6 +98,13 @@ def test_a_missing_image_is_named_before_training(root):
     assert f"{image.name}' does not exist" in message(root)
 
 
+def test_a_link_to_nowhere_is_a_missing_image(root):
+    image = sorted((root / 'train2017').iterdir())[3]
+    image.unlink()
+    image.symlink_to(root / 'nowhere.jpg')
+    assert f"{image.name}' does not exist" in message(root)
+
+
 def test_an_empty_image_is_named_and_others_are_counted(root):
     first, second = sorted((root / 'train2017').iterdir())[:2]
     first.write_bytes(b'')
@@ -129,6 +136,14 @@ def test_an_annotation_list_without_persons_says_so(root, keep):
         ('{"images": [', 'is not in COCO'),
         ('{"images": [{"id": 1}], "annotations": []}', 'is not in COCO'),
         ('{"annotations": [{"id": 1}]}', 'is not in COCO'),
+        ('{"images": [], "annotations": [], "categories": []}', 'it lists no images'),
+        ('{"images": {"id": 1}}', 'images is not a list of objects'),
+        ('{"images": [], "annotations": null}', 'annotations is not a list of objects'),
+        ('{"images": [], "categories": ["person"]}', 'categories is not a list of objects'),
+        ('{"images": [], "categories": null}', 'categories is not a list of objects'),
+        ('{"images": [], "categories": [{"name": "person"}]}', 'id None of entry None'),
+        ('{"images": [], "categories": [{"id": "1"}]}', "id '1' of entry 1"),
+        ('{"images": [], "categories": [{"id": 1e400}]}', 'id inf of entry inf'),
     ],
 )
 def test_a_file_of_another_kind_is_named(root, content, words):

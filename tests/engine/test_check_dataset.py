@@ -2,16 +2,23 @@
 
 import json
 import shutil
+import struct
 import sys
+from zlib import compress, crc32
 
 import cv2
 import numpy as np
 import pytest
 
 pytest.importorskip('mmpose')
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmpose.registry import DATASETS, METRICS
+
 from hrformer_mmpose import terminal
 from hrformer_mmpose.datasets import shapes
 from hrformer_mmpose.engine import check_dataset
+from hrformer_mmpose.errors import UserError
 
 CONFIG = 'configs/hrformer_tiny_demo_112x84.py'
 TRAIN = 'annotations/person_keypoints_train2017.json'
@@ -130,6 +137,73 @@ def test_files_that_cannot_be_checked_further(root, capsys, what):
         in out
     )
     assert 'val and test:' in out, 'the others are checked all the same'
+
+
+def png(width: int, height: int) -> bytes:
+    """A valid header of an image that has no pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', crc32(kind + data))
+
+    header = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
+    chunks = chunk(b'IHDR', header) + chunk(b'IDAT', compress(b'')) + chunk(b'IEND', b'')
+    return b'\x89PNG\r\n\x1a\n' + chunks
+
+
+def widened(root, width: int) -> None:
+    """Put an image of that width, annotated as such, in the place of the first one of val."""
+    data = json.loads((root / VAL).read_text())
+    image = next(i for i in data['images'] if i['id'] == data['annotations'][0]['image_id'])
+    image.update(width=width)
+    (root / VAL).write_text(json.dumps(data))
+    content = cv2.imencode('.png', np.zeros((image['height'], width, 3), np.uint8))[1]
+    (root / 'val2017' / image['file_name']).write_bytes(content)
+
+
+def without_area(root) -> None:
+    edit(root / VAL, lambda data: [ann.pop('area') for ann in data['annotations']])
+
+
+def other_size(root) -> None:
+    """The image is larger than annotated, so that only decoding shows it."""
+    path = root / 'val2017' / json.loads((root / VAL).read_text())['images'][0]['file_name']
+    path.write_bytes(png(100_000, 100_000))
+
+
+DATA = {
+    'good': lambda root: None,
+    'wide': lambda root: widened(root, 40_000),
+    'wide, of other size': other_size,
+    'widest': lambda root: widened(root, 32_766),
+    'no area': without_area,
+    'no images': lambda root: edit(root / VAL, lambda data: data.update(images=[])),
+    'categories': lambda root: edit(root / VAL, lambda data: data.update(categories=['person'])),
+    'category without id': lambda root: edit(
+        root / VAL, lambda data: data.update(categories=[{'name': 'person'}])
+    ),
+}
+
+
+@pytest.mark.parametrize('kind', DATA)
+def test_the_check_and_a_run_agree(root, capsys, kind):
+    """What a test run would do: build the metric, build the data set, read every sample."""
+    DATA[kind](root)
+    status, out = check(capsys, '--splits', 'val', '--full')
+    cfg = Config.fromfile(CONFIG)
+    init_default_scope('mmpose')
+    refusal = None
+    try:
+        METRICS.build(cfg.val_evaluator)
+        data = DATASETS.build(cfg.val_dataloader.dataset)
+        for index in range(len(data)):
+            data[index]
+    except UserError as error:
+        refusal = str(error)
+    assert (status == 0) == (refusal is None) == (kind in ('good', 'widest'))
+    problems = [line.split('PROBLEM: ')[1] for line in out.splitlines() if 'PROBLEM: ' in line]
+    if refusal:
+        assert '\n' not in refusal
+        assert any(refusal.startswith(problem) for problem in problems)
 
 
 def test_the_tool_ends_with_the_status(root, monkeypatch):
