@@ -8,8 +8,9 @@ import os
 import numpy as np
 import pytest
 
-onnx = pytest.importorskip('onnx')
+pytest.importorskip('onnx')
 pytest.importorskip('mmpose')
+import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from hrformer_mmpose.errors import ConfigError, UserError, WeightsError
@@ -207,7 +208,7 @@ def test_missing_weights_are_named(written, tmp_path):
 def test_descriptions_with_unusable_values(changes):
     values = json.loads(DESCRIPTION.to_json())
     assert Description.from_json(json.dumps(values), 'a.onnx').keypoints == [*COCO.names]
-    with pytest.raises(WeightsError, match="'a.onnx' was not written by"):
+    with pytest.raises(WeightsError, match=r"'a\.onnx' was not written by"):
         Description.from_json(json.dumps(values | changes), 'a.onnx')
 
 
@@ -229,12 +230,12 @@ def test_a_network_of_other_outputs_is_one_line(written, tmp_path):
 @pytest.mark.parametrize('threads', [0, -1, 99_999])
 def test_numbers_of_threads_are_bounded(threads):
     most = max(16, 4 * os.cpu_count())
-    with pytest.raises(ConfigError, match=f'threads={threads}: give 1 to {most} '):
+    with pytest.raises(ConfigError, match=rf'threads={threads}: give 1 to {most} \(this'):
         open_network('none.onnx', threads=threads)
 
 
 def test_every_byte_counts(tmp_path):
-    """Exhaustively, for a small file; but for the key of the checksum, which makes it one without."""
+    """But for those of the key, without which a file counts as one that has no checksum."""
     path = tmp_path / 'a.onnx'
     entry = digest.ENTRY.encode() + b'\x12@' + digest.PLACEHOLDER.encode()
     path.write_bytes(b'before' + entry + b'after')
