@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import UserError
+from ..runtime.digest import add_file
 from ..runtime.pairing import WHOLE_IMAGE
 from .journal import ADVICE, Content, Journal, read
 
@@ -39,9 +40,7 @@ def fingerprint(name: str) -> str:
     if path not in found:
         return name
     for part in found if path.suffix.lower() == '.xml' else [path]:
-        with open(part, 'rb') as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+        add_file(digest, part)
     return f'{name} (sha256 {digest.hexdigest()[:12]})'
 
 

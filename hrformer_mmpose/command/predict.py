@@ -98,6 +98,8 @@ def run(args: argparse.Namespace) -> int:
     moving = inputs.videos if inputs.camera is None else (sources.source_name(inputs.camera),)
     if moving and args.boxes.lower().endswith('.json'):
         raise UserError(f"--boxes {args.boxes}: a file of boxes is for images, not '{moving[0]}'")
+    if shard == 0 and (line := inputs.skipped_line()):
+        print(line)
     boxes = _boxes(args)
     ids = image_ids(inputs.images, boxes)
     settings = settings_of(args)

@@ -22,6 +22,7 @@ import torch
 
 from ..errors import ConfigError, UserError
 from ..inference import TorchNetwork
+from ..runtime import digest
 from ..runtime.networks import KEY, Description
 from ..version import __version__
 from .graph import DTYPES, PoseGraph
@@ -78,6 +79,7 @@ def write(
             onnx_file.unlink()
         else:
             _note(onnx_file, description)
+        digest.seal(folder / path.name)
     return description
 
 
@@ -163,7 +165,9 @@ def _note(path: Path, description: Description) -> None:
     import onnx
 
     model = onnx.load(path)
-    onnx.helper.set_model_props(model, {KEY: description.to_json()})
+    onnx.helper.set_model_props(
+        model, {KEY: description.to_json(), digest.ENTRY: digest.PLACEHOLDER}
+    )
     model.producer_name, model.producer_version = KEY, __version__
     onnx.save(model, path)
 
@@ -173,6 +177,7 @@ def _to_openvino(source: Path, path: Path, description: Description) -> None:
 
     model = openvino.Core().read_model(source)
     model.set_rt_info(description.to_json(), KEY)
+    model.set_rt_info(digest.PLACEHOLDER, digest.ENTRY)
     openvino.save_model(model, path, compress_to_fp16=False)
 
 
@@ -209,8 +214,6 @@ def _quiet() -> Iterator[None]:
 def _sha256(path: str | Path) -> str:
     if not Path(path).is_file():
         return ''  # an address
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    sha256 = hashlib.sha256()
+    digest.add_file(sha256, Path(path))
+    return sha256.hexdigest()

@@ -1,22 +1,29 @@
 """Images of any source as (H, W, 3) BGR uint8, and a clear word where one cannot be used.
 
 Files are read as OpenCV, and so MMPose's data loading, reads them: grey and 16-bit images become
-8-bit BGR, an alpha channel is dropped, the orientation in the EXIF data is applied. Arrays are the
-caller's: OpenCV's order of channels, blue first, is taken for granted.
+8-bit BGR, an alpha channel is dropped, the orientation in the EXIF data is applied (of WebP files,
+too, which older versions of OpenCV ignore). Arrays are the caller's: OpenCV's order of channels,
+blue first, is taken for granted.
 """
 
 import os
+import stat
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from ..errors import DataError
+from . import headers
 
 JPEG_START, JPEG_SCAN, JPEG_END = b'\xff\xd8', 0xDA, b'\xff\xd9'
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of a JPEG's frame header
 PNG_START = b'\x89PNG'
 LONGEST = 32766  # pixels, of the sides of an image that OpenCV cuts crops from
+# A file of few bytes may declare any size; these are more than any camera's, 0.8 GB as BGR.
+MOST_PIXELS = 2**28
+MOST_BYTES = 2**30  # of a file
+WANTED = 'give 8-bit (uint8, 0 to 255) or 16-bit ones'
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -26,13 +33,25 @@ def read_image(path: str | Path) -> np.ndarray:
         DataError: the file is missing, cut short, or no image.
     """
     try:
-        data = Path(path).read_bytes()
+        problem = _problem(os.stat(path))
+        data = b'' if problem else Path(path).read_bytes()
     except FileNotFoundError as error:
         raise DataError(f"image '{path}' does not exist") from error
     except (OSError, ValueError) as error:  # the latter of a name that cannot be one
         why = getattr(error, 'strerror', None) or error
         raise DataError(f"image '{path}' cannot be read: {why}") from error
+    if problem:
+        raise DataError(f"image '{path}' {problem}")
     return decode(data, str(path))
+
+
+def _problem(status: os.stat_result) -> str | None:
+    """Why a file must not be read: reading it may never end."""
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        return 'is a pipe, a socket or a device, not a file'
+    if status.st_size > MOST_BYTES:
+        return f'has {status.st_size:,} bytes, more than the {MOST_BYTES:,} that are read'
+    return None
 
 
 def decode(data: bytes, name: str) -> np.ndarray:
@@ -46,16 +65,23 @@ def decode(data: bytes, name: str) -> np.ndarray:
         raise DataError(f"image '{name}' is cut short: its end is missing ({len(data)} bytes)")
     if not data:
         raise DataError(f"image '{name}' is empty (0 bytes)")
+    name = f"image '{name}'"
+    _check_size(jpeg_shape(data) or headers.shape(data) or (0, 0), name)
+    if headers.is_floating_tiff(data):
+        raise DataError(f'{name} holds floating-point values; {WANTED}')
+    is_webp = headers.is_webp(data)
+    flags = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if is_webp else 0)
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:  # more pixels than OpenCV reads, for one
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
         image = None
     if image is None:
         raise DataError(
-            f"image '{name}' is not an image that can be decoded: broken, or of a format that "
-            f'OpenCV does not read ({len(data)} bytes)'
+            f'{name} is not an image that can be decoded: broken, or of a format that OpenCV does '
+            f'not read ({len(data)} bytes)'
         )
-    return _small_enough(image, f"image '{name}'")
+    _check_size(image.shape, name)
+    return _upright(image, headers.webp_orientation(data)) if is_webp else image
 
 
 def as_bgr(image: np.ndarray, name: str) -> np.ndarray:
@@ -82,23 +108,36 @@ def as_bgr(image: np.ndarray, name: str) -> np.ndarray:
     if image.dtype == np.uint16:
         image = (image >> 8).astype(np.uint8)
     elif image.dtype != np.uint8:
-        raise DataError(
-            f'{name} holds {image.dtype} values; give 8-bit (uint8, 0 to 255) or 16-bit ones'
-        )
-    _small_enough(image, name)
+        raise DataError(f'{name} holds {image.dtype} values; {WANTED}')
+    _check_size(shape, name)
     if image.ndim == 2 or shape[2] == 1:
         return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
     return np.ascontiguousarray(image[..., :3])
 
 
-def _small_enough(image: np.ndarray, name: str) -> np.ndarray:
-    if max(image.shape[:2]) > LONGEST:
-        H, W = image.shape[:2]
-        raise DataError(
-            f'{name} has {W}x{H} pixels, more than the {LONGEST} a side that OpenCV cuts crops '
-            'from: make it smaller, or cut it into parts'
-        )
-    return image
+def _check_size(shape: tuple[int, ...], name: str) -> None:
+    """Raise a `DataError` for an image, (H, W, ...), that is too large."""
+    H, W = shape[:2]
+    if max(H, W) > LONGEST:
+        limit = f'{LONGEST} a side that OpenCV cuts crops from'
+    elif H * W > MOST_PIXELS:
+        limit = f'{MOST_PIXELS:,} that are read'
+    else:
+        return
+    raise DataError(
+        f'{name} has {W}x{H} pixels, more than the {limit}: make it smaller, or cut it into parts'
+    )
+
+
+def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Apply an EXIF orientation, 1 to 8."""
+    if orientation >= 5:
+        image = image.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image)
 
 
 def write_image(path: str | os.PathLike, image: np.ndarray) -> None:

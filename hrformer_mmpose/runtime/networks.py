@@ -5,18 +5,23 @@ Shapes: N crops, K keypoints, h and w of the input.
 
 import importlib.util
 import json
+import math
+import operator
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import ConfigError, WeightsError
+from . import digest
 from .poses import Skeleton
 
 KEY = 'hrformer_mmpose'  # under which a file holds its description
 FORMAT = 1
 BACKENDS = {'onnxruntime': 'pip install onnxruntime', 'openvino': 'pip install openvino'}
 SUFFIXES = {'.onnx': ('onnxruntime', 'openvino'), '.xml': ('openvino',)}
+OPENVINO_PRECISIONS = {'float32': 'f32', 'float16': 'f32', 'bfloat16': 'bf16'}
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,19 @@ class Description:
     links: tuple[tuple[int, int], ...]
     flip_indices: tuple[int, ...]
     format: int = field(default=FORMAT)
+
+    def __post_init__(self):
+        """Raise a ValueError or TypeError for values that no export writes."""
+        w, h = map(operator.index, self.input_size)
+        numbers = (self.padding, *self.mean, *self.std)
+        if not (min(w, h, self.padding, *self.std) > 0 and all(map(math.isfinite, numbers))):
+            raise ValueError('sizes and normalisation')
+        if len(self.mean) != 3 or len(self.std) != 3 or self.precision not in OPENVINO_PRECISIONS:
+            raise ValueError('channels or precision')
+        count = range(len(self.keypoints))
+        ends = [end for link in self.links for end in link]
+        if sorted(self.flip_indices) != [*count] or not {*ends} <= {*count}:
+            raise ValueError('keypoints')
 
     @property
     def skeleton(self) -> Skeleton:
@@ -118,8 +136,15 @@ class ExportedNetwork:
             raise WeightsError(
                 f"'{self.path}' gives heatmaps; to get poses export it with decoding (the default)"
             )
-        keypoints, scores = self.outputs(self.prepared(batch))
-        return keypoints, scores
+        outputs = self.outputs(self.prepared(batch))
+        shape = len(batch), len(self.skeleton.names)
+        if [values.shape for values in outputs] != [(*shape, 2), shape]:
+            shapes = ', '.join(str(values.shape) for values in outputs)
+            raise WeightsError(
+                f"'{self.path}' gives arrays of {shapes} for {len(batch)} persons, not keypoints "
+                f'{(*shape, 2)} and scores {shape}: export the network again'
+            )
+        return tuple(outputs)
 
     def prepared(self, batch: np.ndarray) -> np.ndarray:
         """Crops (N, h, w, 3) BGR uint8 as the file wants them."""
@@ -131,7 +156,17 @@ class ExportedNetwork:
         return np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
 
     def outputs(self, batch: np.ndarray) -> list[np.ndarray]:
-        """What the file gives for a batch as it wants it."""
+        """Outputs for a batch of the form that the file takes.
+
+        Raises:
+            WeightsError: the backend fails.
+        """
+        try:
+            return self._run(batch)
+        except Exception as error:  # each backend's own classes, which are not public
+            raise WeightsError(f"'{self.path}' cannot be run: {_last_line(error)}") from error
+
+    def _run(self, batch: np.ndarray) -> list[np.ndarray]:
         raise NotImplementedError
 
 
@@ -156,18 +191,19 @@ class OnnxNetwork(ExportedNetwork):
             options.intra_op_num_threads = threads
         wanted = ('CUDAExecutionProvider', 'CPUExecutionProvider')
         known = onnxruntime.get_available_providers()
+        providers = [name for name in wanted if name in known]
         try:
+            # A second try on the CPU, which onnxruntime announces, is none after the first there.
             self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=[name for name in wanted if name in known]
+                str(path), options, providers=providers, enable_fallback=len(providers) > 1
             )
+            text = self._session.get_modelmeta().custom_metadata_map.get(KEY)
+            self._input = self._session.get_inputs()[0].name
         except Exception as error:  # onnxruntime's own classes, which are not public
             raise WeightsError(_unreadable(path, error)) from error
-        text = self._session.get_modelmeta().custom_metadata_map.get(KEY)
         super().__init__(Description.from_json(text, path), path)
-        self._input = self._session.get_inputs()[0].name
 
-    def outputs(self, batch: np.ndarray) -> list[np.ndarray]:
-        """See `ExportedNetwork`."""
+    def _run(self, batch: np.ndarray) -> list[np.ndarray]:
         return self._session.run(None, {self._input: batch})
 
 
@@ -194,19 +230,18 @@ class OpenVinoNetwork(ExportedNetwork):
         self._core = openvino.Core()
         try:
             self._model = self._core.read_model(str(path))
-        except RuntimeError as error:
+            text = _openvino_text(self._model)
+            self._model.reshape([1, *list(self._model.input().partial_shape)[1:]])
+        except (RuntimeError, ValueError) as error:  # the latter of text that is not UTF-8
             raise WeightsError(_unreadable(path, error)) from error
-        super().__init__(Description.from_json(_openvino_text(self._model), path), path)
-        self._model.reshape([1, *list(self._model.input().partial_shape)[1:]])
-        hint = {'float32': 'f32', 'float16': 'f32', 'bfloat16': 'bf16'}
+        super().__init__(Description.from_json(text, path), path)
         self._settings = {
-            'INFERENCE_PRECISION_HINT': hint[self.description.precision],
+            'INFERENCE_PRECISION_HINT': OPENVINO_PRECISIONS[self.description.precision],
             **({'INFERENCE_NUM_THREADS': threads} if threads else {}),
         }
         self._queues: dict[str, object] = {}
 
-    def outputs(self, batch: np.ndarray) -> list[np.ndarray]:
-        """See `ExportedNetwork`."""
+    def _run(self, batch: np.ndarray) -> list[np.ndarray]:
         queue = self._queue('LATENCY' if len(batch) == 1 else 'THROUGHPUT')
         found: list = [None] * len(batch)
 
@@ -238,10 +273,11 @@ def open_network(
             installed and reads the file. threads: of the CPU, all by default.
 
     Raises:
-        WeightsError: the file is missing, broken, or not one of ours.
-        ConfigError: the backend is unknown or does not read such files.
+        WeightsError: the file is missing, broken, changed, or not one of ours.
+        ConfigError: the backend is unknown or does not read such files; too many threads.
         ImportError: it is not installed.
     """
+    check_threads(threads)
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
         raise WeightsError(f"'{path}' is neither an .onnx nor an .xml file")
@@ -256,9 +292,23 @@ def open_network(
         raise ConfigError(f"{backend} does not read {suffix} files: '{path}'")
     if importlib.util.find_spec(backend) is None:
         raise ImportError(f"'{path}' needs the package {backend}: {BACKENDS[backend]}")
+    digest.check(Path(path))  # first: what reads damaged files may crash
     if backend == 'onnxruntime':
         return OnnxNetwork(path, threads)
     return OpenVinoNetwork(path, threads)
+
+
+def check_threads(threads: int | None) -> None:
+    """Raise a `ConfigError` for a number of threads that the machine is no good for.
+
+    The backends start all of them at once; 256 take more than a minute on two processors.
+    """
+    processors = os.cpu_count() or 1
+    most = max(16, 4 * processors)
+    if threads is not None and not 1 <= threads <= most:
+        raise ConfigError(
+            f'threads={threads}: give 1 to {most} (this machine has {processors} processors)'
+        )
 
 
 def _openvino_text(model) -> str | None:
@@ -270,5 +320,10 @@ def _openvino_text(model) -> str | None:
 
 
 def _unreadable(path: str | Path, error: Exception) -> str:
+    return f"'{path}' cannot be read as a network: {_last_line(error)}"
+
+
+def _last_line(error: Exception) -> str:
+    """The last line of a backend's message, which holds the reason."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"'{path}' cannot be read as a network: {lines[-1] if lines else type(error).__name__}"
+    return lines[-1][:200] if lines else type(error).__name__

@@ -2,6 +2,7 @@
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +15,36 @@ from ..errors import DataError, UserError
 IMAGES = {'.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp'}
 VIDEOS = {'.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg'}
 CAMERA = 'camera'
+MOST_CAMERAS = 10_000  # OpenCV adds up to some thousands for the system's interface
 # Containers tell the number of frames only roughly; what is missing beyond this was cut off.
 MISSING_FRAMES = 0.02
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Paths of images and videos, in a fixed order without repetition; or a camera's number."""
+    """Paths of images and videos, in a fixed order without repetition; or a camera's number.
+
+    Attributes:
+        skipped: other files of folders and globs.
+    """
 
     images: tuple[str, ...]
     videos: tuple[str, ...]
     camera: int | None = None
+    skipped: tuple[str, ...] = ()
+
+    def skipped_line(self) -> str | None:
+        """Count and name the files that are skipped; None if there are none."""
+        if not self.skipped:
+            return None
+        counts = Counter(_suffix(path) or 'no extension' for path in self.skipped).most_common()
+        kinds = ', '.join(f'{count} {kind}' for kind, count in counts[:6])
+        kinds += f', {sum(count for _, count in counts[6:])} others' if counts[6:] else ''
+        number = len(self.skipped)
+        return (
+            f'skipped {number} file{"s" * (number != 1)} that {"are" if number != 1 else "is"} '
+            f"neither image nor video by name ({kinds}), e.g. '{self.skipped[0]}'"
+        )
 
 
 def collect(arguments: list[str], out: str | os.PathLike | None = None) -> Inputs:
@@ -44,24 +64,34 @@ def collect(arguments: list[str], out: str | os.PathLike | None = None) -> Input
     for argument in arguments:
         name, _, number = argument.partition(':')
         if name == CAMERA:
-            if len(arguments) > 1 or not (number or '0').isdecimal():
+            number = number or '0'
+            good = number.isdecimal() and len(number) <= 9 and int(number) < MOST_CAMERAS
+            if len(arguments) > 1 or not good:
                 raise UserError(
                     f"'{argument}': a camera is given alone, as camera or camera:NUMBER"
                 )
-            return Inputs((), (), int(number or 0))
+            return Inputs((), (), int(number))
         for path in _files(argument):
             found.setdefault(os.path.abspath(path), path)
     if out is not None:
         kept = _outside([os.path.dirname(path) for path in found], os.path.realpath(out))
         found = {key: path for (key, path), keep in zip(found.items(), kept, strict=True) if keep}
-        if not found:
+        if not any(map(_is_input, found.values())):
             raise UserError(f"all that is given lies in --out '{out}': choose another --out")
-    images = tuple(path for path in found.values() if _suffix(path) in IMAGES)
-    return Inputs(images, tuple(path for path in found.values() if _suffix(path) in VIDEOS))
+    paths = {path: _suffix(path) for path in found.values()}
+    return Inputs(
+        images=tuple(path for path, suffix in paths.items() if suffix in IMAGES),
+        videos=tuple(path for path, suffix in paths.items() if suffix in VIDEOS),
+        skipped=tuple(path for path in paths if not _is_input(path)),
+    )
 
 
 def _suffix(path: str) -> str:
     return os.path.splitext(path)[1].lower()
+
+
+def _is_input(path: str) -> bool:
+    return _suffix(path) in IMAGES | VIDEOS
 
 
 def _outside(folders: list[str], out: str) -> list[bool]:
@@ -72,9 +102,9 @@ def _outside(folders: list[str], out: str) -> list[bool]:
 
 
 def _files(argument: str) -> list[str]:
-    """Images and videos that an argument names."""
+    """Files that an argument names, at least one of them an image or a video by its name."""
     if os.path.isfile(argument):
-        if _suffix(argument) not in IMAGES | VIDEOS:
+        if not _is_input(argument):
             raise UserError(
                 f"'{argument}' has the name of neither an image nor a video "
                 f'({", ".join(sorted(IMAGES | VIDEOS))})'
@@ -82,25 +112,27 @@ def _files(argument: str) -> list[str]:
         return [argument]
     if os.path.isdir(argument):
         found = _in_folder(argument)
-        if not found:
-            raise UserError(f"folder '{argument}' holds no images and no videos")
+        if not any(map(_is_input, found)):
+            raise UserError(f"folder '{argument}' holds no images and no videos{_only(found)}")
         return found
     matches = sorted(glob.glob(argument, recursive=True))
     if not matches:
         raise UserError(f"'{argument}' does not exist")
     found = []
     for path in matches:
-        if os.path.isdir(path):
-            found += _in_folder(path)
-        elif _suffix(path) in IMAGES | VIDEOS:
-            found.append(path)
-    if not found:
-        raise UserError(f"nothing that '{argument}' matches is an image or a video")
+        found += _in_folder(path) if os.path.isdir(path) else [path]
+    if not any(map(_is_input, found)):
+        raise UserError(f"nothing that '{argument}' matches is an image or a video{_only(found)}")
     return found
 
 
+def _only(found: list[str]) -> str:
+    kinds = sorted({_suffix(path) for path in found} - {''})
+    return f', only {", ".join(kinds[:6])}' if kinds else ''
+
+
 def _in_folder(top: str) -> list[str]:
-    """Images and videos in a folder and the folders in it, sorted by path."""
+    """Files in a folder and the folders in it, sorted by path."""
 
     def fail(error: OSError):
         raise UserError(f"folder '{error.filename}' cannot be read: {error.strerror}") from error
@@ -113,11 +145,7 @@ def _in_folder(top: str) -> list[str]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith('.'))
-        found += [
-            os.path.join(folder, name)
-            for name in names
-            if not name.startswith('.') and _suffix(name) in IMAGES | VIDEOS
-        ]
+        found += [os.path.join(folder, name) for name in names if not name.startswith('.')]
     return sorted(found)
 
 
@@ -144,11 +172,14 @@ class Video:
         is_file = not isinstance(source, int)
         self.name = source_name(source)
         if is_file and not os.path.isfile(source):
-            raise DataError(f"'{self.name}' does not exist")
+            state = 'is no file' if os.path.exists(source) else 'does not exist'
+            raise DataError(f"'{self.name}' {state}")
         self._capture = cv2.VideoCapture(source)
         if not self._capture.isOpened():
             hint = 'broken, cut short, or no video' if is_file else 'there is none, or it is in use'
             raise DataError(f"'{self.name}' cannot be opened: {hint}")
+        if is_file:  # turn it as a phone notes in it: OpenCV's default differs between versions
+            self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 0 < fps < 1000 else 25.0
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)

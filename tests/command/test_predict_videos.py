@@ -4,12 +4,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 from hrformer_mmpose.command import predict, videos
 from hrformer_mmpose.runtime import sources
 from hrformer_mmpose.runtime.estimator import Estimator
 
-from ..runtime.test_sources import film
+from ..runtime.test_sources import CORNERS, corners, film, turned_film
 from .helpers import lines, names, photo
 
 
@@ -132,6 +133,20 @@ def test_a_video_whose_frames_are_turned_on_reading(run, monkeypatch):
         run('a.avi')
     drawn = list(sources.Video('out/videos/a.mp4'))
     assert [frame.shape for frame in drawn] == [(96, 64, 3)] * 4
+
+
+@pytest.mark.parametrize('turn', [90, 180])
+def test_a_portrait_video_of_a_phone_is_upright_in_all_results(run, network, turn):
+    turned_film(Path('phone.mp4'), turn)
+    status, out = run('phone.mp4')
+    assert status == 0
+    assert out == "'phone.mp4', 6 frames, 6 persons: out/videos/phone.mp4, phone.jsonl\n"
+    size = (64, 96) if turn == 90 else (96, 64)
+    for row in lines('out/videos/phone.jsonl'):
+        assert row['poses'][0]['box'] == [0, 0, *size]
+    drawn = list(sources.Video('out/videos/phone.mp4'))
+    assert [frame.shape for frame in drawn] == [(*size[::-1], 3)] * 6
+    assert {corners(frame) for frame in drawn} == {CORNERS[turn]}
 
 
 def test_without_an_encoder_there_are_poses_and_no_drawn_video(run, monkeypatch):

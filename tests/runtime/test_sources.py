@@ -1,6 +1,7 @@
 """What is found in folders and globs, and how far a broken video is read."""
 
 import os
+import struct
 from pathlib import Path
 
 import cv2
@@ -93,13 +94,41 @@ def test_links_to_folders_are_followed_once(folder):
         (['camera', 'data'], "'camera': a camera is given alone"),
         (['camera:one'], "'camera:one': a camera is given alone, as camera or camera:NUMBER"),
         (['camera:²'], "'camera:²'"),
+        (['camera:99999999999'], "'camera:99999999999': a camera is given alone"),
+        (['camera:' + '9' * 5000], "'camera:9999"),
+        (['photos'], r"folder 'photos' holds no images and no videos, only \.gif, \.heic"),
+        (
+            ['photos/*'],
+            r"nothing that 'photos/\*' matches is an image or a video, only \.gif, \.heic",
+        ),
     ],
 )
 def test_arguments_that_name_nothing(folder, arguments, line):
     Path('empty').mkdir()
+    Path('photos').mkdir()
+    Path('photos/a.heic').touch(), Path('photos/b.GIF').touch()
     with pytest.raises(UserError, match=line) as caught:
         collect(arguments, 'data/poses')
     assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('arguments', [['data'], ['data/*', 'data/sub/*']])
+def test_files_that_are_skipped_are_counted_and_named(folder, arguments):
+    for name in ('a.heic', 'sub/b.HEIC', 'sub/c.gif', 'README', 'poses/keypoints.json'):
+        (folder / name).touch()
+    found = collect(arguments, 'data/poses')
+    assert found.images == IMAGES
+    assert sorted(found.skipped) == [
+        'data/README', 'data/a.heic', 'data/notes.txt', 'data/sub/b.HEIC', 'data/sub/c.gif'
+    ]  # fmt: skip
+    assert found.skipped_line().startswith(
+        'skipped 5 files that are neither image nor video by name (2 .heic, 1 '
+    )
+    assert found.skipped_line().endswith("), e.g. 'data/README'")
+    for number in range(8):
+        (folder / f'x.a{number}').touch()
+    assert ', 6 others), e.g. ' in collect(arguments, 'data/poses').skipped_line()
+    assert collect(['data/b.jpg']).skipped_line() is None
 
 
 @pytest.mark.parametrize(('text', 'number'), [('camera', 0), ('camera:', 0), ('camera:12', 12)])
@@ -140,6 +169,53 @@ def test_all_frames_in_their_order(tmp_path, name):
     assert video.cut_short() is None
 
 
+def turned_film(path: Path, turn: int, count: int = 6) -> Path:
+    """96 x 64 as stored: red and green above, blue and black below; noted to be turned clockwise.
+
+    As phones do it, the matrix of the track's header (ISO/IEC 14496-12, 8.3.2) maps what is stored
+    to what is to be shown: x' = a x + c y, y' = b x + d y.
+    """
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), 10, (96, 64))
+    frame = np.zeros((64, 96, 3), np.uint8)
+    frame[:32, :48, 2] = frame[:32, 48:, 1] = frame[32:, :48, 0] = 255
+    for _ in range(count):
+        writer.write(frame)
+    writer.release()
+    data = bytearray(path.read_bytes())
+    at = data.find(b'tkhd') + 4 + 40
+    assert struct.unpack_from('>9i', data, at) == (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    a, b, c, d = {0: (1, 0, 0, 1), 90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[turn]
+    matrix = (a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+    struct.pack_into('>9i', data, at, *matrix)
+    path.write_bytes(data)
+    return path
+
+
+CORNERS = {0: 'RGBk', 90: 'BRkG', 180: 'kBGR', 270: 'GkRB'}  # row by row
+
+
+def corners(frame: np.ndarray) -> str:
+    """Colours of the four corners, row by row; k is black."""
+    pixels = [frame[y, x] for y in (5, -6) for x in (5, -6)]
+    return ''.join('BGRk'[np.argmax([*pixel, 60])] for pixel in pixels)
+
+
+@pytest.mark.parametrize('turn', CORNERS)
+def test_a_video_is_turned_as_the_phone_noted(tmp_path, turn):
+    frames = list(Video(str(turned_film(tmp_path / 'a.mp4', turn))))
+    assert len(frames) == 6
+    for frame in frames:
+        assert frame.shape == ((96, 64, 3) if turn in (90, 270) else (64, 96, 3))
+        assert corners(frame) == CORNERS[turn]
+
+
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='Windows has no such pipes')
+def test_a_pipe_is_no_video(tmp_path):
+    os.mkfifo(tmp_path / 'a.mp4')
+    with pytest.raises(DataError, match=r"a\.mp4' is no file"):
+        Video(str(tmp_path / 'a.mp4'))
+
+
 def test_a_video_that_is_cut_short(tmp_path):
     whole = film(tmp_path / 'a.avi').read_bytes()
     path = tmp_path / 'cut.avi'
@@ -176,6 +252,9 @@ class Capture:
 
     def get(self, key):
         return float('nan') if key == cv2.CAP_PROP_FPS else -1.0
+
+    def set(self, key, value):
+        return False
 
     def read(self):
         self.left -= 1

@@ -1,0 +1,70 @@
+"""Checksum of an exported network, kept in the file's own metadata.
+
+BLAKE2b over every byte of the file, and of the weights beside an OpenVINO `.xml`. The digits of the
+checksum itself count as zeros. On a CPU without instructions for SHA, BLAKE2b takes 0.3 s for the
+172 MB of HRFormer-B, SHA-256 twice that.
+"""
+
+import hashlib
+import re
+from pathlib import Path
+
+from ..errors import WeightsError
+
+ENTRY = 'hrformer_mmpose_blake2b'  # key of the metadata
+PLACEHOLDER = '0' * 64
+# Key and value, as protobuf (ONNX) and as OpenVINO's XML store them.
+STORED = re.compile(ENTRY.encode() + rb'(?:\x12@| value=")([0-9a-f]{64})')
+
+
+def seal(path: Path) -> None:
+    """Write the checksum of a file over the `PLACEHOLDER` under `ENTRY`."""
+    position, _, computed = _digests(path)
+    with open(path, 'r+b') as file:
+        file.seek(position)
+        file.write(computed.encode())
+
+
+def check(path: Path) -> None:
+    """Compare an exported file with its checksum; a file without one passes.
+
+    Raises:
+        WeightsError: the file has changed, or OpenVINO's weights beside it cannot be read.
+    """
+    digests = _digests(path)
+    if digests is not None and digests[1] != digests[2]:
+        raise WeightsError(
+            f"'{path}' is damaged or was changed after its export (its checksum does not match): "
+            'copy it again, or export the network again'
+        )
+
+
+def add_file(digest, path: Path) -> None:
+    """Feed a file to a `hashlib` object, a block at a time."""
+    with open(path, 'rb') as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+
+
+def _digests(path: Path) -> tuple[int, str, str] | None:
+    """Position of the stored checksum, the stored and the computed one; None if none is stored."""
+    data = path.read_bytes()
+    start = data.rfind(ENTRY.encode())
+    if start < 0:
+        return None
+    entry = STORED.match(data, start)
+    if entry is None:
+        return start, 'damaged', ''
+    position, end = entry.span(1)
+    digest = hashlib.blake2b(memoryview(data)[:position], digest_size=32)
+    digest.update(PLACEHOLDER.encode())
+    digest.update(memoryview(data)[end:])
+    if path.suffix.lower() == '.xml':
+        weights = path.with_suffix('.bin')
+        try:
+            add_file(digest, weights)
+        except OSError as error:
+            raise WeightsError(
+                f"'{weights}', the weights of '{path}', cannot be read: {error.strerror}"
+            ) from error
+    return position, entry[1].decode(), digest.hexdigest()
