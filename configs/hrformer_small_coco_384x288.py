@@ -1,14 +1,7 @@
 _base_ = [
     '_base_/default_runtime.py',
     '_base_/schedule_coco_210e.py',
-    '_base_/hrformer.py',
+    '_base_/hrformer_small.py',
     '_base_/coco_384x288.py',
 ]
-pretrained = dict(
-    type='Pretrained',
-    checkpoint='https://download.openmmlab.com/mmpose/pretrain_models/hrformer_small-09516375_20220226.pth',
-)
-model = dict(
-    backbone=dict(arch='small', drop_path_rate=0.1, init_cfg=pretrained),
-    head=dict(in_channels=32, decoder=_base_.codec),
-)
+model = dict(head=dict(decoder=_base_.codec))

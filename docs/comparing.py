@@ -14,6 +14,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 import hrformer_mmpose  # noqa: F401  (makes MMPose importable)
+from hrformer_mmpose import zoo
 from hrformer_mmpose.datasets.synthetic import generate
 from hrformer_mmpose.engine.launch import build_runner
 
@@ -68,7 +69,7 @@ def compare(args: argparse.Namespace, change: Callable[[Config, str], None]) -> 
 
 def _config(name: str, seed: int, args: argparse.Namespace) -> Config:
     """The demo's config with the script's settings."""
-    cfg = Config.fromfile(ROOT / 'configs/hrformer_tiny_demo_112x84.py')
+    cfg = Config.fromfile(zoo.find('hrformer_tiny_demo_112x84'))
     cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     cfg.train_cfg.max_epochs = args.epochs
     cfg.param_scheduler[1].update(end=args.epochs, T_max=args.epochs)

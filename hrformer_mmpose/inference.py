@@ -20,7 +20,6 @@ from mmpose.models.pose_estimators import TopdownPoseEstimator
 from mmpose.registry import DATASETS, MODELS
 from mmpose.structures import PoseDataSample
 
-from . import zoo
 from .checkpoint import files, matching
 from .engine.launch import read_config
 from .engine.optim_wrapper import DTYPES, autocast_dtype
@@ -88,7 +87,7 @@ class TorchNetwork:
     ):
         if precision not in PRECISIONS:
             raise ConfigError(f'precision={precision!r} is not one of {", ".join(PRECISIONS)}')
-        self.cfg = config if isinstance(config, Config) else read_config(zoo.find(config))
+        self.cfg = config if isinstance(config, Config) else read_config(config)
         self.name = Path(self.cfg.filename or 'config').stem
         self.device = _device(device)
         self.model = build(self.cfg, self.name)

@@ -14,21 +14,28 @@ CONFIGS = next(
 
 def names() -> list[str]:
     """Names of all configs."""
-    return sorted(path.stem for path in CONFIGS.glob('*.py'))
+    return sorted(_paths())
 
 
 def find(config: str | Path) -> str:
-    """Path of a config given by path or by name.
+    """Return the path of a config given by path or by name.
+
+    `configs/NAME.py` is found in whichever folder of `configs` the file is.
 
     Raises:
-        ConfigError: neither a file nor a name that is known.
+        ConfigError: neither a file nor a known name.
     """
     path = Path(config)
     if path.is_file():
         return str(path)
-    named = CONFIGS / f'{path.name.removesuffix(".py")}.py'
-    if path.parent == Path() and named.is_file():
+    named = _paths().get(path.name.removesuffix('.py'))
+    if named and path.parent.name in ('', 'configs'):
         return str(named)
     raise ConfigError(
         f"config '{config}' is neither a file nor one of the names that `hrformer models` lists"
     )
+
+
+def _paths() -> dict[str, Path]:
+    files = (path for path in CONFIGS.rglob('*.py') if path.parent.name != '_base_')
+    return {path.stem: path for path in files}

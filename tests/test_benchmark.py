@@ -9,10 +9,10 @@ import torch
 pytest.importorskip('mmpose')
 from mmengine.registry import DefaultScope
 
+from hrformer_mmpose import zoo
 from hrformer_mmpose.benchmark import networks, poses, whole
 from hrformer_mmpose.command import export as command_export
 from hrformer_mmpose.errors import ConfigError, UserError
-from tests.conftest import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +66,7 @@ def test_mistakes_are_named(words, says):
 def test_the_parts_of_whole_iterations_add_up(synthetic_root, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv('DEMO_ROOT', str(synthetic_root))
     options = {'train_dataloader.batch_size': 2, 'test_dataloader.batch_size': 4}
-    config = str(ROOT / 'configs/hrformer_tiny_demo_112x84.py')
+    config = zoo.find('hrformer_tiny_demo_112x84')
     found = whole.benchmark(config, options, str(tmp_path), 1)
     for part in ('forward pass', 'backward pass', 'optimizer', 'waiting for data'):
         assert found['training']['seconds'][part] > 0

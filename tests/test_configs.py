@@ -1,6 +1,7 @@
 """Every config parses and says what the published recipe says."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +10,12 @@ pytest.importorskip('mmpose')
 from mmengine.config import Config
 from mmpose.registry import MODELS, TRANSFORMS
 
+from hrformer_mmpose import zoo
 from hrformer_mmpose.backbones import HRFormer
 from hrformer_mmpose.backbones.arch import stages_from_arch
 from tests.conftest import ROOT
 
-CONFIGS = sorted((ROOT / 'configs').glob('*.py'))
+CONFIGS = [Path(zoo.find(name)) for name in zoo.names()]
 # The authors' networks with each codec; the others are ablations and networks to compare with.
 COCO = [
     path

@@ -13,7 +13,8 @@ SETTINGS = tomllib.loads((ROOT / 'pyproject.toml').read_text())
 def test_all_packages_are_listed():
     folders = {path.parent for path in (ROOT / 'hrformer_mmpose').rglob('*.py')}
     expected = {'.'.join(folder.relative_to(ROOT).parts) for folder in folders}
-    expected |= {'hrformer_mmpose.configs', 'hrformer_mmpose.configs._base_'}
+    configs = {path.parent for path in (ROOT / 'configs').rglob('*.py')}
+    expected |= {'.'.join(('hrformer_mmpose', *f.relative_to(ROOT).parts)) for f in configs}
     listed = SETTINGS['tool']['setuptools']['packages']
     assert sorted(listed) == sorted(expected)
     assert all((folder / '__init__.py').exists() for folder in folders)
@@ -38,7 +39,11 @@ def test_the_configs_are_found_by_name():
     assert zoo.find('hrformer_base_coco_256x192') == str(
         ROOT / 'configs' / 'hrformer_base_coco_256x192.py'
     )
-    assert set(zoo.names()) == {path.stem for path in (ROOT / 'configs').glob('*.py')}
+    udp = ROOT / 'configs/codecs/hrformer_base_coco_256x192_udp.py'
+    for given in ('hrformer_base_coco_256x192_udp', 'configs/hrformer_base_coco_256x192_udp.py'):
+        assert zoo.find(given) == str(udp)  # by name, and where it lay before
+    files = [path for path in (ROOT / 'configs').rglob('*.py') if path.parent.name != '_base_']
+    assert zoo.names() == sorted(path.stem for path in files)  # each name once
     with pytest.raises(ConfigError, match='hrformer models'):
         zoo.find('hrformer_huge')
     with pytest.raises(ConfigError, match='nowhere'):

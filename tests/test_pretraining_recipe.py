@@ -12,10 +12,10 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS, init_default_scope
 from mmpose.registry import MODELS
 
+from hrformer_mmpose import zoo
 from hrformer_mmpose.datasets.image_transforms import CenterCrop, RandomResizedCrop
-from tests.conftest import ROOT
 
-CONFIG = ROOT / 'configs/hrformer_tiny_imagenet_224.py'
+CONFIG = zoo.find('hrformer_tiny_imagenet_224')
 
 
 @pytest.fixture(scope='module')

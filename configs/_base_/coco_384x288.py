@@ -4,11 +4,13 @@ _base_ = ['coco_256x192.py']
 codec = dict(
     type='hrformer_mmpose.MSRAHeatmap', input_size=(288, 384), heatmap_size=(72, 96), sigma=3
 )
-
-train_pipeline, val_pipeline = _base_.train_pipeline, _base_.val_pipeline
-train_pipeline[-3].update(input_size=codec['input_size'])  # TopdownAffine
-train_pipeline[-2].update(encoder=codec)  # GenerateTarget
-val_pipeline[-2].update(input_size=codec['input_size'])  # TopdownAffine
+resized = {
+    'hrformer_mmpose.TopdownAffine': dict(input_size=codec['input_size']),
+    'GenerateTarget': dict(encoder=codec),
+}
+train_pipeline = [dict(step, **resized.get(step['type'], {})) for step in _base_.train_pipeline]
+val_pipeline = [dict(step, **resized.get(step['type'], {})) for step in _base_.val_pipeline]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=val_pipeline))
 test_dataloader = val_dataloader
+del resized

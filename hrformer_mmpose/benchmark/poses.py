@@ -197,7 +197,7 @@ def _inferencer(ours: TorchNetwork, checkpoint: str, boxes: CocoDetections, fold
 
 
 def _random_weights(config: str, folder: str) -> str:
-    cfg = inference.read_config(inference.zoo.find(config))
+    cfg = inference.read_config(config)
     path = str(Path(folder) / 'random.pth')
     save_weights(inference.build(cfg, 'random').state_dict(), path, 'mmpose')
     return path

@@ -16,7 +16,7 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from .. import host
+from .. import host, zoo
 from ..errors import ConfigError, WeightsError
 from .hooks import CompileHook, FuseHook, ReportHook
 from .optim_wrapper import autocast_dtype
@@ -87,13 +87,12 @@ def set_aside_checkpoints(work_dir: str) -> None:
 
 
 def read_config(path: str) -> Config:
-    """Read a config.
+    """Read a config, given by path or by name.
 
     Raises:
         ConfigError: the file is not there or does not parse.
     """
-    if not osp.isfile(path):
-        raise ConfigError(f"config '{path}' does not exist")
+    path = zoo.find(path)
     try:
         return Config.fromfile(path)
     except SyntaxError as error:

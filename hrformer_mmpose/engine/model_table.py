@@ -144,7 +144,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _read(path: str) -> Config:
-    cfg = read_config(zoo.find(path))
+    cfg = read_config(path)
     if 'model' not in cfg:
         raise ConfigError(f"config '{path}' has no model")
     return cfg

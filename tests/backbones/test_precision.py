@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from hrformer_mmpose import zoo
 from hrformer_mmpose.backbones import HRFormer
 from tests.backbones.weights import randomise
 from tests.conftest import relative_error
@@ -33,10 +34,9 @@ def test_200_iterations_in_float16_without_overflow(synthetic_root):
     from mmpose.registry import MODELS
 
     import hrformer_mmpose  # noqa: F401
-    from tests.conftest import ROOT
 
     DefaultScope.get_instance('float16', scope_name='mmpose')
-    cfg = Config.fromfile(f'{ROOT}/configs/hrformer_tiny_demo_112x84.py')
+    cfg = Config.fromfile(zoo.find('hrformer_tiny_demo_112x84'))
     cfg.train_dataloader.update(batch_size=2, num_workers=0, persistent_workers=False)
     cfg.train_dataloader.dataset.data_root = str(synthetic_root)
     # Backward passes of convolutions in float16 take minutes on CPUs: half the size.

@@ -18,7 +18,7 @@ import mmengine
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 
-from hrformer_mmpose import terminal
+from hrformer_mmpose import terminal, zoo
 from hrformer_mmpose.checkpoint import load_weights, origin, save_weights, to_official
 from hrformer_mmpose.engine import cli, convert, launch, training_state
 from hrformer_mmpose.engine.runner import Runner
@@ -207,7 +207,7 @@ def tool(monkeypatch, module, parser, *arguments) -> str:
     return ''
 
 
-DEMO = ROOT / 'configs/hrformer_tiny_demo_112x84.py'
+DEMO = zoo.find('hrformer_tiny_demo_112x84')
 
 
 @pytest.mark.parametrize('way', ['test', 'load_from', 'resume', 'init_cfg'])

@@ -7,12 +7,11 @@ import sys
 import pytest
 
 pytest.importorskip('mmpose')
-from hrformer_mmpose import terminal
+from hrformer_mmpose import terminal, zoo
 from hrformer_mmpose.engine import cli, launch
 from hrformer_mmpose.errors import DataError
-from tests.conftest import ROOT
 
-CONFIG = str(ROOT / 'configs/hrformer_tiny_demo_112x84.py')
+CONFIG = zoo.find('hrformer_tiny_demo_112x84')
 
 
 def complain(monkeypatch, *arguments, tool='train') -> str:
@@ -34,7 +33,7 @@ def work_dir(tmp_path):
 
 
 def test_a_missing_config(monkeypatch):
-    assert "config 'nowhere.py' does not exist" in complain(monkeypatch, 'nowhere.py')
+    assert "config 'nowhere.py' is neither a file nor one of the names" in complain(monkeypatch, 'nowhere.py')
 
 
 @pytest.mark.parametrize(

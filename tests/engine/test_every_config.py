@@ -1,16 +1,18 @@
 """Every config trains two iterations and tests, on generated data."""
 
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip('mmpose')
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from hrformer_mmpose import zoo
 from hrformer_mmpose.datasets import shapes, synthetic
 from hrformer_mmpose.engine import launch
-from tests.conftest import ROOT
 
-CONFIGS = sorted((ROOT / 'configs').glob('*.py'))
+CONFIGS = [Path(zoo.find(name)) for name in zoo.names()]
 
 
 @pytest.fixture(scope='module')

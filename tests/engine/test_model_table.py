@@ -3,12 +3,14 @@
 import argparse
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip('mmpose')
 from mmengine.config import Config
 
+from hrformer_mmpose import zoo
 from hrformer_mmpose.engine import model_table
 from hrformer_mmpose.errors import ConfigError, UserError
 from tests.conftest import ROOT
@@ -18,7 +20,7 @@ CONFIG = 'hrformer_small_coco_256x192'
 
 def run(tmp_path) -> dict:
     out = tmp_path / 'table.json'
-    config = str(ROOT / 'configs' / f'{CONFIG}.py')
+    config = zoo.find(CONFIG)
     model_table.run(argparse.Namespace(configs=[config], json=str(out)))
     return json.loads(out.read_text())[0]
 
@@ -49,7 +51,7 @@ def test_networks_of_other_kinds_are_counted(name, size, tmp_path, monkeypatch, 
 
 
 def test_every_config_says_how_large_its_input_is():
-    for path in (ROOT / 'configs').glob('*.py'):
+    for path in map(Path, map(zoo.find, zoo.names())):
         size = model_table.input_size(Config.fromfile(path))
         assert str(min(size)) in path.stem or str(max(size)) in path.stem, path.stem
 
@@ -70,6 +72,6 @@ def test_a_count_that_strays_ends_it_with_a_line(tmp_path, monkeypatch):
 
 
 def test_every_published_name_is_a_config():
-    names = {path.stem for path in (ROOT / 'configs').glob('*.py')}
+    names = {path.stem for path in map(Path, map(zoo.find, zoo.names()))}
     assert set(model_table.PUBLISHED) <= names
     assert set(model_table.REASONS) <= names

@@ -19,7 +19,7 @@ from tests.conftest import ROOT
 # A network of a moment, at a rate that matters, with everything that has a state: drop path,
 # augmentation, warm-up by iterations, decay by epochs, momentum, moving averages of the weights.
 CONFIG = """
-_base_ = ['{root}/configs/hrformer_tiny_demo_112x84.py']
+_base_ = ['{root}/configs/quickstart/hrformer_tiny_demo_112x84.py']
 model = dict(
     backbone=dict(
         arch=dict(

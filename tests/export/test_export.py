@@ -15,7 +15,7 @@ pytest.importorskip('onnxruntime')
 import onnx
 import onnxruntime
 
-from hrformer_mmpose import PoseEstimator, terminal
+from hrformer_mmpose import PoseEstimator, terminal, zoo
 from hrformer_mmpose.checkpoint import save_weights
 from hrformer_mmpose.codecs import peaks
 from hrformer_mmpose.codecs.msra_heatmap import MSRAHeatmap
@@ -29,7 +29,7 @@ from hrformer_mmpose.runtime.networks import Description, open_network
 from tests.conftest import ROOT
 
 CONFIG = f"""
-_base_ = '{ROOT}/configs/hrformer_tiny_demo_112x84.py'
+_base_ = '{ROOT}/configs/quickstart/hrformer_tiny_demo_112x84.py'
 arch = dict(
     _delete_=True,
     num_modules=(1, 1, 1, 1), num_blocks=(1, 1, 1, 1), channels=(8, 16, 24, 32),
@@ -236,7 +236,7 @@ def test_the_command(files_of_a_network, exported, monkeypatch, capsys, people, 
     assert 'bfloat16' in run_command(
         monkeypatch, config, checkpoint, tmp_path / 'a.onnx', '--precision', 'bfloat16'
     )
-    imagenet = ROOT / 'configs' / 'hrformer_tiny_imagenet_224.py'
+    imagenet = zoo.find('hrformer_tiny_imagenet_224')
     said = run_command(monkeypatch, imagenet, checkpoint, tmp_path / 'a.onnx')
     assert 'ImageClassifier' in said
 

@@ -1,3 +1,0 @@
-# Ablation: no relative position bias (paper, section 3.1).
-_base_ = ['hrformer_tiny_coco_256x192.py']
-model = dict(backbone=dict(with_rpe=False))
