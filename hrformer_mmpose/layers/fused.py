@@ -55,7 +55,7 @@ class BlockTwin(nn.Module):
         self.window, self.shift = block.attn.window, block.attn.shift
         self.with_pad_mask = block.attn.with_pad_mask
         self.num_heads = attention.num_heads
-        self.norm1, self.norm2 = block.norm1, block.norm2
+        self.norm1, self.norm2 = plain_copy(block.norm1), plain_copy(block.norm2)
         bias = attention.position_bias()
         bias = None if bias is None else bias.detach()[None].contiguous()
         self.register_buffer('position_bias', bias, persistent=False)

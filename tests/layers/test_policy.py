@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.autograd import forward_ad
 from torch.func import functional_call, grad, jvp, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
 
 from hrformer_mmpose.backbones import HRFormer
@@ -97,7 +98,7 @@ def apply(path: str, function, *args):
 def override_forward(block):
     layer = block.ffn.fc1
     forward = layer.forward
-    layer.forward = lambda x: 2 * forward(x)
+    layer.forward = lambda x: forward(x).square()
 
 
 def tensor_subclass(block):
@@ -175,7 +176,7 @@ def test_changed_layers_act_as_in_the_plain_network(name, training, recomputed):
     assert recomputed == fast
     compare(ours, step(without_recompute(changed(change)).train(training), X))
     if name not in KEEPS_OUTPUT:
-        assert relative_error(ours[0], step(make_block(drop_path=0.3).train(training), X)[0]) > 1e-3
+        assert relative_error(ours[0], step(make_block(drop_path=0.3).train(training), X)[0]) > 1e-6
     if not training:
         with torch.no_grad():
             assert torch.allclose(changed(change).eval()(X), ours[0])
@@ -318,38 +319,45 @@ def test_peft_trains_as_on_mmposes_class():
         assert (our_grads[name] - value).norm() < 1e-8 * value.norm() + 1e-11 * scale, name
 
 
-def loss_of(block, parameters, x):
-    out = functional_call(block, parameters, (x,))
+def loss_of(parameters, buffers, block, x):
+    out = functional_call(block, (parameters, buffers), (x,))
     return (out * torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out)).sum()
 
 
-def test_functional_call_and_grad():
+def test_functional_call_and_grad(recomputed):  # noqa: F811
     expected = step(make_block(), X)
     block = make_block()
     parameters = {name: p.detach() for name, p in block.named_parameters()}
-    gradients = grad(lambda p: loss_of(block, p, X))(parameters)
+    buffers = {name: b.clone() for name, b in block.named_buffers()}
+    recomputed.clear()
+    gradients = grad(loss_of)(parameters, buffers, block, X)
+    assert not recomputed
+    leaves = {name: p.clone().requires_grad_() for name, p in parameters.items()}
+    loss_of(leaves, buffers, block, X).backward()
     for name, value in expected[2].items():
         assert torch.allclose(gradients[name], value, atol=1e-10), name
-    leaves = {name: p.clone().requires_grad_() for name, p in parameters.items()}
-    loss_of(make_block(), leaves, X).backward()
-    for name, value in expected[2].items():
         assert torch.allclose(leaves[name].grad, value, atol=1e-10), name
 
 
 @pytest.mark.parametrize('with_rpe', [True, False])
-def test_vmap_and_forward_mode(with_rpe):
+def test_vmap_and_forward_mode(with_rpe, recomputed):  # noqa: F811
     block = make_block(with_rpe=with_rpe).eval()
-    images = torch.stack((X, 2 * X))
-    outs = vmap(block)(images)
-    assert torch.allclose(outs, torch.stack([block(x) for x in images]))
-    tangent = torch.randn_like(X)
     gradient = step(block, X)[1]
     weight = torch.linspace(-1, 1, X.numel(), dtype=X.dtype).view_as(X)
+    tangent = torch.randn_like(X)
     expected = (gradient * tangent).sum()
-    assert torch.allclose((jvp(block, (X,), (tangent,))[1] * weight).sum(), expected)
-    with forward_ad.dual_level():
-        out = block(forward_ad.make_dual(X, tangent))
-        assert torch.allclose((forward_ad.unpack_dual(out).tangent * weight).sum(), expected)
+    images = torch.stack((X, 2 * X))
+    recomputed.clear()
+    # PyTorch's fused kernel of attention on CPUs has neither and says so.
+    with sdpa_kernel(SDPBackend.MATH):
+        outs = vmap(block)(images)
+        by_func = jvp(block, (X,), (tangent,))[1]
+        with forward_ad.dual_level():
+            by_dual = forward_ad.unpack_dual(block(forward_ad.make_dual(X, tangent))).tangent
+    assert not recomputed
+    assert torch.allclose(outs, torch.stack([block(x) for x in images]))
+    assert torch.allclose((by_func * weight).sum(), expected)
+    assert torch.allclose((by_dual * weight).sum(), expected)
 
 
 def test_gradients_of_gradients():
@@ -357,20 +365,24 @@ def test_gradients_of_gradients():
     x = X.clone().requires_grad_()
     with pytest.raises(RuntimeError, match='with_recompute = False'):
         torch.autograd.grad(make_block()(x).sum(), x, create_graph=True)
-    block = without_recompute(make_block())
+    block = without_recompute(make_block().eval())
     (first,) = torch.autograd.grad(block(x).square().sum(), x, create_graph=True)
     (second,) = torch.autograd.grad((first * X).sum(), x)
-    hvp = jvp(grad(lambda x: block(x).square().sum()), (X,), (X,))[1]
-    assert torch.allclose(second, hvp)
+    step_size, ends = 1e-6, []
+    for sign in (1, -1):
+        end = (X + sign * step_size * X).requires_grad_()
+        ends.append(torch.autograd.grad(block(end).square().sum(), end)[0])
+    assert relative_error((ends[0] - ends[1]) / (2 * step_size), second) < 1e-6
 
 
-@pytest.mark.parametrize(
-    'settings', [dict(), dict(with_cp=True), dict(with_cp=True, drop_path=0.5)]
-)
+@pytest.mark.parametrize('with_cp', [False, True])
+@pytest.mark.parametrize('fast', [False, True])
 @pytest.mark.parametrize('passes', [1, 2, 3])
-def test_several_backward_passes(settings, passes):
-    plain = without_recompute(make_block(**{**settings, 'with_cp': False}))
-    compare(step(make_block(**settings), X, passes), step(plain, X, passes))
+def test_several_backward_passes(with_cp, fast, passes):
+    block = make_block(drop_path=0.5, with_cp=with_cp)
+    block.with_recompute = fast
+    plain = without_recompute(make_block(drop_path=0.5))
+    compare(step(block, X, passes), step(plain, X, passes))
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
