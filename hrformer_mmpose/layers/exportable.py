@@ -16,7 +16,7 @@ from torch import nn
 
 from .attention import attention_mask
 from .block import HRFormerBlock
-from .fused import BlockTwin, folded, fused_conv
+from .fused import BlockTwin, folded, fused_conv, plain_copy
 from .kernels import FusedConv
 from .window import map_size, padding, window_merge, window_partition
 
@@ -41,7 +41,7 @@ class ExportBlock(BlockTwin):
             layer.weight.data = weights[part] * scale[number]
             layer.bias.data = biases[part] * scale[number]
             self.add_module(name, layer)
-        proj = attention.proj
+        proj = plain_copy(attention.proj)
         self.proj = FusedConv(proj.weight.detach()[:, :, None, None], proj.bias, 1, 1)
         # Nothing is padded before fc1: it takes over what the LayerNorm before it scales and adds.
         weight, bias = folded(ffn.fc1, ffn.norm1)

@@ -48,13 +48,14 @@ class CrossFFN(nn.Module):
 
     def has_stock_layers(self) -> bool:
         """Whether kernels, strides and groups are those that `__init__` sets."""
-        point_wise, conv = ((1, 1), (1, 1), 1), self.dw3x3
+        fc1, conv, fc2, norm2 = map(self._modules.get, ('fc1', 'dw3x3', 'fc2', 'norm2'))
         return (
-            _shape(self.fc1) == _shape(self.fc2) == point_wise
-            and (conv is None) == (self.norm2 is None)
-            and (conv is None or _shape(conv) == ((3, 3), (1, 1), self.fc1.out_channels))
+            _shape(fc1) == _shape(fc2) == ((1, 1), (1, 1), 1)
+            and (conv is None) == (norm2 is None)
+            and (conv is None or _shape(conv) == ((3, 3), (1, 1), fc1.out_channels))
         )
 
 
 def _shape(conv: nn.Module) -> tuple:
-    return tuple(getattr(conv, name, None) for name in ('kernel_size', 'stride', 'groups'))
+    settings = vars(conv).get
+    return settings('kernel_size'), settings('stride'), settings('groups')

@@ -71,8 +71,9 @@ class FusedBlock(BlockTwin):
     def __init__(self, block: HRFormerBlock):
         super().__init__(block)
         attention, ffn = block.attn.attn, block.ffn
-        self.qkv = FusedLinear(attention.qkv.weight, attention.qkv.bias)
-        self.proj = FusedLinear(attention.proj.weight, attention.proj.bias)
+        qkv, proj = plain_copy(attention.qkv), plain_copy(attention.proj)
+        self.qkv = FusedLinear(qkv.weight, qkv.bias)
+        self.proj = FusedLinear(proj.weight, proj.bias)
         # On tokens a 1x1 convolution is a linear layer.
         weight, bias = folded(ffn.fc1, ffn.norm1)
         self.fc1 = FusedLinear(weight.flatten(1), bias)

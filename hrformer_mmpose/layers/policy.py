@@ -33,10 +33,10 @@ _FORWARDS: dict[type[nn.Module], Callable] = {cls: cls.forward for cls in _TORCH
 # What must hold for an instance of a stock class.
 _CHECKS: dict[type[nn.Module], Callable[[nn.Module], bool]] = {
     nn.Conv2d: lambda conv: (
-        conv.padding == tuple(k // 2 for k in conv.kernel_size)
+        (conv.kernel_size, conv.padding) in (((1, 1), (0, 0)), ((3, 3), (1, 1)))
         and conv.padding_mode == 'zeros'
         and conv.dilation == (1, 1)
-        and len({*conv.kernel_size}) == len({*conv.stride}) == 1
+        and conv.stride in ((1, 1), (2, 2))
     ),
     nn.GELU: lambda gelu: gelu.approximate == 'none',
     nn.LayerNorm: lambda norm: len(norm.normalized_shape) == 1,
@@ -70,17 +70,20 @@ def obstacle(module: nn.Module) -> str | None:
     cls, state = type(module), module.__dict__
     if _FORWARDS.get(cls) is not cls.forward:
         return f'{cls.__name__} is not a stock layer'
-    if any(map(state.get, _OVERRIDES)) or _has_global_hooks():
+    if any(map(state.get, _OVERRIDES)):
         return f'{cls.__name__} has hooks or its own forward'
     if not _TENSORS.issuperset(map(type, state['_parameters'].values())):
         return f'{cls.__name__} holds a tensor subclass'
-    if cls in _CHECKS and not _CHECKS[cls](module):
+    check = _CHECKS.get(cls)
+    if check is not None and not check(module):
         return f'{cls.__name__} has other settings'
     return None
 
 
 def obstacles_to_fusing(module: nn.Module) -> dict[str, str]:
     """Reasons by name why a module and its submodules cannot be bypassed at inference."""
+    if _has_global_hooks():
+        return {'': 'hooks are registered for all modules'}
     reasons = {}
     for name, child in module.named_modules():
         reason = obstacle(child)
@@ -133,21 +136,31 @@ def _may_recompute(block: nn.Module, x: torch.Tensor, *modules: nn.Module) -> bo
         and not torch.is_autocast_enabled(x.device.type)
         and torch._C._functorch.peek_interpreter_stack() is None
         and forward_ad._current_level < 0
+        and not _has_global_hooks()
         and all(_is_stock_tree(module, x.dtype) for module in modules)
     )
 
 
 def _is_stock_tree(module: nn.Module, dtype: torch.dtype) -> bool:
     """Whether a module and its submodules are stock, with all parameters, in one dtype."""
-    if obstacle(module) is not None or type(module) is nn.SyncBatchNorm:
+    # Called for each block at each step: plain loops over dictionaries, a microsecond a module.
+    state = module.__dict__
+    if obstacle(module) is not None:
         return False
-    for parameter in module._parameters.values():
+    for parameter in state['_parameters'].values():
         if parameter is None or parameter.dtype is not dtype:
             return False
-    for buffer in module._buffers.values():
-        if buffer is not None and buffer.is_floating_point() and buffer.dtype is not dtype:
+    if isinstance(module, _BatchNorm) and not _can_recompute(module, dtype):
+        return False
+    for child in state['_modules'].values():
+        if child is not None and not _is_stock_tree(child, dtype):
             return False
-    return all(_is_stock_tree(m, dtype) for m in module._modules.values() if m is not None)
+    return True
+
+
+def _can_recompute(norm: _BatchNorm, dtype: torch.dtype) -> bool:
+    mean = norm.running_mean
+    return type(norm) is nn.BatchNorm2d and (mean is None or mean.dtype is dtype)
 
 
 def _has_global_hooks() -> bool:
