@@ -432,3 +432,35 @@ def test_with_autocast_or_without_gradients_the_plain_path(recomputed):  # noqa:
 def test_copies_take_the_fast_path(recomputed):  # noqa: F811
     step(copy.deepcopy(make_block()), X)
     assert recomputed == BOTH
+
+
+def test_compiled_layers_are_called(recomputed, monkeypatch):  # noqa: F811
+    """As `--compile` compiles them: their call is replaced, not their forward."""
+    monkeypatch.setattr(torch, 'compile', lambda function, **_: function)
+    block = make_block()
+    block.ffn.compile()
+    step(block, X)
+    assert recomputed == ['attention']
+
+
+@pytest.mark.parametrize('norm_cfg', [dict(type='BN'), dict(type='BN', track_running_stats=False)])
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float64])
+def test_a_converted_network_trains(norm_cfg, dtype):
+    image = torch.rand(2, 3, 64, 48)
+    results = []
+    for fast in (True, False):
+        torch.manual_seed(5)
+        network = HRFormer(arch=SMALL, norm_cfg=norm_cfg, with_cp=True).to(dtype).train()
+        results.append(step_of(network if fast else without_recompute(network), image.to(dtype)))
+    exact = dtype is torch.float64
+    compare(*results, rtol=1e-6 if exact else 0, atol=1e-9 if exact else 0)
+    assert torch.isfinite(results[0][0]).all()
+
+
+def step_of(network, image):
+    return step(nn.Sequential(network, First()), image)
+
+
+class First(nn.Module):
+    def forward(self, maps):
+        return maps[0]
