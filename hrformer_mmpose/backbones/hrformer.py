@@ -25,6 +25,7 @@ from ..layers import (
     build_transition,
     conv_norm,
 )
+from ..layers.policy import stock
 from .arch import Stage, stages_from_arch, stages_from_extra
 
 try:
@@ -46,6 +47,7 @@ except ImportError:  # the network runs where only torch is installed
 BLOCKS = ('transformer', 'conv')
 
 
+@stock
 class HRFormerModule(nn.Module):
     """Transformer blocks on every branch, then the exchange between branches.
 
@@ -106,6 +108,7 @@ class HRFormerModule(nn.Module):
         return self.fuse_layers([branch(x) for branch, x in zip(self.branches, maps, strict=True)])
 
 
+@stock
 class HRFormer(BaseModule):
     """HRFormer backbone.
 
@@ -291,15 +294,18 @@ class HRFormer(BaseModule):
         self._is_init = True
 
     def fuse_for_inference(self) -> nn.Module:
-        """A network for inference alone, with the same outputs, made from the present weights.
+        """Make a network for inference alone, with the same outputs, from the present weights.
+
+        Modules with hooks, parametrizations or adapters, and those of other classes than this one
+        is made with, are copied as they are, with a line in the log; their hooks are called.
 
         Returns:
             `FusedHRFormer`; this network stays as it is. Later changes of its weights do not show
             in the other.
         """
-        from .fused import FusedHRFormer
+        from .fused import fuse_network
 
-        return FusedHRFormer(self)
+        return fuse_network(self)
 
     def train(self, mode: bool = True) -> 'HRFormer':
         """Set training mode, frozen stages (and with `norm_eval` every BatchNorm) aside."""

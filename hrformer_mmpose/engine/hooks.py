@@ -1,7 +1,7 @@
 """Checkpoints that are complete or not there, reports of tests, and what was left out."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -114,6 +114,7 @@ class FuseHook(Hook):
 
     def __init__(self, compile: bool = False):
         self.compile = compile
+        self._own_forward: Callable | None = None  # set on the instance by someone else
 
     def before_test_epoch(self, runner: Runner) -> None:
         """Called by the runner when the weights are those to test."""
@@ -122,6 +123,7 @@ class FuseHook(Hook):
             fused = backbone.fuse_for_inference()
             if self.compile:
                 compile_network(fused)
+            self._own_forward = vars(backbone).get('forward')
             # The function, not the module, which would become a part of the backbone.
             backbone.forward = fused.forward
             runner.logger.info('testing with BatchNorm folded (--no-fuse tests without)')
@@ -130,7 +132,10 @@ class FuseHook(Hook):
 
     def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         """Called by the runner."""
-        vars(_backbone(runner)).pop('forward', None)
+        backbone = _backbone(runner)
+        vars(backbone).pop('forward', None)
+        if self._own_forward is not None:
+            backbone.forward = self._own_forward
 
 
 class CompileHook(Hook):

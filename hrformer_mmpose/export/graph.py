@@ -11,7 +11,7 @@ from mmpose.models.utils.tta import flip_heatmaps
 from torch import nn
 
 from ..backbones import HRFormer
-from ..backbones.fused import FusedHRFormer
+from ..backbones.fused import fuse_network
 from ..codecs.base import HeatmapCodec
 from ..errors import ConfigError
 from ..inference import TorchNetwork
@@ -68,7 +68,7 @@ class PoseGraph(nn.Module):
         self.register_buffer('std', preprocessor.std.view(-1).float())
         backbone = model.backbone
         if isinstance(backbone, HRFormer):
-            backbone = FusedHRFormer(backbone, ExportBlock)
+            backbone = fuse_network(backbone, ExportBlock)
         self.backbone = copy.deepcopy(backbone).to(dtype)
         self.neck = copy.deepcopy(model.neck).to(dtype) if model.with_neck else None
         self.head = copy.deepcopy(model.head).to(dtype)

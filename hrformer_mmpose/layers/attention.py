@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..errors import ConfigError
-from . import recompute
+from .policy import stock
 from .window import (
     Window,
     needed_shift,
@@ -67,6 +67,7 @@ def attention_mask(
     return both.masked_fill_(torch.isinf(both).all(-1, keepdim=True), 0.0)
 
 
+@stock
 class WindowMSA(nn.Module):
     """Multi-head self-attention inside each window.
 
@@ -123,6 +124,7 @@ class WindowMSA(nn.Module):
         return self.proj(out.transpose(1, 2).reshape(windows, N, C))
 
 
+@stock
 class LocalWindowSelfAttention(nn.Module):
     """Window partition, attention in each window, and back.
 
@@ -154,31 +156,15 @@ class LocalWindowSelfAttention(nn.Module):
         self.with_pad_mask = with_pad_mask
         self.attn = WindowMSA(channels, num_heads, window, with_rpe)
 
-    def forward(
-        self, x: torch.Tensor, norm: nn.LayerNorm, keep: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """x + keep attention(norm(x)), (B, H, W, C) -> (B, H, W, C).
-
-        Args:
-            x: (B, H, W, C). norm: the LayerNorm before. keep: (B, 1, 1, 1); None for 1.
-        """
-        attn, mask = self.attn, self._mask(x)
-        on_cpu = x.device.type == 'cpu'  # elsewhere fused kernels know gradients of the bias
-        if on_cpu and mask is None and recompute.applies(x, norm):
-            bias = attn.position_bias()
-            return recompute.attention(
-                x, norm, attn.qkv, bias, attn.proj, attn.num_heads, self.window, keep
-            )
-        y = self._attend(norm(x), mask)
-        return x + y if keep is None else torch.addcmul(x, y, keep)
-
-    def attend(self, x: torch.Tensor) -> torch.Tensor:
-        """Attention alone, (B, H, W, C) -> (B, H, W, C)."""
-        return self._attend(x, self._mask(x))
-
-    def _attend(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, H, W, C) -> (B, H, W, C)."""
+        size = x.shape[1:3]
+        mask = attention_mask(size, self.window, x, self.shift, self.with_pad_mask)
         windows = self.attn(window_partition(x, self.window, self.shift), mask)
-        return window_merge(windows, self.window, x.shape[1:3], self.shift)
+        return window_merge(windows, self.window, size, self.shift)
 
-    def _mask(self, x: torch.Tensor) -> torch.Tensor | None:
-        return attention_mask(x.shape[1:3], self.window, x, self.shift, self.with_pad_mask)
+    def is_masked(self, size: tuple[int, int]) -> bool:
+        """Whether a map of `size` = (H, W) needs a padding mask or a shift mask."""
+        if self.with_pad_mask and any(n % k for n, k in zip(size, self.window, strict=True)):
+            return True
+        return any(needed_shift(size, self.window, self.shift))

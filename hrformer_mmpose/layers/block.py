@@ -1,19 +1,21 @@
 """The transformer block of HRFormer (paper, section 3.1): window attention, then the FFN."""
 
 import contextlib
-from collections.abc import Iterator
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from . import policy, recompute
 from .attention import LocalWindowSelfAttention
 from .ffn import CrossFFN
 from .norm import build_layer_norm
+from .policy import stock
 from .window import Window
 
 
+@stock
 class DropPath(nn.Module):
     """Stochastic depth: drops a residual branch for whole samples, scales the others to make up.
 
@@ -45,6 +47,7 @@ class DropPath(nn.Module):
         return f'drop_prob={self.drop_prob:.3f}'
 
 
+@stock
 class HRFormerBlock(nn.Module):
     """x + attention(LN(x)), then x + FFN(LN(x)).
 
@@ -58,7 +61,14 @@ class HRFormerBlock(nn.Module):
         with_dwconv: see `CrossFFN`.
         with_cp: keep only the block's input for the backward pass and compute the rest again.
         norm_cfg: BatchNorm in the FFN. transformer_norm_cfg: the two LayerNorms.
+
+    Attributes:
+        with_recompute: compute normalisation, GELU and attention again in the backward pass
+            (`recompute`) where `policy` allows it. False keeps what they computed, as gradients
+            of gradients need it.
     """
+
+    with_recompute = True
 
     def __init__(
         self,
@@ -88,7 +98,7 @@ class HRFormerBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
         if self.with_cp and x.requires_grad:
-            contexts = lambda: (contextlib.nullcontext(), _frozen_running_statistics(self))  # noqa: E731
+            contexts = lambda: (contextlib.nullcontext(), _FrozenStatistics(self))  # noqa: E731
             return checkpoint(self._forward, x, use_reentrant=False, context_fn=contexts)
         return self._forward(x)
 
@@ -96,26 +106,40 @@ class HRFormerBlock(nn.Module):
         # Tokens are a channels-last view of the map: after the first LayerNorm a branch stays in
         # that layout, convolutions included, and neither permute copies.
         x = x.permute(0, 2, 3, 1)  # B, H, W, C
-        x = self.attn(x, self.norm1, self.drop_path.keep(x))
-        x = self.ffn(x, self.norm2, self.drop_path.keep(x))
+        if policy.may_recompute_attention(self, x):
+            x = recompute.attention(x, self.norm1, self.attn, self.drop_path.keep(x))
+        else:
+            x = x + self.drop_path(self.attn(self.norm1(x)))
+        if policy.may_recompute_ffn(self, x):
+            x = recompute.ffn(x, self.norm2, self.ffn, self.drop_path.keep(x))
+        else:
+            x = x + self.drop_path(self.ffn(self.norm2(x)))
         return x.permute(0, 3, 1, 2)
 
 
-@contextlib.contextmanager
-def _frozen_running_statistics(module: nn.Module) -> Iterator[None]:
+class _FrozenStatistics:
     """Keep BatchNorm's running statistics while a checkpointed block is computed again.
 
     Outputs do not change (in training they use the batch's statistics), but without this the
-    running mean and variance would be updated twice a step.
+    running mean and variance would be updated twice a step. Each backward pass through one graph
+    enters this again.
     """
-    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
+
+    def __init__(self, module: nn.Module):
+        self.module = module
+
+    def __enter__(self) -> None:
+        norms = [m for m in self.module.modules() if isinstance(m, _BatchNorm) and m.training]
+        counts = [norm.num_batches_tracked for norm in norms]
+        self.saved = [
+            (norm, norm.momentum, count, None if count is None else count.clone())
+            for norm, count in zip(norms, counts, strict=True)
+        ]
+        for norm in norms:
+            norm.momentum = 0.0
+
+    def __exit__(self, *error) -> None:
+        for norm, momentum, count, value in self.saved:
             norm.momentum = momentum
-            if norm.num_batches_tracked is not None:
-                norm.num_batches_tracked.sub_(1)
+            if count is not None:
+                count.copy_(value)

@@ -16,7 +16,7 @@ from torch import nn
 
 from .attention import attention_mask
 from .block import HRFormerBlock
-from .fused import BlockTwin, folded, fused_conv
+from .fused import BlockTwin, folded, fused_conv, plain_copy
 from .kernels import FusedConv
 from .window import map_size, padding, window_merge, window_partition
 
@@ -41,12 +41,13 @@ class ExportBlock(BlockTwin):
             layer.weight.data = weights[part] * scale[number]
             layer.bias.data = biases[part] * scale[number]
             self.add_module(name, layer)
-        proj = attention.proj
+        proj = plain_copy(attention.proj)
         self.proj = FusedConv(proj.weight.detach()[:, :, None, None], proj.bias, 1, 1)
         # Nothing is padded before fc1: it takes over what the LayerNorm before it scales and adds.
         weight, bias = folded(ffn.fc1, ffn.norm1)
-        bias = bias + weight.flatten(1) @ self.norm2.bias.detach()
-        weight = weight * self.norm2.weight.detach()[None, :, None, None]
+        gamma, beta = _affine(self.norm2)
+        bias = bias + weight.flatten(1) @ beta.detach()
+        weight = weight * gamma.detach()[None, :, None, None]
         self.fc1 = FusedConv(weight, bias, 1, 1, 'gelu')
         self.dw3x3 = None if ffn.dw3x3 is None else fused_conv(ffn.dw3x3, ffn.norm2, 'gelu')
         self.fc2 = fused_conv(ffn.fc2, ffn.norm3, 'gelu')
@@ -62,7 +63,7 @@ class ExportBlock(BlockTwin):
     def _attend(self, x: torch.Tensor) -> torch.Tensor:
         """LayerNorm and attention up to the output projection, (B, C, H, W) -> the same."""
         size = map_size(x.shape[2:])
-        weight, bias = (p[:, None, None] for p in (self.norm1.weight, self.norm1.bias))
+        weight, bias = (p[:, None, None] for p in _affine(self.norm1))
         y = _standardised(x, self.norm1.eps) * weight + bias
         # Padded before its axes are exchanged: OpenVINO has channels last in memory, and takes the
         # exchange for a change of names only where no layer but a reshape follows it.
@@ -84,6 +85,13 @@ class ExportBlock(BlockTwin):
             logits = (logits.unflatten(0, (-1, len(mask))) + mask).flatten(0, 1)
         out = (logits.softmax(-1) @ v).transpose(1, 2).reshape(-1, N, C)
         return window_merge(out, self.window, size, self.shift).permute(0, 3, 1, 2)
+
+
+def _affine(norm: nn.LayerNorm) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scale and shift of a LayerNorm that may have none, (C) each."""
+    (C,) = norm.normalized_shape
+    weight = torch.ones(C) if norm.weight is None else norm.weight
+    return weight, weight.new_zeros(C) if norm.bias is None else norm.bias
 
 
 def _standardised(x: torch.Tensor, eps: float) -> torch.Tensor:

@@ -7,10 +7,11 @@ windows of one branch would never exchange any.
 import torch
 from torch import nn
 
-from . import recompute
 from .norm import build_batch_norm
+from .policy import stock
 
 
+@stock
 class CrossFFN(nn.Module):
     """1x1 convolution -> 3x3 depth-wise -> 1x1, each followed by BatchNorm and GELU.
 
@@ -37,26 +38,24 @@ class CrossFFN(nn.Module):
         self.norm3 = build_batch_norm(norm_cfg, channels)
         self.act = nn.GELU()
 
-    def forward(
-        self, x: torch.Tensor, norm: nn.LayerNorm, keep: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """x + keep FFN(norm(x)), tokens to tokens, (B, H, W, C).
-
-        Args:
-            x: (B, H, W, C). norm: the LayerNorm before. keep: (B, 1, 1, 1); None for 1.
-        """
-        norms = [n for n in (self.norm1, self.norm2, self.norm3) if n is not None]
-        if recompute.applies(x, norm, *norms):
-            return recompute.ffn(
-                x, norm, self.fc1, self.norm1, self.dw3x3, self.norm2, self.fc2, self.norm3, keep
-            )
-        y = self.feed(norm(x))
-        return x + y if keep is None else torch.addcmul(x, y, keep)
-
-    def feed(self, x: torch.Tensor) -> torch.Tensor:
-        """The FFN alone, (B, H, W, C) -> (B, H, W, C)."""
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, H, W, C) -> (B, H, W, C)."""
         x = x.permute(0, 3, 1, 2)
         x = self.act(self.norm1(self.fc1(x)))
         if self.dw3x3 is not None:
             x = self.act(self.norm2(self.dw3x3(x)))
         return self.act(self.norm3(self.fc2(x))).permute(0, 2, 3, 1)
+
+    def has_stock_layers(self) -> bool:
+        """Whether kernels, strides and groups are those that `__init__` sets."""
+        fc1, conv, fc2, norm2 = map(self._modules.get, ('fc1', 'dw3x3', 'fc2', 'norm2'))
+        return (
+            _shape(fc1) == _shape(fc2) == ((1, 1), (1, 1), 1)
+            and (conv is None) == (norm2 is None)
+            and (conv is None or _shape(conv) == ((3, 3), (1, 1), fc1.out_channels))
+        )
+
+
+def _shape(conv: nn.Module) -> tuple:
+    settings = vars(conv).get
+    return settings('kernel_size'), settings('stride'), settings('groups')

@@ -7,16 +7,19 @@ Shapes: B batch, H and W of a map, T = B * H * W tokens, C channels, N tokens a 
 d = C / h head width.
 """
 
+import copy
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from . import passes
+from . import passes, policy
 from .attention import attention_mask, masked_bias
 from .block import HRFormerBlock
 from .fusion import UPSAMPLE, BasicBlock, Bottleneck, MultiScaleFusion
 from .kernels import FusedConv, FusedLinear, onednn_takes
+from .norm import BATCH_NORMS
 from .window import map_size, window_merge, window_partition
 
 
@@ -52,7 +55,7 @@ class BlockTwin(nn.Module):
         self.window, self.shift = block.attn.window, block.attn.shift
         self.with_pad_mask = block.attn.with_pad_mask
         self.num_heads = attention.num_heads
-        self.norm1, self.norm2 = block.norm1, block.norm2
+        self.norm1, self.norm2 = plain_copy(block.norm1), plain_copy(block.norm2)
         bias = attention.position_bias()
         bias = None if bias is None else bias.detach()[None].contiguous()
         self.register_buffer('position_bias', bias, persistent=False)
@@ -68,8 +71,9 @@ class FusedBlock(BlockTwin):
     def __init__(self, block: HRFormerBlock):
         super().__init__(block)
         attention, ffn = block.attn.attn, block.ffn
-        self.qkv = FusedLinear(attention.qkv.weight, attention.qkv.bias)
-        self.proj = FusedLinear(attention.proj.weight, attention.proj.bias)
+        qkv, proj = plain_copy(attention.qkv), plain_copy(attention.proj)
+        self.qkv = FusedLinear(qkv.weight, qkv.bias)
+        self.proj = FusedLinear(proj.weight, proj.bias)
         # On tokens a 1x1 convolution is a linear layer.
         weight, bias = folded(ffn.fc1, ffn.norm1)
         self.fc1 = FusedLinear(weight.flatten(1), bias)
@@ -189,33 +193,51 @@ class FusedBasicBlock(nn.Module):
 
 
 def fuse(module: nn.Module, block: type[nn.Module] = FusedBlock) -> nn.Module:
-    """The inference twin of a layer, or of the layers inside a container.
+    """Convert a layer, or the layers inside a container, for inference.
+
+    What `policy` keeps from being bypassed is copied as it is, see `plain_copy`.
 
     Args:
-        module: in evaluation mode; stays as it is. block: makes the twin of an `HRFormerBlock`.
+        module: stays as it is. block: class that converts an `HRFormerBlock`.
     """
-    if isinstance(module, HRFormerBlock):
-        return block(module)
-    if isinstance(module, BasicBlock):
-        return FusedBasicBlock(module)
-    if isinstance(module, Bottleneck):
-        return FusedBottleneck(module)
-    if isinstance(module, MultiScaleFusion):
+    converters = {HRFormerBlock: block, BasicBlock: FusedBasicBlock, Bottleneck: FusedBottleneck}
+    kind = type(module)
+    if kind in converters and policy.may_fuse(module):
+        return converters[kind](module)
+    if kind is MultiScaleFusion and policy.obstacle(module) is None:
         return FusedFusion(module)
-    if isinstance(module, nn.Sequential):
-        return nn.Sequential(*_fused_sequence([*module], block))
-    return module
+    if kind is nn.Sequential and policy.obstacle(module) is None:
+        return nn.Sequential(*fused_sequence(module, block))
+    return plain_copy(module)
 
 
-def _fused_sequence(layers: list[nn.Module], block: type[nn.Module]) -> list[nn.Module]:
-    """Convolutions joined with the BatchNorm and ReLU behind them, the rest fused one by one."""
-    result: list[nn.Module] = []
+def fused_sequence(
+    modules: Iterable[nn.Module], block: type[nn.Module] = FusedBlock
+) -> list[nn.Module]:
+    """Join convolutions with the BatchNorm and ReLU behind them, convert the rest one by one."""
+    layers, result = [*modules], []
     while layers:
         layer = layers.pop(0)
-        if isinstance(layer, nn.Conv2d):
-            norm = layers.pop(0) if layers and isinstance(layers[0], _BatchNorm) else None
-            relu = layers.pop(0) if layers and isinstance(layers[0], nn.ReLU) else None
-            result.append(fused_conv(layer, norm, 'none' if relu is None else 'relu'))
-        else:
+        if not _joins(layer, nn.Conv2d):
             result.append(fuse(layer, block))
+            continue
+        norm = layers.pop(0) if layers and _joins(layers[0], *BATCH_NORMS.values()) else None
+        relu = layers.pop(0) if layers and _joins(layers[0], nn.ReLU) else None
+        result.append(fused_conv(layer, norm, 'none' if relu is None else 'relu'))
     return result
+
+
+def _joins(layer: nn.Module, *classes: type[nn.Module]) -> bool:
+    return type(layer) in classes and policy.may_fuse(layer)
+
+
+def plain_copy(module: nn.Module) -> nn.Module:
+    """Copy a module in evaluation mode; hooks are shared with it, not copied."""
+    memo: dict[int, object] = {}
+    for layer in module.modules():
+        for name, value in vars(layer).items():
+            if 'hooks' in name:
+                memo[id(value)] = value
+            elif isinstance(value, torch.Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach()  # set by a hook at each call
+    return copy.deepcopy(module, memo).eval()

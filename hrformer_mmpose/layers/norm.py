@@ -1,7 +1,10 @@
 """Normalisation layers from MMPose's `norm_cfg` dictionaries, without needing mmcv."""
 
+import functools
+import logging
+
 import torch
-from torch import nn
+from torch import distributed, nn
 
 from ..errors import ConfigError
 
@@ -12,8 +15,8 @@ def build_batch_norm(norm_cfg: dict, channels: int) -> nn.Module:
     """Build a BatchNorm over `channels` maps.
 
     'SyncBN' becomes a plain BatchNorm where there is no CUDA device: PyTorch synchronises on
-    accelerators only, and refuses to distribute such a layer over CPU processes. Each of these then
-    normalises its own batch, so that a config written for a cluster runs on a laptop.
+    accelerators only, and refuses to distribute such a layer over CPU processes. Several of these
+    each normalise their own batch then, which a line in the log says.
 
     Args:
         norm_cfg: `type` is one of 'BN', 'BN2d' and 'SyncBN'; `requires_grad=False` freezes scale
@@ -29,10 +32,22 @@ def build_batch_norm(norm_cfg: dict, channels: int) -> nn.Module:
         raise ConfigError(f'norm_cfg: type={kind!r} is not one of {", ".join(BATCH_NORMS)}')
     if kind == 'SyncBN' and not torch.cuda.is_available():
         kind = 'BN'
+        if distributed.is_available() and distributed.is_initialized():
+            _warn_of_unsynchronised(distributed.get_world_size(), distributed.get_rank())
     requires_grad = cfg.pop('requires_grad', True)
     norm = BATCH_NORMS[kind](channels, **cfg)
     norm.requires_grad_(requires_grad)
     return norm
+
+
+@functools.cache  # once a run, not once a layer
+def _warn_of_unsynchronised(processes: int, rank: int) -> None:
+    if processes > 1 and rank == 0:
+        logging.getLogger(__name__).warning(
+            'SyncBN needs CUDA: in training each of the %d processes normalises its own batch '
+            'alone, so that results differ from those of one process with the whole batch',
+            processes,
+        )
 
 
 def build_layer_norm(norm_cfg: dict, channels: int) -> nn.LayerNorm:

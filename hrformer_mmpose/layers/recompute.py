@@ -12,69 +12,51 @@ Shapes: B batch, H and W of a map, T = B * H * W tokens, C channels, D hidden ch
 heads, N tokens a window.
 """
 
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.autograd.function import once_differentiable
 
 from . import passes
+from .attention import LocalWindowSelfAttention
+from .ffn import CrossFFN
 from .kernels import linear
-from .window import Window
 
 TALL = 512  # tokens of an image from which on `_outer` multiplies image by image
-_KNOWN = (nn.BatchNorm2d, nn.LayerNorm)  # what synchronises or differs takes the plain way
-
-
-def applies(x: torch.Tensor, *norms: nn.Module) -> bool:
-    """Whether a layer may take these steps: in eager training, with plain normalisation."""
-    return (
-        torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
-        and not torch.is_autocast_enabled(x.device.type)
-        and all(type(norm) in _KNOWN and norm.bias is not None for norm in norms)
-    )
 
 
 def attention(
     x: torch.Tensor,
     norm: nn.LayerNorm,
-    qkv: nn.Linear,
-    bias: torch.Tensor | None,
-    proj: nn.Linear,
-    heads: int,
-    window: Window,
+    layer: LocalWindowSelfAttention,
     keep: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """x + LayerNorm, attention in windows, and projection: (B, H, W, C) -> (B, H, W, C).
+    """x + keep layer(norm(x)): (B, H, W, C) -> (B, H, W, C).
 
     Args:
-        bias: (h, N, N), added to the logits. keep: (B, 1, 1, 1), what is added to `x` times this.
+        keep: (B, 1, 1, 1), the scale of stochastic depth; None for 1.
     """
+    attn = layer.attn
+    qkv, proj = attn.qkv, attn.proj
     return _Attention.apply(
-        x.contiguous(), norm.weight, norm.bias, qkv.weight, qkv.bias, bias, proj.weight, proj.bias,
-        keep, norm.eps, heads, window,
+        x.contiguous(), norm.weight, norm.bias, qkv.weight, qkv.bias, attn.position_bias(),
+        proj.weight, proj.bias, keep, norm.eps, attn.num_heads, layer.window,
     )  # fmt: skip
 
 
 def ffn(
-    x: torch.Tensor,
-    norm: nn.LayerNorm,
-    fc1: nn.Conv2d,
-    norm1: nn.BatchNorm2d,
-    conv: nn.Conv2d | None,
-    norm2: nn.BatchNorm2d | None,
-    fc2: nn.Conv2d,
-    norm3: nn.BatchNorm2d,
-    keep: torch.Tensor | None = None,
+    x: torch.Tensor, norm: nn.LayerNorm, layer: CrossFFN, keep: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """x + LayerNorm and the three layers of the FFN, each with BatchNorm and GELU: (B, H, W, C).
+    """x + keep layer(norm(x)): (B, H, W, C) -> (B, H, W, C).
 
     Args:
-        conv, norm2: the 3x3 depth-wise convolution and what follows it, or None. keep: see
-            `attention`.
+        keep: see `attention`.
     """
+    fc1, fc2, conv, norm1, norm2, norm3 = (
+        getattr(layer, name) for name in ('fc1', 'fc2', 'dw3x3', 'norm1', 'norm2', 'norm3')
+    )
     second = (None,) * 4 if conv is None else (conv.weight, conv.bias, norm2.weight, norm2.bias)
     statistics = [None if bn is None else _Statistics.of(bn) for bn in (norm1, norm2, norm3)]
     # On tokens a 1x1 convolution is a linear layer.
@@ -83,6 +65,25 @@ def ffn(
         norm1.bias, *second, fc2.weight.flatten(1), fc2.bias, norm3.weight, norm3.bias, keep,
         norm.eps, statistics,
     )  # fmt: skip
+
+
+def _first_order(backward: Callable) -> Callable:
+    """Refuse gradients that are to be differentiated again, and those alone.
+
+    PyTorch's `once_differentiable` lets them pass, as constants, where the gradient of the output
+    needs none itself.
+    """
+
+    @functools.wraps(backward)
+    def checked(ctx, grad: torch.Tensor) -> tuple:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                'create_graph=True needs the plain layers: set with_recompute = False on each '
+                'HRFormerBlock before the forward pass'
+            )
+        return backward(ctx, grad)
+
+    return checked
 
 
 class _Attention(torch.autograd.Function):
@@ -102,7 +103,7 @@ class _Attention(torch.autograd.Function):
         return torch.addcmul(x, linear(attended, proj, proj_shift), keep)
 
     @staticmethod
-    @once_differentiable
+    @_first_order
     def backward(ctx, residual):
         # Once: a checkpoint hands them out once.
         saved = ctx.saved_tensors
@@ -151,7 +152,7 @@ class _FFN(torch.autograd.Function):
         return torch.addcmul(x, passes.norm_gelu(last, *norm3.line), keep)
 
     @staticmethod
-    @once_differentiable
+    @_first_order
     def backward(ctx, residual):
         saved = ctx.saved_tensors
         x, gamma, beta, of_tokens, first, wide, last, fc1, fc2, conv, keep, *norms = saved
@@ -198,13 +199,15 @@ class _Statistics(NamedTuple):
     @classmethod
     def of(cls, norm: nn.BatchNorm2d) -> '_Statistics':
         """Counts the step, as BatchNorm does."""
-        momentum = norm.momentum
-        if norm.training and norm.track_running_stats:
+        momentum, of_batch = norm.momentum, norm.training or norm.running_mean is None
+        mean, var = norm.running_mean, norm.running_var
+        if norm.training and not norm.track_running_stats:
+            mean = var = None
+        elif norm.training and norm.num_batches_tracked is not None:
             norm.num_batches_tracked.add_(1)
             if momentum is None:
                 momentum = 1.0 / float(norm.num_batches_tracked)
-        of_batch = norm.training or norm.running_mean is None
-        return cls(norm.running_mean, norm.running_var, of_batch, momentum or 0.0, norm.eps)
+        return cls(mean, var, of_batch, momentum or 0.0, norm.eps)
 
 
 class _Norm(NamedTuple):

@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 import hrformer_mmpose.backbones.hrformer as module
 from hrformer_mmpose.backbones import HRFormer
 from hrformer_mmpose.errors import WeightsError
-from hrformer_mmpose.layers import recompute
+from tests.conftest import without_recompute
 
 SMALL = dict(
     channels=(8, 16, 24, 32), num_heads=(1, 2, 3, 4), num_modules=1, num_blocks=1, window_sizes=3
@@ -92,13 +92,12 @@ def test_checkpointing_changes_memory_and_nothing_else(drop_path_rate):
 
 
 @pytest.mark.parametrize('arch', ['small', pytest.param('base', marks=pytest.mark.slow)])
-def test_bytes_kept_for_the_backward_pass(arch, monkeypatch):
+def test_bytes_kept_for_the_backward_pass(arch):
     """By default, with checkpoints, and as the layers would without `layers.recompute`."""
     x = torch.rand(1, 3, 256, 192)
     usual = saved_bytes(HRFormer(arch=arch), x)
     saving = saved_bytes(HRFormer(arch=arch, with_cp=True), x)
-    monkeypatch.setattr(recompute, 'applies', lambda *_: False)
-    plain = saved_bytes(HRFormer(arch=arch), x)
+    plain = saved_bytes(without_recompute(HRFormer(arch=arch)), x)
     assert usual < 0.5 * plain
     # What is left are the stem, stage 1 and the fusions.
     assert saving < 0.2 * plain

@@ -130,3 +130,21 @@ def test_the_folded_network_takes_the_weights_of_the_moment_and_leaves_no_trace(
             assert relative_error(folded, expected) < 1e-5
             assert not torch.equal(folded, expected), 'the other network was asked'
             assert torch.equal(backbone(x)[0], expected)
+
+
+def test_hooks_on_layers_act_in_a_folded_test_too():
+    backbone, calls = HRFormer(arch='tiny').eval(), []
+    for layer in (backbone, backbone.stage3, backbone.stage4[0].branches[0][0].attn.attn.qkv):
+        layer.register_forward_hook(lambda *_: calls.append(1))
+    own = backbone.forward = backbone.forward
+    runner = SimpleNamespace(
+        model=SimpleNamespace(backbone=backbone), logger=logging.getLogger('fuse')
+    )
+    hook, x = FuseHook(), torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        expected = backbone(x)[0]
+        hook.before_test_epoch(runner)
+        assert relative_error(backbone(x)[0], expected) < 1e-5
+        hook.after_test_epoch(runner)
+    assert len(calls) == 6
+    assert vars(backbone)['forward'] is own

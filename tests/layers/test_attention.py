@@ -74,7 +74,7 @@ def test_equals_a_naive_loop(size, shifted, with_pad_mask, with_rpe):
     if with_rpe:
         torch.nn.init.normal_(layer.attn.relative_position_bias_table)
     x = torch.randn(2, *size, 6)
-    assert relative_error(layer.attend(x), naive(layer, x)) < 1e-5
+    assert relative_error(layer(x), naive(layer, x)) < 1e-5
 
 
 @torch.no_grad()
@@ -83,7 +83,7 @@ def test_larger_windows_are_shifted_by_half():
     assert layer.shift == (2, 2)
     torch.nn.init.normal_(layer.attn.qkv.bias)
     x = torch.randn(1, 10, 7, 4)
-    assert relative_error(layer.attend(x), naive(layer, x)) < 1e-5
+    assert relative_error(layer(x), naive(layer, x)) < 1e-5
 
 
 @torch.no_grad()
@@ -94,7 +94,7 @@ def test_the_mask_acts_when_one_axis_is_padded(size):
     plain = LocalWindowSelfAttention(6, 2, (3, 3))
     plain.load_state_dict(masked.state_dict())
     x = torch.randn(1, *size, 6)
-    assert relative_error(masked.attend(x), plain.attend(x)) > 1e-2
+    assert relative_error(masked(x), plain(x)) > 1e-2
 
 
 def test_relative_position_index_of_a_small_window():
