@@ -39,9 +39,13 @@ class Check:
             RuntimeError: a tensor has a type, layout or device that the operator does not take.
         """
         facts = tuple([_facts(x) for x in args])
-        # Under torch.compile sizes may be symbols, which have no hash.
-        compare = _compare if args[0].is_cpu else _compare.__wrapped__
-        return compare(self, facts)
+        if not args[0].is_cpu:  # under torch.compile sizes may be symbols, which have no hash
+            return _compare.__wrapped__(self, facts)
+        is_float32 = _compare(self, facts)
+        for argument, x in zip(self.names, args, strict=False):
+            if isinstance(x, torch.Tensor) and not _is_in_memory(x):
+                raise RuntimeError(f'{self.name}: the memory of {argument} was resized')
+        return is_float32
 
     def gradients(self, args: tuple) -> None:
         """Raise RuntimeError if any is required; PyTorch would return zeros and a warning."""
@@ -60,10 +64,12 @@ class Check:
                 )
 
 
-def check_memory(x: torch.Tensor) -> None:
-    """Raise RuntimeError if a contiguous tensor reaches beyond its memory, which was resized."""
-    if x.untyped_storage().nbytes() < (x.storage_offset() + x.numel()) * x.itemsize:
-        raise RuntimeError(f'hrformer_mmpose: the memory of a tensor {tuple(x.shape)} was resized')
+def _is_in_memory(x: torch.Tensor) -> bool:
+    """Whether a tensor lies within its storage, which may have been resized since."""
+    numbers = x.numel()
+    if numbers and not x.is_contiguous():
+        numbers = 1 + sum((n - 1) * k for n, k in zip(x.shape, x.stride(), strict=True))
+    return x.untyped_storage().nbytes() >= (x.storage_offset() + numbers) * x.itemsize
 
 
 def _facts(x: Any) -> Any:
