@@ -4,7 +4,7 @@ A file's way into a network: `files.read` (safe: plain data or nothing) -> `file
 of whatever wraps them) -> `matching.match` (`names.to_mmpose`, compared with what the network has)
 -> the network's `load_state_dict`, which is called only when everything fits.
 
-Needs PyTorch only; what belongs to MMEngine's runner is in `engine/runner.py`.
+Needs PyTorch and NumPy only; what belongs to MMEngine's runner is in `engine/runner.py`.
 """
 
 from .files import load_weights, save_weights
