@@ -166,8 +166,12 @@ def _hrformer(state: State) -> str:
     channels = tuple(_length(state, first(i) + 'norm1.weight') for i in branches)
     hidden = _length(state, first(0) + 'ffn.fc1.weight')
     tables = {i: state.get(first(i) + f'attn.attn.{TABLE}') for i in branches}
-    misfits = [table for table in tables.values() if table is not None and table.ndim != 2]
-    if not channels or not all(channels) or not hidden or misfits:
+    sizes = [
+        *channels,
+        hidden,
+        *(t.ndim == 2 and t.numel() for t in tables.values() if t is not None),
+    ]
+    if not channels or not all(sizes):
         return INCOMPLETE
     found: dict = {
         'channels': channels,

@@ -2,25 +2,23 @@
 
 Python's unpickler and PyTorch's restricted one call what the file names, with the file's arguments.
 A crafted NumPy dtype or a stride of zero then reaches C code. This one interprets the opcodes
-itself: a name stands for an entry of the tables below, and everything is checked against the
-file's size before it is built.
+itself: a name stands for a function of `builders` and `arrays`, and everything is checked against
+the file's size before it is built.
 """
 
 import itertools
 import pickle
 import pickletools
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, BinaryIO, NamedTuple
-
-import torch
+from typing import Any, BinaryIO
 
 from . import arrays
 from .arrays import Storage
+from .builders import ENTRY, NAMES, History, Name, Settings, checked_key, nothing
 
 MAX_OPCODES = 3_000_000  # training states of the largest networks here have 300,000
 MAX_DEPTH = 64  # of lists and dicts in each other; later code walks them by recursion
-ENTRY = 200  # bytes that an entry of a dict takes
 SLACK = 2**20  # bytes that any file may use, however small it is
 SHARING = 16  # times that a file may use its bytes or values: tied weights, views
 
@@ -31,21 +29,6 @@ class UnsafeError(pickle.UnpicklingError):
     def __init__(self, names: list[str]):
         super().__init__(', '.join(names))
         self.names = names
-
-
-class History:
-    """What is stored of MMEngine's `HistoryBuffer`: `_log_history`, `_count_history`, ..."""
-
-
-class Settings(dict):
-    """What is stored of a settings object (yacs' CfgNode, argparse's Namespace)."""
-
-
-class Name(NamedTuple):
-    """A name in the file, and the function that builds what a call of it would give."""
-
-    name: str
-    build: Callable[..., Any]
 
 
 class Unpickler:
@@ -145,12 +128,12 @@ class Unpickler:
         if not isinstance(target, dict):
             raise pickle.UnpicklingError(f'entries of a {type(target).__name__}')
         for key, value in zip(items[::2], items[1::2], strict=True):
-            target[_key(key)] = value
+            target[checked_key(key)] = value
 
     def _add_items(self, items: list) -> None:
         if type(self._stack[-1]) is not set:
             raise pickle.UnpicklingError(f'members of a {type(self._stack[-1]).__name__}')
-        self._stack[-1].update(map(_key, items))
+        self._stack[-1].update(map(checked_key, items))
 
     def _two(self) -> list:
         items = self._stack[-2:]
@@ -170,10 +153,10 @@ class Unpickler:
         name = argument.replace(' ', '.')
         if name.startswith('__builtin__.'):  # protocol 2 writes Python 2's name of the module
             name = name.replace('__builtin__', 'builtins', 1)
-        value = arrays.dtype_named(name) or _NAMES.get(name)
+        value = arrays.dtype_named(name) or NAMES.get(name)
         if value is None:
             self._unsafe[name] = None
-            value = Name(name, _nothing)
+            value = Name(name, nothing)
         self._stack.append(value)
 
     def _reduce(self, _: Any) -> None:
@@ -213,17 +196,6 @@ def _bounded(value: Any) -> Any:
     return value
 
 
-_SCALARS = (str, bytes, bool, int, float, type(None), torch.dtype)
-
-
-def _key(key: Any) -> Any:
-    """A key of a dict, which is hashed: nested tuples take for ever, as do many that collide."""
-    for part in key if type(key) is tuple and len(key) <= 3 else (key,):
-        if type(part) not in _SCALARS or (type(part) is int and part.bit_length() > 64):
-            raise pickle.UnpicklingError(f'a {type(key).__name__} as key')
-    return key
-
-
 def _check_nesting(content: Any, limit: int) -> None:
     """Refuse lists and dicts that hold themselves, or unfold to more than `limit` values.
 
@@ -247,71 +219,6 @@ def _check_nesting(content: Any, limit: int) -> None:
     walk(content, 0)
 
 
-# What names in a file stand for: functions of the unpickler and the file's arguments.
-
-
-def _nothing(*_: Any) -> None:
-    """Stands for `getattr`, by which a HistoryBuffer names four of its own methods."""
-
-
-def _first(_: Unpickler, value: Any, *__: Any) -> Any:
-    """A parameter is read as its tensor."""
-    return value
-
-
-def _from_type(reader: Unpickler, function: Name, _: Any, arguments: tuple, *__: Any) -> Any:
-    """A tensor with attributes is read without them."""
-    return function.build(reader, *arguments)
-
-
-def _encode(reader: Unpickler, text: str, encoding: str = 'latin1') -> bytes:
-    """Stands for `_codecs.encode`, by which Python 3 pickles bytes under protocol 2."""
-    if type(text) is not str or encoding not in ('latin1', 'latin-1'):
-        raise pickle.UnpicklingError('bytes of another codec than latin1')
-    reader.spend(len(text))
-    return text.encode('latin1')
-
-
-def _collection(make: Callable[[Any], Any], *kinds: type) -> Callable[..., Any]:
-    def build(reader: Unpickler, items: Any = ()) -> Any:
-        if type(items) not in (tuple, *kinds):
-            raise pickle.UnpicklingError(f'a collection of {type(items).__name__}')
-        reader.spend(ENTRY * len(items))
-        return make(items)
-
-    return build
-
-
-def _ordered(items: Any) -> OrderedDict:
-    return OrderedDict((_key(key), value) for key, value in items)
-
-
-def _set(items: Any) -> set:
-    return {_key(item) for item in items}
-
-
-_BUILDERS: dict[str, Callable[..., Any]] = {
-    'mmengine.logging.history_buffer.HistoryBuffer': lambda _: History(),
-    'yacs.config.CfgNode': lambda _: Settings(),
-    'argparse.Namespace': lambda _: Settings(),
-    'builtins.getattr': _nothing,
-    'builtins.set': _collection(_set, list),
-    'builtins.bytearray': lambda reader, *text: bytearray(_encode(reader, *text) if text else b''),
-    'builtins.complex': lambda _, real, imag: complex(float(real), float(imag)),
-    'collections.OrderedDict': _collection(_ordered, list),
-    'collections.Counter': _collection(Counter, dict),  # milestones of a schedule
-    '_codecs.encode': _encode,
-    'torch.Size': _collection(torch.Size),
-    'torch.device': lambda _, *arguments: torch.device(*arguments),
-    'torch.Tensor': _first,
-    'torch.nn.parameter.Parameter': _first,
-    'torch._utils._rebuild_parameter': _first,
-    'torch._utils._rebuild_parameter_with_state': _first,
-    'torch._tensor._rebuild_from_type_v2': _from_type,
-    **arrays.BUILDERS,
-}
-_NAMES: dict[str, Any] = {name: Name(name, build) for name, build in _BUILDERS.items()}
-
 _VALUES = {
     *('INT', 'BININT', 'BININT1', 'BININT2', 'LONG', 'LONG1', 'LONG4', 'FLOAT', 'BINFLOAT'),
     *('STRING', 'BINSTRING', 'SHORT_BINSTRING', 'UNICODE', 'SHORT_BINUNICODE', 'BINUNICODE'),
@@ -328,7 +235,7 @@ def _get(reader: Unpickler, index: int) -> None:
 
 
 _ACTIONS: dict[str, Callable[[Unpickler, Any], Any]] = {
-    **dict.fromkeys(('PROTO', 'FRAME', 'STOP'), _nothing),
+    **dict.fromkeys(('PROTO', 'FRAME', 'STOP'), nothing),
     **dict.fromkeys(('PUT', 'BINPUT', 'LONG_BINPUT', 'MEMOIZE'), Unpickler._memoize),
     **dict.fromkeys(('GET', 'BINGET', 'LONG_BINGET'), _get),
     **dict.fromkeys(('REDUCE', 'NEWOBJ'), Unpickler._reduce),
@@ -364,5 +271,5 @@ _SKIPPING: dict[str, Callable[[Unpickler, Any], Any]] = {
     **dict.fromkeys(('REDUCE', 'NEWOBJ', 'BUILD', 'APPEND'), lambda reader, _: reader._stack.pop()),
     **dict.fromkeys(('APPENDS', 'SETITEMS', 'ADDITEMS'), lambda reader, _: reader._pop_mark()),
     'SETITEM': lambda reader, _: reader._two(),
-    'BINPERSID': _nothing,
+    'BINPERSID': nothing,
 }

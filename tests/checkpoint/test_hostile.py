@@ -156,12 +156,10 @@ def test_crafted_numpy_state(tmp_path, value):
     refused(zipped(tmp_path / 'x.pth', weights(value)))
 
 
-def nested_key(depth: int) -> bytes:
-    """t = ((t, t), (t, t)) and so on, by references: short to write, endless to hash."""
-    pairs = b''.join(
-        b'q' + bytes([i]) + b'0' + (b'h' + bytes([i])) * 2 + b'\x86' for i in range(depth)
-    )
-    return PROTO + b'}' + b'K\x01' + pairs + b'K\x01s' + STOP
+def nested(depth: int) -> bytes:
+    """((t, t), (t, t)) and so on, by references: short to write, endless to hash."""
+    pairs = (b'q' + bytes([i]) + b'0' + (b'h' + bytes([i])) * 2 + b'\x86' for i in range(depth))
+    return b'K\x01' + b''.join(pairs)
 
 
 def deep(depth: int) -> bytes:
@@ -179,7 +177,11 @@ def shared(depth: int) -> bytes:
 @pytest.mark.parametrize(
     'stream',
     [
-        nested_key(60),
+        PROTO + b'}' + nested(60) + b'K\x01s' + STOP,
+        PROTO + name('builtins', 'set') + b'](' + nested(60) + b'e\x85R' + STOP,
+        PROTO + name('collections', 'Counter') + nested(60) + b'\x85\x85R' + STOP,
+        PROTO + name('collections', 'OrderedDict') + b'](' + nested(60) + b'N\x86e\x85R' + STOP,
+        PROTO + b'\x8f(' + nested(60) + b'\x90' + STOP,
         PROTO + b'}' + b')' + b'\x85' * 100_000 + b'Ns' + STOP,
         deep(100_000),
         shared(60),
@@ -196,7 +198,8 @@ def shared(depth: int) -> bytes:
         PROTO + b'0' + STOP,
         PROTO + b'(' * 1000 + b't' * 2000 + STOP,
     ],
-    ids=['hash', 'deep-hash', 'deep', 'shared', 'itself', 'bits', 'digits', 'memo', 'length',
+    ids=['hash', 'hash-set', 'hash-counter', 'hash-ordered', 'hash-add',
+         'deep-hash', 'deep', 'shared', 'itself', 'bits', 'digits', 'memo', 'length',
          'length8', 'many', 'terminal', 'long-key', 'unprintable-key', 'pop', 'marks'],
 )  # fmt: skip
 @pytest.mark.parametrize('kind', ['zip', 'pickle', 'legacy'])
