@@ -6,6 +6,7 @@ from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 
 pytest.importorskip('mmpose')
+from hrformer_mmpose.engine import finite_hook
 from hrformer_mmpose.engine.finite_hook import non_finite
 from hrformer_mmpose.errors import DivergenceError
 
