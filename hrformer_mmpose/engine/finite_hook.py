@@ -70,7 +70,7 @@ class FiniteHook(Hook):
 
     def _stop(self, runner: Runner, verdict: tuple[int, str]) -> None:
         last = runner.last_checkpoint()
-        advice = f"'{last}' is the last checkpoint: --resume goes on from it" if last else 'start'
+        advice = f"'{last}' is the last checkpoint: --resume goes on from it" if last else 'Start'
         raise DivergenceError(
             f'training diverged at iteration {verdict[0]}: {verdict[1]}; nothing of it was saved. '
             f'{advice} with a lower optim_wrapper.optimizer.lr'

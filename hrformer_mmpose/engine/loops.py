@@ -16,7 +16,7 @@ from .randomness import start_from
 # In the message hub: the epoch that was begun, at which iteration, of how many batches; and the
 # epoch that was validated last.
 _PLACE = 'epoch_begun'
-_VALIDATED = 'validated'
+_VALIDATED = 'epoch_validated'  # MMEngine prints what begins with val
 
 
 @LOOPS.register_module()
