@@ -22,3 +22,7 @@ class DataError(UserError, ValueError):
 
 class WeightsError(UserError, OSError):
     """Weights cannot be fetched or read."""
+
+
+class DivergenceError(UserError, FloatingPointError):
+    """The loss or the weights of a training run are no longer finite."""

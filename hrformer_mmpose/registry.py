@@ -31,7 +31,7 @@ KEYPOINT_CODECS = _child(mmpose_registry.KEYPOINT_CODECS, 'codecs')
 METRICS = _child(
     mmpose_registry.METRICS, 'evaluation.coco_metric', 'evaluation.accuracy', 'evaluation.iou'
 )
-HOOKS = _child(mmpose_registry.HOOKS, 'engine.hooks')
+HOOKS = _child(mmpose_registry.HOOKS, 'engine.checkpoint_hook', 'engine.hooks')
 LOOPS = _child(mmpose_registry.LOOPS, 'engine.loops')
 FUNCTIONS = _child(mmengine_registry.FUNCTIONS, 'datasets.collate')
 # MMPose's own tools build the runner from MMEngine's registry.

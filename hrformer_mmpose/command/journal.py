@@ -6,18 +6,13 @@ has no end and is removed.
 """
 
 import contextlib
-import errno
 import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import UserError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+from ..locks import lock
 
 START = b'{"settings":'  # of the first line
 ADVICE = 'choose another --out, or --force to begin anew'
@@ -74,7 +69,8 @@ class Journal:
         except OSError as error:
             raise UserError(f"'{path}' cannot be written: {error.strerror}") from error
         try:
-            self._lock()
+            if not lock(self._file):
+                raise UserError(f"'{path}' is being written by another run")
             if not force:
                 self._take_up(settings)
             self._file.truncate(self._content.length)
@@ -93,16 +89,6 @@ class Journal:
     def finished(self) -> bool:
         """Whether a run came to its end, and nothing was added since."""
         return self._content.finished
-
-    def _lock(self) -> None:
-        if fcntl is None:
-            return
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            # Some network file systems know no locks; there the user has to take care.
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise UserError(f"'{self.path}' is being written by another run") from error
 
     def _take_up(self, settings: dict) -> None:
         """Go on with what is there, unless it holds predictions that differ."""

@@ -1,105 +1,21 @@
-"""Checkpoints that are complete or not there, reports of tests, and what was left out."""
+"""Checks of a run while it goes on, reports of tests, and what data sets left out."""
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import mmengine
 from mmengine.dist import all_gather_object, is_main_process
-from mmengine.hooks import CheckpointHook as _CheckpointHook
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
 from ..checkpoint.files import replacing
 from ..errors import ConfigError, DataError
 from ..evaluation import report
-from ..registry import HOOKS
 from . import report_pictures
 from .compiling import compile_network
-from .training_state import to_plain
-
-POINTER = 'last_checkpoint'
-
-
-@HOOKS.register_module()
-class CheckpointHook(_CheckpointHook):
-    """MMEngine's `CheckpointHook`: new file, then the pointer, and only then the old file's end.
-
-    MMEngine removes the oldest (and the previous best) checkpoint before it writes the new one, and
-    the pointer `last_checkpoint` in place. Here a kill at any moment leaves the newest complete
-    file, and the best one, where they were. What is saved is plain data (`to_plain`). The files
-    themselves are written by `hrformer_mmpose.Runner`.
-
-    Args:
-        args, kwargs: interval, max_keep_ckpts, save_best, ..., as MMEngine's class takes them.
-    """
-
-    def before_train(self, runner: Runner) -> None:
-        """Take up from a resumed run which files there are."""
-        super().before_train(runner)
-        self.last_ckpt = runner.message_hub.runtime_info.get('last_ckpt')
-
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Last of all hooks: what is in the checkpoint becomes plain data."""
-        checkpoint.update(to_plain(checkpoint))
-
-    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        keeps_all = self.max_keep_ckpts <= 0
-        kept = [] if keeps_all else [i for i in self.keep_ckpt_ids if i != step] + [step]
-        # The file about to be removed is on the list that is saved: a run that resumes after a kill
-        # before the removal finds it there and removes it.
-        runner.message_hub.update_info('keep_ckpt_ids', kept)
-        self.last_ckpt = self._path(step)
-        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
-        runner.save_checkpoint(
-            self.out_dir,
-            os.path.basename(self.last_ckpt),
-            self.file_client_args,
-            save_optimizer=self.save_optimizer,
-            save_param_scheduler=self.save_param_scheduler,
-            meta=meta,
-            by_epoch=self.by_epoch,
-            backend_args=self.backend_args,
-            **self.args,
-        )
-        if is_main_process():
-            with replacing(Path(runner.work_dir) / POINTER) as partial:
-                Path(partial).write_text(self.last_ckpt)
-        if not keeps_all:
-            self.keep_ckpt_ids.extend(kept)  # as long as max_keep_ckpts
-            for outdated in set(kept) - set(self.keep_ckpt_ids):
-                self._remove(self._path(outdated))
-            runner.message_hub.update_info('keep_ckpt_ids', [*self.keep_ckpt_ids])
-
-    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        """MMEngine's, which finds no previous best to remove; that follows when all is saved."""
-        if not self.save_best:
-            return
-        if len(self.key_indicators) == 1:
-            previous, self.best_ckpt_path = {None: self.best_ckpt_path}, None
-            super()._save_best_checkpoint(runner, metrics)
-            current = {None: self.best_ckpt_path or previous[None]}
-            self.best_ckpt_path = current[None]
-        else:
-            previous = self.best_ckpt_path_dict
-            self.best_ckpt_path_dict = dict.fromkeys(previous)
-            super()._save_best_checkpoint(runner, metrics)
-            current = {key: new or previous[key] for key, new in self.best_ckpt_path_dict.items()}
-            self.best_ckpt_path_dict = current
-        for key, path in previous.items():
-            if path and path != current[key]:
-                self._remove(path)
-
-    def _path(self, step: int) -> str:
-        return self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(step))
-
-    def _remove(self, path: str) -> None:
-        if is_main_process():
-            with suppress(FileNotFoundError):
-                self.file_backend.remove(path)
+from .finite_hook import unwrapped_model
 
 
 class FuseHook(Hook):
@@ -151,8 +67,7 @@ class CompileHook(Hook):
 
 
 def _backbone(runner: Runner) -> nn.Module:
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    return model.backbone
+    return unwrapped_model(runner).backbone
 
 
 class ReportHook(Hook):
@@ -246,8 +161,7 @@ class ClassesHook(Hook):
 
     def _checked(self, runner: Runner, loader):
         """The loader's data set if it has classes, their number the head's."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        number = getattr(getattr(model, 'head', None), 'num_classes', None)
+        number = getattr(getattr(unwrapped_model(runner), 'head', None), 'num_classes', None)
         dataset = next(_parts(loader.dataset))
         classes = getattr(dataset, 'metainfo', {}).get('classes')
         if number is None or classes is None:

@@ -5,10 +5,7 @@ of precedence is MMPose's: command line, config, default.
 """
 
 import argparse
-import os
 import os.path as osp
-import time
-from pathlib import Path
 
 import torch
 from mmengine.config import Config
@@ -38,8 +35,6 @@ def train(args: argparse.Namespace) -> None:
             raise ConfigError(f'{args.config}: --auto-scale-lr needs auto_scale_lr.base_batch_size')
         cfg.auto_scale_lr.enable = True
     cfg.merge_from_dict(args.cfg_options)
-    if not cfg.get('resume') and int(os.environ.get('RANK', 0)) == 0:
-        set_aside_checkpoints(cfg.work_dir)
     runner = build_runner(cfg)
     if args.compile:
         runner.register_hook(CompileHook(), 'LOWEST')
@@ -66,24 +61,6 @@ def test(args: argparse.Namespace) -> None:
         runner.register_hook(CompileHook(), 'LOWEST')
     runner.register_hook(ReportHook(args.out, badcase=args.badcase), 'LOWEST')
     runner.test()
-
-
-def set_aside_checkpoints(work_dir: str) -> None:
-    """Move the checkpoints of an earlier run in `work_dir` to a folder of their own.
-
-    A run that starts anew names its files as the earlier one did and would overwrite them.
-    """
-    files = [*Path(work_dir).glob('*.pth'), *Path(work_dir).glob('last_checkpoint')]
-    if not files:
-        return
-    folder = Path(work_dir) / time.strftime('previous_%Y%m%d_%H%M%S')
-    folder.mkdir()
-    for file in files:
-        file.rename(folder / file.name)
-    print(
-        f"'{work_dir}' held an earlier run; its {len(files)} checkpoint files are now in "
-        f"'{folder}' (--resume would have gone on with it)"
-    )
 
 
 def read_config(path: str) -> Config:

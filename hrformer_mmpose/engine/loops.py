@@ -13,7 +13,10 @@ from ..datasets.sampler import DefaultSampler
 from ..registry import LOOPS
 from .randomness import start_from
 
-_PLACE = 'epoch_begun'  # in the message hub: which epoch, at which iteration, of how many batches
+# In the message hub: the epoch that was begun, at which iteration, of how many batches; and the
+# epoch that was validated last.
+_PLACE = 'epoch_begun'
+_VALIDATED = 'epoch_validated'  # MMEngine prints what begins with val
 
 
 @LOOPS.register_module()
@@ -33,7 +36,9 @@ class EpochBasedTrainLoop(_EpochBasedTrainLoop):
             # A run without a configured seed takes up that of the file it resumes.
             self._sampler.seed = self._common_seed
         self.runner.call_hook('before_train')
-        if self._iter and not self._done:
+        # The best network's file is saved again when it is validated, and knows of it.
+        validated = self.runner.message_hub.runtime_info.get(_VALIDATED)
+        if self._iter and not self._done and validated != self._epoch:
             self._validate_if_due()
         while self._epoch < self._max_epochs and not self.stop_training:
             self.run_epoch()
@@ -74,28 +79,28 @@ class EpochBasedTrainLoop(_EpochBasedTrainLoop):
     def _validate_if_due(self) -> None:
         due = self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs
         if self.runner.val_loop is not None and self._epoch >= self.val_begin and due:
+            self.runner.message_hub.update_info(_VALIDATED, self._epoch)
             self.runner.val_loop.run()
 
     def _batches_done(self) -> int:
         """Batches of the current epoch that the resumed run has had."""
-        info = self.runner.message_hub.runtime_info
-        place = info.get(_PLACE)
-        if not place or place['epoch'] != self._epoch:
+        place = self.runner.message_hub.runtime_info.get(_PLACE)
+        if not place:
             return 0
-        done = self._iter - place['iter']
-        same_length = place['batches'] == len(self.dataloader)
+        done = self._iter - place['iter'] if place['epoch'] == self._epoch else 0
         can_skip = isinstance(self._sampler, DefaultSampler) and self.dataloader.batch_size
-        if done and not (same_length and can_skip):
-            why = (
-                f'its sampler is {type(self._sampler).__name__}'
-                if same_length
-                else f'it had {place["batches"]} batches and now has {len(self.dataloader)}'
-            )
-            print_log(
-                f'epoch {self._epoch + 1} was interrupted after {done} batches and starts over: '
-                f'{why}',
-                logger='current',
-                level=logging.WARNING,
-            )
-            return 0
-        return done
+        why = None
+        if place['batches'] != len(self.dataloader):
+            why = f'an epoch had {place["batches"]} batches and now has {len(self.dataloader)}'
+        elif done and not can_skip:
+            why = f'its sampler is {type(self._sampler).__name__}'
+        if why is None:
+            return done
+        epoch = f'epoch {self._epoch + 1}'
+        what = f'{epoch} was interrupted after {done} batches and starts over' if done else epoch
+        print_log(
+            f'{what}: {why}. What follows is not what an undisturbed run would have done',
+            logger='current',
+            level=logging.WARNING,
+        )
+        return 0

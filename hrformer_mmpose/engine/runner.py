@@ -8,10 +8,9 @@ newest file that can be verified, whatever the pointer says.
 import errno
 import os
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-import torch.distributed as dist
 from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop
@@ -23,9 +22,12 @@ from ..checkpoint import files, matching
 from ..datasets.collate import pseudo_collate
 from ..errors import WeightsError
 from ..registry import RUNNERS
-from .hooks import POINTER, ClassesHook, LeftOutHook
+from .finite_hook import FiniteHook
+from .hooks import ClassesHook, LeftOutHook
 from .loops import EpochBasedTrainLoop
+from .resuming import Settings
 from .training_state import from_plain, is_training_state
+from .work_dir import POINTER, SetAsideHook, locked, on_main_process
 
 
 @RUNNERS.register_module()
@@ -41,39 +43,53 @@ class Runner(_Runner):
     _complete = False  # whether loaded weights must fill the whole network
 
     def train(self) -> nn.Module:
-        """Train; with `resume` and no `load_from`, from the newest file of `work_dir`."""
-        if is_main_process():
-            for partial in Path(self.work_dir).glob(f'*{files.PARTIAL}'):
-                partial.unlink()  # of a save that a kill interrupted
-        if self._resume and self._load_from is None:
-            self._load_from = self._newest()
-            self._resume = self._load_from is not None
-        return super().train()
+        """Train; with `resume` and no `load_from`, from the newest file of `work_dir`.
+
+        Raises:
+            ConfigError: another run trains in `work_dir`.
+        """
+        with ExitStack() as stack:
+            on_main_process(lambda: stack.enter_context(locked(self.work_dir)))
+            if is_main_process():
+                for partial in Path(self.work_dir).glob(f'*{files.PARTIAL}'):
+                    partial.unlink()  # of a save that a kill interrupted
+            if self._resume and self._load_from is None:
+                self._load_from = on_main_process(self._search)
+                self._resume = self._load_from is not None
+            return super().train()
 
     def test(self) -> dict:
         """Test the weights of `load_from`, which must be complete."""
         self._complete = True
+        self.write_config()
         return super().test()
 
     def val(self) -> dict:
         """Validate the weights of `load_from`, which must be complete."""
         self._complete = True
+        self.write_config()
         return super().val()
 
     def resume(self, filename: str, *args, **kwargs) -> None:
         """Go on with a training run; a file of weights alone starts one.
 
+        The config decides, the file gives the state: see `Settings`.
+
         Raises:
             WeightsError: the file cannot be read or does not fit.
+            ConfigError: the config's optimizer or schedule is another one than the file's.
         """
         self._complete = True
-        if not is_training_state(files.read(filename, skip_tensors=True)):
+        content = files.read(filename, skip_tensors=True)
+        if not is_training_state(content):
             self.logger.warning(
                 f"'{filename}' holds weights, but no state of a training run: training starts with "
                 'them, at the first epoch'
             )
             self.load_checkpoint(filename)
             return
+        settings = Settings(self.optim_wrapper, self.param_schedulers)
+        settings.check(content, filename)
         try:
             super().resume(filename, *args, **kwargs)
         except ValueError as error:  # an optimizer's groups differ
@@ -81,6 +97,8 @@ class Runner(_Runner):
                 f"the training state in '{filename}' is not of this config: {error}. To start "
                 'from its weights alone, use load_from instead of --resume'
             ) from error
+        for line in settings.apply(self.optim_wrapper, self.param_schedulers):
+            self.logger.warning(line)
 
     def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
         """Load weights of any origin; the network stays as it is if they do not fit.
@@ -104,6 +122,7 @@ class Runner(_Runner):
         checkpoint = {**content} if is_training_state(content) else {}
         checkpoint['state_dict'] = result.state
         from_plain(checkpoint)
+        checkpoint.get('meta', {}).pop('config', None)  # MMEngine would run it
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         result.state = checkpoint['state_dict']
         result.load_into(model)
@@ -133,15 +152,28 @@ class Runner(_Runner):
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             free = shutil.disk_usage(os.path.dirname(path)).free / 2**20
             why += f' ({free:.1f} MiB are free)'
-        pointer = Path(self.work_dir) / POINTER
-        last = pointer.read_text().strip() if pointer.exists() else ''
+        last = self.last_checkpoint()
         if not last:
             return f'{why}; training stops'
         return f"{why}; training stops. The last checkpoint is '{last}': --resume goes on from it"
 
+    def last_checkpoint(self) -> str:
+        """Path of the file that was saved last; '' where there is none."""
+        pointer = Path(self.work_dir) / POINTER
+        return pointer.read_text().strip() if pointer.exists() else ''
+
+    def dump_config(self) -> None:
+        """Called while the runner is built, when the folder may be another run's: nothing yet."""
+
+    def write_config(self) -> None:
+        """Write the config into `work_dir`."""
+        super().dump_config()
+
     def register_hooks(self, *args, **kwargs) -> None:
-        """MMEngine's hooks, and a report of what data sets leave out."""
+        """MMEngine's hooks, and those that watch over every run."""
         super().register_hooks(*args, **kwargs)
+        self.register_hook(SetAsideHook())
+        self.register_hook(FiniteHook())
         self.register_hook(LeftOutHook(), 'LOW')
         self.register_hook(ClassesHook(), 'VERY_HIGH')
 
@@ -167,21 +199,8 @@ class Runner(_Runner):
             dataloader = {**dataloader, 'collate_fn': dict(type=pseudo_collate)}
         return _Runner.build_dataloader(dataloader, *args, **kwargs)
 
-    def _newest(self) -> str | None:
-        """Newest checkpoint of `work_dir` that verifies; all processes take the first one's."""
-        answer: list[Any] = [None, None]
-        if is_main_process():
-            try:
-                answer[0] = self._search()
-            except WeightsError as error:
-                answer[1] = error
-        if dist.is_available() and dist.is_initialized():
-            dist.broadcast_object_list(answer)
-        if answer[1] is not None:
-            raise answer[1]
-        return answer[0]
-
     def _search(self) -> str | None:
+        """Newest checkpoint of `work_dir` that verifies."""
         places, unreadable = [], []
         for path in self._candidates():
             try:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from hrformer_mmpose.command import journal as module
+from hrformer_mmpose import locks
 from hrformer_mmpose.command.journal import Content, Journal, read
 from hrformer_mmpose.errors import UserError
 
@@ -175,7 +175,7 @@ def test_force_begins_anew(path):
     assert list(read(path).entries) == [GOOD[0]['name']]
 
 
-@pytest.mark.skipif(module.fcntl is None, reason='Windows knows no such locks')
+@pytest.mark.skipif(locks.fcntl is None, reason='Windows knows no such locks')
 def test_one_process_at_a_time(path):
     script = (
         'from pathlib import Path\n'
@@ -193,7 +193,7 @@ def test_one_process_at_a_time(path):
     Journal(path, SETTINGS).close()
 
 
-@pytest.mark.skipif(module.fcntl is None, reason='Windows knows no such locks')
+@pytest.mark.skipif(locks.fcntl is None, reason='Windows knows no such locks')
 def test_a_refused_journal_is_let_go(path):
     written(path)
     refused(path, dict(model='b.onnx'))
@@ -201,14 +201,14 @@ def test_a_refused_journal_is_let_go(path):
 
 
 def test_where_there_are_no_locks_it_goes_without(path, monkeypatch):
-    if module.fcntl is not None:
+    if locks.fcntl is not None:
 
         def flock(*_):
             raise OSError(37, 'No locks available')
 
-        monkeypatch.setattr(module.fcntl, 'flock', flock)
+        monkeypatch.setattr(locks.fcntl, 'flock', flock)
     written(path)
-    monkeypatch.setattr(module, 'fcntl', None)
+    monkeypatch.setattr(locks, 'fcntl', None)
     assert Journal(path, SETTINGS).finished
 
 

@@ -191,7 +191,7 @@ def test_a_folder_of_its_own_for_checkpoints_is_found_again(config, tmp_path):
     assert file.exists()
     config.update(resume=True, experiment_name=config.experiment_name + '_resumed')
     again = Runner.from_cfg(config)
-    assert again._newest() == str(file)
+    assert again._search() == str(file)
 
 
 # What the tools answer to a file that is of no use: one line, nothing loaded.

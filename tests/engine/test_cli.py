@@ -33,7 +33,9 @@ def work_dir(tmp_path):
 
 
 def test_a_missing_config(monkeypatch):
-    assert "config 'nowhere.py' is neither a file nor one of the names" in complain(monkeypatch, 'nowhere.py')
+    assert "config 'nowhere.py' is neither a file nor one of the names" in complain(
+        monkeypatch, 'nowhere.py'
+    )
 
 
 @pytest.mark.parametrize(
@@ -137,24 +139,6 @@ def test_errors_of_ours_are_not_hidden():
         'last):\n  File "x.py"\nhrformer_mmpose.errors.DataError: image \'a.jpg\' is broken\n'
     )
     assert terminal.one_line(wrapped) == "image 'a.jpg' is broken"
-
-
-def test_an_earlier_runs_checkpoints_are_kept(tmp_path, capsys):
-    launch.set_aside_checkpoints(str(tmp_path / 'new'))
-    for name in ('epoch_1.pth', 'best_coco_AP_epoch_1.pth', 'last_checkpoint', 'config.py'):
-        (tmp_path / name).write_text(name)
-    launch.set_aside_checkpoints(str(tmp_path))
-    (folder,) = tmp_path.glob('previous_*')
-    assert sorted(path.name for path in folder.iterdir()) == [
-        'best_coco_AP_epoch_1.pth',
-        'epoch_1.pth',
-        'last_checkpoint',
-    ]
-    assert (folder / 'epoch_1.pth').read_text() == 'epoch_1.pth'
-    assert (tmp_path / 'config.py').exists()
-    out = capsys.readouterr().out
-    assert str(folder) in out
-    assert '--resume' in out
 
 
 def test_mmposes_flags_are_there():

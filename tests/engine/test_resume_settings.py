@@ -1,0 +1,132 @@
+"""On --resume the config decides, or is refused: nothing that it says is passed over in silence."""
+
+import pytest
+import torch
+
+pytest.importorskip('mmpose')
+from hrformer_mmpose.errors import ConfigError
+
+LR = 'optim_wrapper.optimizer.lr'
+
+
+@pytest.fixture
+def first(train, tmp_path):
+    """A run of one epoch; returns its folder."""
+    train(tmp_path / 'work', **{'train_cfg.max_epochs': 1})
+    return tmp_path / 'work'
+
+
+def log_of(folder) -> str:
+    return max(folder.glob('*/*.log')).read_text()
+
+
+def rates(runner) -> list[float]:
+    return [float(rate) for rate in runner.message_hub.get_scalar('train/lr').data[0]]
+
+
+def test_unchanged_settings_say_nothing(train, first):
+    train(first, resume=True)
+    text = log_of(first)
+    assert 'from here on' not in text
+    assert 'batches' not in text
+
+
+def test_the_rate_goes_on_as_if_it_had_been_the_new_one(train, first, tmp_path):
+    expected = rates(train(tmp_path / 'other', **{LR: 5e-4, 'train_cfg.max_epochs': 4}))
+    runner = train(first, resume=True, **{LR: 5e-4, 'train_cfg.max_epochs': 4})
+    before = rates(train(tmp_path / 'third', **{'train_cfg.max_epochs': 1}))
+    assert rates(runner) == pytest.approx([*before, *expected[len(before) :]], rel=1e-9)
+    assert 'lr: 0.002 before, 0.0005 from here on' in log_of(first)
+
+
+def test_the_other_numbers_take_effect(train, first):
+    options = {
+        'optim_wrapper.optimizer.weight_decay': 0.5,
+        'optim_wrapper.optimizer.betas': (0.8, 0.9),
+    }
+    runner = train(first, resume=True, **options)
+    groups = runner.optim_wrapper.optimizer.param_groups
+    assert {group['betas'] for group in groups} == {(0.8, 0.9)}
+    # Norms and bias tables are exempt from decay, as in the config.
+    assert {group['weight_decay'] for group in groups} == {0.5, 0.0}
+    text = log_of(first)
+    assert 'weight_decay: 0.05 before, 0.5 from here on' in text
+    assert 'betas: (0.9, 0.99) before, (0.8, 0.9) from here on' in text
+    moments = torch.load(first / 'epoch_2.pth')['optimizer']['state'][0]
+    assert moments['step'] == 4  # of the first run, too
+
+
+SGD = dict(type='SGD', lr=0.1, weight_decay=0.05, _delete_=True)
+MULTISTEP = dict(type='MultiStepLR', begin=0, end=9, milestones=[1, 3], gamma=0.5, by_epoch=True)
+WARMUP = dict(type='LinearLR', begin=0, end=5, start_factor=0.1, by_epoch=False)
+COSINE = dict(type='CosineAnnealingLR', begin=0, end=9, T_max=9, by_epoch=True)
+
+
+REFUSED = [
+    ({'optim_wrapper.optimizer': SGD}, 'momentum'),
+    ({'optim_wrapper.paramwise_cfg': dict(_delete_=True)}, 'groups of parameters'),
+    (dict(param_scheduler=[WARMUP, COSINE]), 'param_scheduler[1]: T_max is 9'),
+    (dict(param_scheduler=[WARMUP, MULTISTEP | dict(gamma=0.1)]), 'gamma is 0.1'),
+    (dict(param_scheduler=[WARMUP, MULTISTEP | dict(milestones=[2])]), 'milestones'),
+    (dict(param_scheduler=[WARMUP | dict(end=9), MULTISTEP]), 'param_scheduler[0]: end'),
+    (dict(param_scheduler=[MULTISTEP]), 'param_scheduler: 1 schedules'),
+    (dict(param_scheduler=None), 'param_scheduler: 0 schedules'),
+]
+
+
+def test_what_does_not_fit_the_state_is_refused(train, first):
+    before = {path.name: path.read_bytes() for path in first.glob('*.*')}
+    for options, words in REFUSED:
+        with pytest.raises(ConfigError) as caught:
+            train(first, resume=True, **options)
+        line = str(caught.value)
+        assert words in line
+        assert f"'{first / 'epoch_1.pth'}'" in line
+        assert 'use load_from instead of --resume' in line
+        assert '\n' not in line
+        assert {path.name: path.read_bytes() for path in first.glob('*.*')} == before
+
+
+def test_what_is_no_part_of_the_state_may_change(train, first):
+    """More epochs, another end of the schedule, hooks, clipping, logging: without a word."""
+    ema = [dict(type='SyncBuffersHook')]
+    options = {
+        'train_cfg.max_epochs': 3,
+        'param_scheduler': [WARMUP, MULTISTEP | dict(end=30)],
+        'custom_hooks': ema,
+        'optim_wrapper.clip_grad.max_norm': 0.5,
+        'default_hooks.logger.interval': 2,
+    }
+    runner = train(first, resume=True, **options)
+    assert (first / 'epoch_3.pth').exists()
+    assert runner.optim_wrapper.clip_grad_kwargs['max_norm'] == 0.5
+    assert runner.param_schedulers[1].end == 30
+    assert 'from here on' not in log_of(first)
+
+
+def test_another_batch_size_goes_on_with_a_line(train, first):
+    train(first, resume=True, **{'train_dataloader.batch_size': 8})
+    assert 'epoch 2: an epoch had 2 batches and now has 1' in log_of(first)
+
+
+def test_a_schedule_by_iterations_does_not_fit_another_length_of_epochs(train, tmp_path):
+    """Its end would come at another epoch."""
+    converted = [WARMUP, COSINE | dict(convert_to_iter_based=True)]
+    train(tmp_path / 'w', param_scheduler=converted, **{'train_cfg.max_epochs': 1})
+    with pytest.raises(ConfigError, match=r'param_scheduler\[1\]: T_max is 9, and .* 18'):
+        train(
+            tmp_path / 'w',
+            resume=True,
+            param_scheduler=converted,
+            **{'train_dataloader.batch_size': 8},
+        )
+
+
+def test_no_code_in_a_checkpoint_runs(train, first, tmp_path):
+    """MMEngine would run a config that the file holds as text."""
+    canary = tmp_path / 'canary'
+    content = torch.load(first / 'epoch_1.pth')
+    content['meta']['config'] = f'open({str(canary)!r}, "w").close()\ngpu_ids = []\n'
+    torch.save(content, first / 'epoch_1.pth')
+    train(first, resume=True)
+    assert not canary.exists()
