@@ -192,7 +192,7 @@ def _arrays(path: str, content: dict) -> Annotations:
         id=_integers(entries, 'id'),
         image=_integers(entries, 'image_id'),
         category_id=_integers(entries, 'category_id'),
-        iscrowd=np.array([bool(entry.get('iscrowd', 0)) for entry in entries], bool),
+        iscrowd=np.array([bool(int(entry.get('iscrowd') or 0)) for entry in entries], bool),
         bbox=_rows([_numbers(entry.get('bbox')) for entry in entries], 4),
         keypoints=_rows(keypoints, width).reshape(len(entries), width // 3, 3),
         length=length,
