@@ -59,9 +59,14 @@ def parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Export and compare; returns the exit status: 1 if poses differ by too much."""
+    for name in ('config', 'checkpoint', 'out'):
+        if getattr(args, name) == '':
+            raise UserError(f"{name} '' is empty: give a name or a path")
     out = Path(args.out)
-    if out.exists() and not args.force:
-        raise UserError(f"'{out}' exists: choose another name, or --force to replace it")
+    # OpenVINO's weights lie beside the .xml.
+    for path in (out, out.with_suffix('.bin')) if out.suffix == '.xml' else (out,):
+        if path.exists() and not args.force:
+            raise UserError(f"'{path}' exists: choose another name, or --force to replace it")
     images = boxes = None
     if args.images:
         if args.boxes is None:

@@ -2,12 +2,13 @@
 
 The first line says by what the lines below were made; a run with other settings does not go on. A
 line is written when all of its image is done, the picture included; a line that a kill cut short
-has no end and is removed.
+has no end and is removed. Each line ends in the checksum of what stands before it.
 """
 
 import contextlib
 import json
 import os
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ..errors import UserError
 from ..locks import lock
 
 START = b'{"settings":'  # of the first line
+CHECKSUM = b',"crc32":'  # of the line without it
 ADVICE = 'choose another --out, or --force to begin anew'
 
 
@@ -41,9 +43,21 @@ class Content:
                 return f'{key}={before.get(key)!r}, now it is {now.get(key)!r}'
         return None
 
-    def done(self, name: str) -> bool:
-        """Whether `name` was dealt with; what failed is to be tried again."""
-        return name in self.entries and not self.entries[name].get('failed')
+    def current(self, name: str, stamp: list[int] | None = None) -> dict | None:
+        """The entry of a file; None if there is none, or if the file has changed since.
+
+        Args:
+            stamp: of the file as it is now (`parts.stamp`), to compare with the recorded one.
+                Entries of earlier versions have none and count as unchanged.
+        """
+        entry = self.entries.get(name)
+        changed = entry is not None and stamp is not None and entry.get('file', stamp) != stamp
+        return None if changed else entry
+
+    def done(self, name: str, stamp: list[int] | None = None) -> bool:
+        """Whether a file needs no more work; one that failed is tried again. See `current`."""
+        entry = self.current(name, stamp)
+        return entry is not None and not entry.get('failed')
 
 
 class Journal:
@@ -67,12 +81,11 @@ class Journal:
         try:
             self._file = open(path, 'a+b')  # noqa: SIM115 (closed by close)
         except OSError as error:
-            raise UserError(f"'{path}' cannot be written: {error.strerror}") from error
+            raise UserError(f"'{path}' cannot be written: {error.strerror or error}") from error
         try:
             if not lock(self._file):
                 raise UserError(f"'{path}' is being written by another run")
-            if not force:
-                self._take_up(settings)
+            self._take_up(settings, force)
             self._file.truncate(self._content.length)
             if self._content.settings is None:
                 self._write(dict(settings=plain(settings)))
@@ -90,9 +103,12 @@ class Journal:
         """Whether a run came to its end, and nothing was added since."""
         return self._content.finished
 
-    def _take_up(self, settings: dict) -> None:
-        """Go on with what is there, unless it holds predictions that differ."""
+    def _take_up(self, settings: dict, force: bool) -> None:
+        """Go on with what is there, unless it holds predictions that differ or is no journal."""
         self._file.seek(0)
+        if force:
+            check_start(self._file.read(len(START)), self.path, 'choose another --out')
+            return
         found = parse(self._file.read(), self.path)
         if not found.entries:  # nothing that could be mixed up
             return
@@ -113,9 +129,13 @@ class Journal:
             os.fsync(self._file.fileno())
             self._content.finished = True
 
-    def done(self, name: str) -> bool:
+    def current(self, name: str, stamp: list[int] | None = None) -> dict | None:
         """See `Content`."""
-        return self._content.done(name)
+        return self._content.current(name, stamp)
+
+    def done(self, name: str, stamp: list[int] | None = None) -> bool:
+        """See `Content`."""
+        return self._content.done(name, stamp)
 
     def close(self) -> None:
         """Let others have it."""
@@ -128,7 +148,8 @@ class Journal:
         self.close()
 
     def _write(self, line: dict) -> None:
-        self._file.write(json.dumps(line, separators=(',', ':')).encode() + b'\n')
+        text = json.dumps(line, separators=(',', ':')).encode()
+        self._file.write(b'%s%s%d}\n' % (text[:-1], CHECKSUM, zlib.crc32(text)))
         self._file.flush()
 
 
@@ -155,14 +176,12 @@ def parse(data: bytes, path: Path) -> Content:
     Raises:
         UserError: it is not one.
     """
-    # The very first line, too, may be cut.
-    if not (data.startswith(START) or START.startswith(data)):
-        raise UserError(f"'{path}' is not of `hrformer predict`: {ADVICE}")
+    check_start(data, path)
     found = Content(length=data.rfind(b'\n') + 1)
-    for number, line in enumerate(data[: found.length].splitlines(), start=1):
-        values = None
-        with contextlib.suppress(ValueError):
-            values = json.loads(line)
+    lines = data[: found.length].splitlines()
+    has_checksums = bool(lines) and CHECKSUM in lines[0]  # earlier versions wrote none
+    for number, line in enumerate(lines, start=1):
+        values = _values(line, has_checksums)
         known = isinstance(values, dict) and ('settings' if number == 1 else 'name') in values
         if number == 1 and known:
             found.settings = values['settings']
@@ -172,5 +191,37 @@ def parse(data: bytes, path: Path) -> Content:
         elif number > 1 and values == dict(finished=True):
             found.finished = True
         else:
-            raise UserError(f"'{path}' is damaged in line {number}: {ADVICE}")
+            advice = (
+                ADVICE
+                if number == 1
+                else 'delete it to do its file again, or --force to begin anew'
+            )
+            raise UserError(f"'{path}' is damaged in line {number}: {advice}")
     return found
+
+
+def check_start(data: bytes, path: Path, advice: str = ADVICE) -> None:
+    """Raise a `UserError` if a file does not start as a journal does; its first line may be cut."""
+    if not is_start(data):
+        raise UserError(f"'{path}' is not of `hrformer predict`: {advice}")
+
+
+def is_start(data: bytes) -> bool:
+    """Whether a file starts as a journal does, even if it was cut short there."""
+    return data.startswith(START) or START.startswith(data)
+
+
+def _values(line: bytes, has_checksum: bool) -> object:
+    """Content of a line without its checksum; None if it is damaged."""
+    if has_checksum or CHECKSUM in line:
+        start, _, number = line.rpartition(CHECKSUM)
+        line = start + b'}'
+        if number != b'%d}' % zlib.crc32(line):
+            return None
+    with contextlib.suppress(ValueError):
+        return json.loads(line, parse_constant=_refuse)
+    return None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)  # NaN and Infinity

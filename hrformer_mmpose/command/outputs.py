@@ -17,14 +17,15 @@ from ..runtime import detectors, images, sources
 from ..runtime.images import write_image
 from ..runtime.poses import Pose, Skeleton
 from ..runtime.sheet import contact_sheet
-from .journal import Content, read
+from .journal import START, Content, is_start, read
 from .parts import entry_of, journal_name
 
 SHEET = 24  # images on the contact sheet
 PROBLEMS_SHOWN = 10
 JOURNAL = re.compile(r'poses(-\d+-of-\d+)?\.jsonl')
-RECORDING = re.compile(r'camera-\d+.*')
+RECORDING = re.compile(r'camera-\d+(-\d+)?\.(jsonl|mp4)')
 RESULTS = ('keypoints.json', 'images.json', 'sheet.jpg')
+FOLDERS = ('pictures', 'videos')
 
 
 def make_folder(path: Path) -> None:
@@ -35,22 +36,40 @@ def make_folder(path: Path) -> None:
         raise UserError(f"folder '{path}' cannot be made: {error.strerror}") from error
 
 
-def is_ours(out: Path) -> bool:
-    """Whether a folder holds what this command writes."""
-    names = [path.name for path in out.iterdir()] if out.is_dir() else []
-    return any(JOURNAL.fullmatch(name) or RECORDING.fullmatch(name) for name in names)
+def is_journal(path: Path) -> bool:
+    """Whether a file is a journal, by its name and by how it starts."""
+    if not JOURNAL.fullmatch(path.name) or not path.is_file():
+        return False
+    with open(path, 'rb') as file:
+        return is_start(file.read(len(START)))
 
 
-def check_out(out: Path, force: bool) -> None:
-    """Raise a `UserError` if `out` is a file, or holds what this command did not write."""
+def check_out(out: Path, force: bool, is_camera: bool = False) -> None:
+    """Refuse an `out` in which files that this command did not write would be in the way.
+
+    In a folder with a journal, `RESULTS` and `FOLDERS` are this command's. In another one nothing
+    of these names may exist, and with other files in it `force` is needed. A camera's recordings
+    always get names that are free.
+
+    Raises:
+        UserError: see above; or `out` is a file.
+    """
     if out.exists() and not out.is_dir():
         raise UserError(f"--out '{out}' is a file: give a folder")
-    if force or not out.is_dir() or is_ours(out):
+    paths = [path for path in out.iterdir() if path.name[0] != '.'] if out.is_dir() else []
+    if any(map(is_journal, paths)):
         return
-    if any(not path.name.startswith('.') for path in out.iterdir()):
+    others = [path for path in paths if not RECORDING.fullmatch(path.name)]
+    if others and not force:
         raise UserError(
             f"--out '{out}' holds files that are not of `hrformer predict`: choose another "
             'folder, or --force to write beside them'
+        )
+    taken = [path for path in others if path.name in (*RESULTS, *FOLDERS)]
+    if taken and not is_camera:
+        raise UserError(
+            f"'{min(taken)}' is not of `hrformer predict`, which would write over it: choose "
+            'another --out'
         )
 
 
@@ -118,8 +137,13 @@ def merge(
     ids: dict[str, int],
     skeleton: Skeleton,
     args: argparse.Namespace,
+    stamps: Mapping[str, list[int] | None],
 ) -> dict[str, Path]:
-    """When all images are done: COCO results and a contact sheet; returns what was written."""
+    """When all images are done: COCO results and a contact sheet; returns what was written.
+
+    Args:
+        stamps: `parts.stamp` of each image.
+    """
     names = list(inputs.images)
     paths = [out / journal_name(number, shards) for number in range(shards)]
     books = [read(path) if path.is_file() else Content() for path in paths]
@@ -129,7 +153,7 @@ def merge(
     missing: Counter[int] = Counter()
     for number, name in enumerate(names):
         owner = number % shards
-        entry = entry_of(name, [books[owner], *books])
+        entry = entry_of(name, [books[owner], *books], stamps[name])
         if entry is None:
             missing[owner] += 1
         entries[name] = entry
@@ -140,7 +164,7 @@ def merge(
         return {}
     results, rows = [], []
     for name in names:
-        poses = [Pose.from_dict(values, skeleton) for values in entries[name]['poses']]
+        poses = _poses(entries[name], skeleton)
         results += [pose.to_coco(ids[name]) for pose in poses]
         height, width = entries[name]['shape'] or (None, None)
         rows.append(dict(id=ids[name], file_name=name, height=height, width=width))
@@ -170,9 +194,19 @@ def _tiles(
     names: list[str], entries: dict, skeleton: Skeleton
 ) -> Iterator[tuple[np.ndarray, list[Pose], str]]:
     for name in names:
-        poses = [Pose.from_dict(values, skeleton) for values in entries[name]['poses']]
+        poses = _poses(entries[name], skeleton)
         with contextlib.suppress(DataError):  # gone since
             yield images.read_image(name), poses, Path(name).name
+
+
+def _poses(entry: dict, skeleton: Skeleton) -> list[Pose]:
+    try:
+        return [Pose.from_dict(values, skeleton) for values in entry['poses']]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"the journal's line of '{entry['name']}' is damaged: delete it to do the image again, "
+            'or --force to begin anew'
+        ) from error
 
 
 def _partial(path: Path) -> Path:

@@ -11,6 +11,8 @@ from ..runtime.digest import add_file
 from ..runtime.pairing import WHOLE_IMAGE
 from .journal import ADVICE, Content, Journal, read
 
+MOST_PARTS = 10_000  # each run looks for the journals of all
+
 
 def settings_of(args: argparse.Namespace) -> dict:
     """What the predictions depend on, by the names of the flags."""
@@ -34,14 +36,23 @@ def fingerprint(name: str) -> str:
     Networks of one kind have equal sizes, so that it takes the content.
     """
     path = Path(name.split(':', 1)[-1] if name.startswith(('onnx:', 'torchvision:')) else name)
-    digest = hashlib.sha256()
-    # OpenVINO has the weights in a file beside the .xml.
-    found = [part for part in (path, path.with_suffix('.bin')) if part.is_file()]
-    if path not in found:
+    if not path.is_file():
         return name
-    for part in found if path.suffix.lower() == '.xml' else [path]:
-        add_file(digest, part)
+    digest = hashlib.sha256()
+    add_file(digest, path)
+    # OpenVINO has the weights in a file beside the .xml.
+    if path.suffix.lower() == '.xml' and path.with_suffix('.bin').is_file():
+        add_file(digest, path.with_suffix('.bin'))
     return f'{name} (sha256 {digest.hexdigest()[:12]})'
+
+
+def stamp(name: str) -> list[int] | None:
+    """Size in bytes and time of the last change in ns, by which a replaced file is recognised."""
+    try:
+        status = os.stat(name)
+    except OSError:  # gone since it was found
+        return None
+    return [status.st_size, status.st_mtime_ns]
 
 
 def part_of(text: str | None) -> tuple[int, int]:
@@ -53,8 +64,11 @@ def part_of(text: str | None) -> tuple[int, int]:
         text = f'{os.environ.get("RANK", 0)}/{os.environ["WORLD_SIZE"]}'
         given = f'RANK/WORLD_SIZE of the environment are {text}'
     first, _, count = text.partition('/')
-    if not (first.isdecimal() and count.isdecimal() and int(first) < int(count)):
+    numbers = (first, count) if max(len(first), len(count)) <= len(str(MOST_PARTS)) else ()
+    if not numbers or not all(map(str.isdecimal, numbers)) or int(first) >= int(count):
         raise UserError(f'{given}: give I/N with I from 0 to N-1, e.g. 0/4')
+    if int(count) > MOST_PARTS:
+        raise UserError(f'{given}: there can be {MOST_PARTS:,} parts at most')
     return int(first), int(count)
 
 
@@ -81,9 +95,15 @@ def others(out: Path, shard: int, shards: int, settings: dict) -> list[Content]:
     return found
 
 
-def entry_of(name: str, books: Sequence[Content | Journal]) -> dict | None:
-    """What the journals know of a file: from the first that was able to use it, if any was."""
-    found = [book.entries[name] for book in books if name in book.entries]
+def entry_of(
+    name: str, books: Sequence[Content | Journal], stamp: list[int] | None = None
+) -> dict | None:
+    """What the journals know of a file: from the first that was able to use it, if any was.
+
+    Entries of a file that has changed since do not count, see `Content.current`.
+    """
+    found = [book.current(name, stamp) for book in books]
+    found = [entry for entry in found if entry is not None]
     return next((entry for entry in found if not entry.get('failed')), found[0] if found else None)
 
 

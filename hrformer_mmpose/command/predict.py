@@ -12,7 +12,7 @@ images of the inputs are found there.
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..errors import UserError
@@ -20,87 +20,43 @@ from ..runtime import detectors, sources
 from ..runtime.drawing import draw_poses
 from ..runtime.estimator import Estimator, ImagePoses, PoseRuntime
 from ..runtime.images import write_image
-from ..runtime.networks import BACKENDS, SUFFIXES
+from ..runtime.networks import SUFFIXES
 from ..terminal import INTERRUPTED, Progress
+from .arguments import check, parser
 from .journal import Content, Journal
 from .outputs import (
     RESULTS,
     check_out,
     image_ids,
-    is_ours,
     make_folder,
     merge,
     output_names,
     report,
 )
-from .parts import entry_of, journal_name, others, part_of, settings_of, taken_by
+from .parts import entry_of, journal_name, others, part_of, settings_of, stamp, taken_by
 from .videos import free_path, predict_video
 
+__all__ = ['parser', 'run']
+
 CHECKPOINTS = {'.pth', '.pt', '.safetensors'}
-
-
-def parser() -> argparse.ArgumentParser:
-    """The flags."""
-    made = argparse.ArgumentParser(
-        description='Poses on images, folders, videos or a camera. Results go to --out; a run that '
-        'was interrupted goes on when the same command is given again.',
-    )
-    made.add_argument(
-        'inputs', nargs='+', metavar='INPUT', help='image, video, folder, glob, or camera[:NUMBER]'
-    )
-    made.add_argument(
-        '--model', required=True, help='exported network (.onnx, .xml), or a config or its name'
-    )
-    made.add_argument('--checkpoint', help='weights, with a config')
-    made.add_argument(
-        '--boxes',
-        default='hog',
-        help="where persons are: 'whole-image'; a COCO detection or annotation file (.json); "
-        "onnx:FILE or torchvision:FILE, a detector; 'hog' (default), OpenCV's built-in people "
-        'detector, which finds upright people only',
-    )
-    made.add_argument(
-        '--annotations', metavar='FILE', help='COCO file that numbers the images (for --boxes JSON)'
-    )
-    made.add_argument('--out', default='predictions', help='folder for results (%(default)s)')
-    made.add_argument('--force', action='store_true', help='begin anew in an --out that exists')
-    made.add_argument('--no-pictures', dest='pictures', action='store_false', help='draw nothing')
-    made.add_argument('--show', action='store_true', help='show videos in a window; q ends')
-    made.add_argument(
-        '--threshold', type=float, default=0.3, help='keypoints drawn (%(default)s and up)'
-    )
-    made.add_argument('--box-threshold', type=float, help='leave out boxes with a lower score')
-    made.add_argument('--batch-size', type=int, default=32, help='persons at a time (%(default)s)')
-    made.add_argument('--shard', metavar='I/N', help='take the I-th of N parts (0/N to N-1/N)')
-    made.add_argument('--threads', type=int, help='of the CPU')
-    made.add_argument('--backend', choices=BACKENDS, help='for an exported network')
-    made.add_argument('--device', help='for a config: cpu, cuda, cuda:1, ...')
-    made.add_argument(
-        '--precision',
-        default='float32',
-        choices=['float32', 'auto', 'float16', 'bfloat16'],
-        help='for a config (%(default)s)',
-    )
-    made.add_argument(
-        '--flip',
-        action=argparse.BooleanOptionalAction,
-        help='for a config: average over the mirror image (default: as the config says)',
-    )
-    return made
+Stamp = list[int] | None  # of `parts.stamp`
 
 
 def run(args: argparse.Namespace) -> int:
     """Predict; returns the exit status: 1 if an image, a box or a video could not be used."""
+    check(args)
     shard, shards = part_of(args.shard)
     out = Path(args.out)
     inputs = sources.collect(args.inputs, out)
-    check_out(out, args.force)
+    check_out(out, args.force, inputs.camera is not None)
     moving = inputs.videos if inputs.camera is None else (sources.source_name(inputs.camera),)
     if moving and args.boxes.lower().endswith('.json'):
         raise UserError(f"--boxes {args.boxes}: a file of boxes is for images, not '{moving[0]}'")
     if shard == 0 and (line := inputs.skipped_line()):
         print(line)
     boxes = _boxes(args)
+    if isinstance(boxes, detectors.CocoDetections):
+        boxes.check_images(inputs.images)
     ids = image_ids(inputs.images, boxes)
     settings = settings_of(args)
     make_folder(out)
@@ -108,38 +64,49 @@ def run(args: argparse.Namespace) -> int:
         lines = free_path(out / f'camera-{inputs.camera}.jsonl')
         entry = predict_video(inputs.camera, lines, _estimator(args), boxes, args)
         return report([entry], {}, args)
-    stale = args.force and is_ours(out)
     names, videos = inputs.images[shard::shards], inputs.videos[shard::shards]
+    stamps = {name: stamp(name) for name in (*inputs.images, *inputs.videos)}
     with Journal(out / journal_name(shard, shards), settings, args.force) as journal:
-        for name in RESULTS if stale else ():
+        for name in RESULTS if args.force else ():
             (out / name).unlink(missing_ok=True)
         books = [journal, *([] if args.force else others(out, shard, shards, settings))]
-        images_left, videos_left = (
-            [name for name in part if not any(book.done(name) for book in books)]
-            for part in (names, videos)
-        )
-        count = len(names) + len(videos)
-        done = count - len(images_left) - len(videos_left)
-        if count and done == count:
-            print(f"'{out}' already holds all of this (--force begins anew)")
-        elif done:
-            print(f"going on in '{out}': {done} of {count} files are done")
+        images_left, videos_left = (_left(part, books, stamps) for part in (names, videos))
+        _say_done(out, [*names, *videos], [*images_left, *videos_left], books)
         estimator = _estimator(args)
         try:
-            _images(images_left, inputs, estimator, boxes, books, args)
-            _videos(videos_left, inputs, estimator, boxes, books, args)
+            _images(images_left, inputs, estimator, boxes, books, args, stamps)
+            _videos(videos_left, inputs, estimator, boxes, books, args, stamps)
         except KeyboardInterrupt:
             print('interrupted: the same command goes on from here', file=sys.stderr)
             return INTERRUPTED
         journal.finish()
-        entries = [entry_of(name, books) for name in (*names, *videos)]
-    written = merge(out, shards, settings, inputs, ids, estimator.network.skeleton, args)
+        entries = [entry_of(name, books, stamps[name]) for name in (*names, *videos)]
+    written = merge(out, shards, settings, inputs, ids, estimator.network.skeleton, args, stamps)
     return report(entries, written, args, shard, shards)
 
 
+def _left(
+    names: Sequence[str], books: Sequence[Content | Journal], stamps: Mapping[str, Stamp]
+) -> list[str]:
+    """Files that no journal has as done, or that have changed since."""
+    return [name for name in names if not any(book.done(name, stamps[name]) for book in books)]
+
+
+def _say_done(
+    out: Path, names: list[str], left: list[str], books: Sequence[Content | Journal]
+) -> None:
+    done = len(names) - len(left)
+    if names and not left:
+        print(f"'{out}' already holds all of this (--force begins anew)")
+    elif done:
+        print(f"going on in '{out}': {done} of {len(names)} files are done")
+    changed = [name for name in left if any(book.done(name) for book in books)]
+    if changed:
+        what = f'{len(changed)} files have' if changed[1:] else f"'{changed[0]}' has"
+        print(f'{what} changed since the last run: predicted again')
+
+
 def _estimator(args: argparse.Namespace) -> Estimator:
-    if args.threads is not None and args.threads < 1:
-        raise UserError(f'--threads {args.threads}: give 1 or more')
     common = dict(
         batch_size=args.batch_size, box_threshold=args.box_threshold or 0.0, on_error='skip'
     )
@@ -194,6 +161,7 @@ def _images(
     boxes,
     books: Sequence[Content | Journal],
     args: argparse.Namespace,
+    stamps: Mapping[str, Stamp],
 ) -> None:
     """Poses of the images that are left, each with its picture and its line in the first book."""
     if not names:
@@ -205,7 +173,7 @@ def _images(
         pictures = output_names(inputs.images, '.jpg', taken_by('picture', books))
     with Progress(total, 'images', total - len(names), shown=shard == 0) as progress:
         for found in estimator.stream(names, boxes, keep_images=args.pictures):
-            entry = _entry(found)
+            entry = _entry(found, stamps[found.name])
             if found.image is not None:
                 entry['picture'] = f'pictures/{pictures[found.name]}'
                 path = Path(args.out) / entry['picture']
@@ -215,8 +183,9 @@ def _images(
             progress.step(len(found.poses))
 
 
-def _entry(found: ImagePoses) -> dict:
-    entry = dict(name=found.name, shape=found.shape, poses=[pose.to_dict() for pose in found.poses])
+def _entry(found: ImagePoses, stamp: Stamp) -> dict:
+    poses = [pose.to_dict() for pose in found.poses]
+    entry = dict(name=found.name, file=stamp, shape=found.shape, poses=poses)
     if found.problems:
         entry['problems'] = found.problems
     if found.failed:
@@ -231,9 +200,11 @@ def _videos(
     boxes,
     books: Sequence[Content | Journal],
     args: argparse.Namespace,
+    stamps: Mapping[str, Stamp],
 ) -> None:
     """Poses of the videos that are left, each with its line in the first book."""
     lines = output_names(inputs.videos, '.jsonl', taken_by('lines', books))
     for name in names:
         path = Path(args.out) / 'videos' / lines[name]
-        books[0].add(predict_video(name, path, estimator, boxes, args))
+        entry = predict_video(name, path, estimator, boxes, args)
+        books[0].add(dict(entry, file=stamps[name]))

@@ -26,6 +26,7 @@ from .pairing import Boxes, Image, is_single, name_of, own_boxes, paired
 from .poses import Pose, Skeleton
 
 READ_AHEAD = 4  # images
+MOST_PERSONS = 4096  # in a batch
 KEPT = 2**28  # bytes of images that wait for a batch to fill
 
 
@@ -106,8 +107,8 @@ class Estimator:
             batch_size = operator.index(batch_size)
         except TypeError as error:
             raise ConfigError(f'batch_size={batch_size!r} is no whole number') from error
-        if batch_size < 1:
-            raise ConfigError(f'batch_size={batch_size} is not at least 1')
+        if not 1 <= batch_size <= MOST_PERSONS:
+            raise ConfigError(f'batch_size={batch_size}: give 1 to {MOST_PERSONS}')
         if on_error not in ('raise', 'skip'):
             raise ConfigError(f"on_error={on_error!r} is not 'raise' or 'skip'")
         self.network = network
@@ -290,6 +291,8 @@ class Estimator:
         if job.found:
             inputs, scores = (np.stack(part) for part in zip(*job.found, strict=True))
             keypoints = crops.to_image(inputs, job.centers, job.scales, self.network.input_size)
+            finite = np.isfinite(keypoints).all((1, 2)) & np.isfinite(scores).all(1)
+            self._check_finite(finite, job.result)
             job.result.poses = [
                 Pose(
                     keypoints[i].astype(np.float32),
@@ -298,9 +301,20 @@ class Estimator:
                     float(job.boxes[i, 4]),
                     self.network.skeleton,
                 )
-                for i in range(len(scores))
+                for i in np.flatnonzero(finite)
             ]
         return job.result
+
+    def _check_finite(self, finite: np.ndarray, result: ImagePoses) -> None:
+        if finite.all():
+            return
+        line = (
+            f'the network gives NaN or infinite values for {(~finite).sum()} of {len(finite)} '
+            f'persons on {result.name}'
+        )
+        if self.on_error == 'raise':
+            raise DataError(line)
+        result.problems.append(line)
 
 
 class PoseRuntime(Estimator):

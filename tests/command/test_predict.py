@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -96,13 +97,77 @@ def test_no_pictures(run):
 
 def test_nobody(run, network):
     Path('none.json').write_text(json.dumps([coco_box(7, 99)]))
+    images = [
+        dict(id=number, file_name=f'{number}.png', width=80, height=60) for number in (1, 2, 99)
+    ]
+    Path('all.json').write_text(json.dumps(dict(images=images, annotations=[], categories=[])))
     photo('img/1.png', 20), photo('img/2.png', 20)
-    status, out = run('img', boxes='none.json')
+    status, out = run('img', '--annotations', 'all.json', boxes='none.json')
     assert status == 0
     assert out.startswith('2 images, 0 persons\npictures: out/pictures\nCOCO results: ')
     assert results() == []
     assert not Path('out/sheet.jpg').exists()
     assert cv2.imread('out/pictures/1.jpg').shape == (60, 80, 3)
+
+
+@pytest.mark.parametrize('names', [('1.png', '2.png'), ('a.png', 'b.png')])
+def test_boxes_of_other_images_are_refused_before_any_work(run, network, names):
+    Path('none.json').write_text(json.dumps([coco_box(7, 99)]))
+    for name in names:
+        photo(f'img/{name}', 20)
+    status, out = run('img', boxes='none.json')
+    assert status == (
+        f"error: 'none.json' knows none of the 2 images, e.g. 'img/{names[0]}': give the boxes of "
+        'these images (if they show nobody, with the annotation file that lists them)'
+    )
+    assert not Path('out').exists()
+    # One that it knows is enough, and a box below the threshold, too.
+    photo('img/99.png', 20)
+    status, out = run('img', '--box-threshold', '0.95', boxes='none.json')
+    assert out.startswith('3 images, 0 persons')
+
+
+def test_annotations_of_other_images_are_refused_before_any_work(run, annotated):
+    status, _ = run('data', boxes='boxes.json')
+    assert status.startswith("error: 'boxes.json' knows none of the 5 images, e.g. 'data/a.jpg': ")
+
+
+@pytest.mark.parametrize('text', ['0', 0, False, None])
+def test_persons_of_iscrowd_zero_however_it_is_written(run, annotated, text):
+    for annotation in annotated['annotations']:
+        annotation['iscrowd'] = text
+    annotated['annotations'][1]['iscrowd'] = '1' if text == '0' else 1
+    Path('boxes.json').write_text(json.dumps(annotated))
+    status, out = run('val', boxes='boxes.json')
+    assert status == 0
+    assert out.startswith('3 images, 2 persons')
+
+
+def test_files_that_are_skipped_are_told(run):
+    Path('data/b/x.heic').touch(), Path('data/y.GIF').touch()
+    status, out = run('data')
+    assert status == 0
+    assert out.splitlines()[:2] == [
+        'skipped 2 files that are neither image nor video by name (1 .heic, 1 .gif), e.g. '
+        "'data/b/x.heic'",
+        '5 images, 5 persons',
+    ]
+
+
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='Windows has no such pipes')
+def test_pipes_devices_and_folders_with_the_names_of_images(run, network):
+    os.mkfifo('data/pipe.jpg'), os.mkfifo('data/pipe.mp4'), Path('data/z.jpg').mkdir()
+    os.symlink('/dev/zero', 'data/zero.png')
+    status, out = run('data', 'data/pipe.jpg', 'data/*.jpg')
+    assert status == 1
+    assert out.splitlines()[-4:] == [
+        "problem: image 'data/pipe.jpg' is a pipe, a socket or a device, not a file",
+        "problem: image 'data/zero.png' is a pipe, a socket or a device, not a file",
+        "problem: 'data/pipe.mp4' is no file",
+        '3 problems; 3 of 8 files could not be used',
+    ]
+    assert network.seen == 5
+    assert run('data/z.jpg')[0] == "error: folder 'data/z.jpg' holds no images and no videos"
 
 
 def test_a_broken_image_is_named_counted_and_tried_again(run, network):
@@ -258,7 +323,18 @@ def test_box_threshold(run, annotated):
         (['data', '--boxes', 'no.json'], "error: file of boxes 'no.json' does not exist"),
         (['data', '--boxes', 'yolo'], "error: there is no detector 'yolo': give 'hog', "),
         (['camera:x'], "error: 'camera:x': a camera is given alone"),
-        (['data', '--batch-size', '0'], 'error: batch_size=0 is not at least 1'),
+        (['data', '--checkpoint', ''], "error: --checkpoint '' is empty"),
+        (['data', '--boxes', ''], "error: --boxes '' is empty"),
+        (['data', '--boxes', 'onnx:'], "error: there is no detector 'onnx:'"),
+        (['data', '--annotations', ''], "error: --annotations '' is empty"),
+        (['data', '--out', ''], "error: --out '' is empty"),
+        ([''], "error: '' does not exist"),
+        (['data', '--threads', '99999'], 'error: threads=99999: give 1 to '),
+        (['data', '--threads', '-1'], 'error: threads=-1: give 1 to '),
+        (['data', '--threshold', 'nan'], 'error: --threshold nan is not a finite number'),
+        (['data', '--box-threshold', 'inf'], 'error: --box-threshold inf is not a finite number'),
+        (['data', '--batch-size', '99999'], 'error: batch_size=99999: give 1 to 4096'),
+        (['data', '--batch-size', '0'], 'error: batch_size=0: give 1 to 4096'),
     ],
 )
 def test_mistakes_are_one_line(run, network, arguments, line):
@@ -295,7 +371,13 @@ def test_mistakes_are_one_line(run, network, arguments, line):
             ['--model', 'a.pth'],
             '--model a.pth is a checkpoint: give it as --checkpoint, and its con',
         ),
-        (['--model', 'm.onnx', '--threads', '0'], '--threads 0: give 1 or more'),
+        (['--model', ''], "--model '' is empty: give a name or a path"),
+        (['--model', '.'], '--model . needs its weights: --checkpoint FILE'),
+        (
+            ['--model', '/', '--checkpoint', 'c'],
+            "config '/' is neither a file nor one of the names",
+        ),
+        (['--model', 'm.onnx', '--threads', '0'], 'threads=0: give 1 to '),
     ],
 )
 def test_flags_that_do_not_go_together(monkeypatch, capsys, tmp_path, flags, line):
@@ -306,23 +388,68 @@ def test_flags_that_do_not_go_together(monkeypatch, capsys, tmp_path, flags, lin
     assert status.startswith(f'error: {line}')
 
 
+def content(folder: str = 'out') -> dict[str, bytes]:
+    paths = [path for path in Path(folder).rglob('*') if path.is_file()]
+    return {str(path): path.read_bytes() for path in paths}
+
+
 def test_files_of_others_stay(run, network):
-    Path('out').mkdir()
+    Path('out/photos').mkdir(parents=True)
     Path('out/thesis.txt').write_text('mine')
+    Path('out/photos/a.jpg').write_text('mine')
     Path('out/poses_of_mine.jsonl').write_text('mine, too')
+    before = content()
     status, _ = run('data')
     assert status == (
         "error: --out 'out' holds files that are not of `hrformer predict`: choose another "
         'folder, or --force to write beside them'
     )
     assert network.seen == 0
-    assert sorted(path.name for path in Path('out').iterdir()) == [
-        'poses_of_mine.jsonl', 'thesis.txt'
-    ]  # fmt: skip
+    assert content() == before
+    for _ in range(2):
+        assert run('data', '--force')[0] == 0
+        assert content().items() > before.items()
+        assert len(results()) == 5
+
+
+@pytest.mark.parametrize(
+    'name',
+    ['keypoints.json', 'images.json', 'sheet.jpg', 'pictures/a.jpg', 'videos/mine.mp4'],
+)
+@pytest.mark.parametrize('others', [(), ('poses.jsonl',), ('camera-01.jpg',), ('camera-0.mp4',)])
+def test_force_writes_over_nothing_that_is_not_its_own(run, network, name, others):
+    """Also where files of other programs have the name of a journal or of a recording."""
+    for path in (name, *others):
+        Path('out', path).parent.mkdir(parents=True, exist_ok=True)
+        Path('out', path).write_text('mine')
+    before = content()
+    assert run('data')[0].startswith("error: --out 'out' holds files that are not of")
     status, _ = run('data', '--force')
-    assert status == 0
-    assert Path('out/thesis.txt').read_text() == 'mine'
-    assert Path('out/poses_of_mine.jsonl').read_text() == 'mine, too'
+    assert status == (
+        f"error: 'out/{name.split('/')[0]}' is not of `hrformer predict`, which would write over "
+        'it: choose another --out'
+    )
+    assert content() == before
+    assert network.seen == 0
+
+
+def test_force_leaves_a_journal_of_others(run, network):
+    Path('out').mkdir()
+    Path('out/poses.jsonl').write_text('{"mine": 1}\n')
+    before = content()
+    status, _ = run('data', '--force')
+    assert status == "error: 'out/poses.jsonl' is not of `hrformer predict`: choose another --out"
+    assert content() == before
+    assert network.seen == 0
+
+
+def test_force_replaces_its_own_results_also_after_a_kill(run, network):
+    for journal in (None, b'', b'{"sett'):
+        run('data', '--force')
+        if journal is not None:
+            Path('out/poses.jsonl').write_bytes(journal)
+        assert run('data', '--force')[0] == 0
+        assert len(results()) == 5
 
 
 def test_hidden_files_do_not_make_a_folder_someone_s(run):

@@ -1,6 +1,7 @@
 """A run after another one: it goes on, wherever that ended, or says why it does not."""
 
 import io
+import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -101,6 +102,93 @@ def test_a_folder_that_has_grown_is_more_work_and_no_more(run, network):
     assert status == 0
     assert '7 images, 7 persons' in out
     assert 'data/aa.png' not in by_name()
+
+
+@pytest.mark.parametrize('same', ['size', 'time'])
+def test_an_image_that_was_replaced_is_done_again(run, network, same):
+    run('data')
+    pictures = {line['name']: line['picture'] for line in lines() if 'name' in line}
+    path = Path('data/b/c.bmp')  # of one size whatever it shows
+    before = path.stat()
+    photo(path, 66) if same == 'size' else photo(path, 66, size=(62, 80))
+    shift = 10**9 if same == 'size' else 0
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + shift))
+    assert (path.stat().st_size == before.st_size) == (same == 'size')
+    status, out = run('data')
+    assert status == 0
+    assert out.startswith(
+        "going on in 'out': 4 of 5 files are done\n"
+        "'data/b/c.bmp' has changed since the last run: predicted again\n5 images, 5 persons\n"
+    )
+    assert network.seen == 6
+    found = by_name()
+    assert abs(found['data/b/c.bmp'][0]['keypoints'][0] - 66) < 4
+    assert all(len(results) == 1 for results in found.values())
+    assert {line['name']: line['picture'] for line in lines() if 'name' in line} == pictures
+    drawn = cv2.imread(f'out/{pictures["data/b/c.bmp"]}')
+    assert drawn[30, 66].max() > 100
+    assert 'already holds all of this' in run('data')[1]
+    assert network.seen == 6
+
+
+def test_replaced_images_that_cannot_be_read_have_no_poses_left(run, network):
+    run('data')
+    Path('data/a.png').write_text('no image'), Path('data/a.jpg').write_text('none')
+    status, out = run('data')
+    assert status == 1
+    assert '2 files have changed since the last run: predicted again\n5 images, 3 persons' in out
+    assert by_name()['data/a.png'] == []
+
+
+def test_poses_of_nan_are_a_problem_and_no_result(run, network, monkeypatch):
+    """As a network computes them whose weights or half precision do not hold."""
+    predicted = network.predict
+
+    def predict(batch):
+        keypoints, scores = predicted(batch)
+        keypoints[0, 5, 1], scores[1, 3] = np.nan, np.inf
+        return keypoints, scores
+
+    monkeypatch.setattr(network, 'predict', predict)
+    status, out = run('data')
+    assert status == 1
+    assert '5 images, 3 persons' in out
+    assert (
+        'problem: the network gives NaN or infinite values for 1 of 1 persons on data/a.jpg' in out
+    )
+    assert out.splitlines()[-1] == '2 problems; 0 of 5 files could not be used'
+    assert np.isfinite([result['keypoints'] for result in results()]).all()
+    assert [len(line['poses']) for line in lines() if 'name' in line] == [0, 0, 1, 1, 1]
+
+
+def test_a_damaged_number_does_not_reach_the_results(run):
+    run('data')
+    path = Path('out/poses.jsonl')
+    content = path.read_text()
+    old = lines()[2]['poses'][0]['keypoints']['nose'][0]
+    assert content.count(f'"nose":[{old},') == 1
+    for number in ('NaN', f'{old + 400}'):
+        path.write_text(content.replace(f'"nose":[{old},', f'"nose":[{number},'))
+        status, _ = run('data')
+        assert status == (
+            "error: 'out/poses.jsonl' is damaged in line 3: delete it to do its file again, or "
+            '--force to begin anew'
+        )
+    path.write_text(''.join(line for line in content.splitlines(True) if f'[{old},' not in line))
+    before = results()
+    assert run('data')[0] == 0
+    assert results() == before
+
+
+def test_a_line_of_an_earlier_version_without_its_keypoints(run):
+    run('data')
+    path = Path('out/poses.jsonl')
+    rows = [row.rpartition(',"crc32":')[0] + '}\n' for row in path.read_text().splitlines()]
+    path.write_text(''.join(rows).replace('"nose"', '"nase"', 1))
+    assert run('data')[0] == (
+        "error: the journal's line of 'data/a.jpg' is damaged: delete it to do the image again, or "
+        '--force to begin anew'
+    )
 
 
 def test_a_result_is_not_written_over_where_the_folders_in_common_change(run):

@@ -62,6 +62,41 @@ def test_no_image_is_lost_where_a_folder_grows_between_shards(run, network, orde
     assert network.seen == 8
 
 
+def test_a_replaced_image_is_done_again_whoever_has_done_it_before(run, network):
+    for shard in '01':
+        run('data', '--shard', f'{shard}/2')
+    photo('data/0.png', 40)  # shifts the shares: what was part 0's is part 1's
+    photo('data/a.jpg', 68, size=(70, 90))
+    assert run('data', '--shard', '0/2')[0] == 0
+    status, out = run('data', '--shard', '1/2')
+    assert status == 0
+    assert "'data/a.jpg' has changed since the last run" in out
+    assert network.seen == 7
+    (result,) = by_name()['data/a.jpg']
+    assert abs(result['keypoints'][0] - 68) < 4
+    # The journal of part 0, which still holds the old poses, is passed over from now on.
+    assert run('data', '--shard', '0/2')[0] == 0
+    assert by_name()['data/a.jpg'] == [result]
+    assert network.seen == 7
+
+
+@pytest.mark.parametrize(
+    ('text', 'line'),
+    [
+        ('5/99999999', 'error: --shard 5/99999999: give I/N with I from 0 to N-1'),
+        ('5/10001', 'error: --shard 5/10001: there can be 10,000 parts at most'),
+        ('1/' + '9' * 5000, 'error: --shard 1/999'),
+        ('-1/4', 'error: --shard -1/4: give I/N'),
+        ('٣/٤', None),
+    ],
+)
+def test_numbers_of_parts_are_bounded(run, network, monkeypatch, text, line):
+    monkeypatch.setattr(predict.sources, 'collect', predict.sources.collect if not line else None)
+    status, _ = run('data', f'--shard={text}')
+    assert status == 0 if line is None else status.startswith(line)
+    assert Path('out').exists() == (line is None)
+
+
 def test_a_failure_that_another_shard_has_mended_does_not_count(run, network):
     whole = Path('data/a.jpg').read_bytes()
     Path('data/a.jpg').write_bytes(whole[:-9])

@@ -31,9 +31,11 @@ def test_a_video_is_drawn_frame_by_frame(run, network):
     # The bar grows from frame to frame: they are in order, and each is there.
     bars = [int((frame[30:40].mean((0, 2)) > 128).sum()) for frame in drawn]
     assert all(abs(bar - (2 * number + 2)) <= 2 for number, bar in enumerate(bars))
+    status = Path('clip.avi').stat()
     assert lines()[1] == dict(
-        name='clip.avi', kind='video', frames=20, persons=20, lines='videos/clip.jsonl'
-    )
+        name='clip.avi', kind='video', frames=20, persons=20, lines='videos/clip.jsonl',
+        file=[status.st_size, status.st_mtime_ns],
+    )  # fmt: skip
     assert {path.name for path in Path('out/videos').iterdir()} == {'clip.jsonl', 'clip.mp4'}
 
 
@@ -49,6 +51,21 @@ def test_a_video_that_is_done_is_not_done_again(run, network):
     ]
     assert network.seen == 5
     assert Path('out/videos/clip.mp4').stat().st_mtime_ns == before
+
+
+def test_a_video_that_was_replaced_is_done_again_under_its_name(run, network):
+    film(Path('clip.mp4'), 5), film(Path('other.mp4'), 4)
+    run('clip.mp4', 'other.mp4')
+    film(Path('clip.mp4'), 7)
+    status, out = run('clip.mp4', 'other.mp4')
+    assert status == 0
+    assert out.startswith(
+        "going on in 'out': 1 of 2 files are done\n"
+        "'clip.mp4' has changed since the last run: predicted again\n"
+        "'clip.mp4', 7 frames, 7 persons: out/videos/clip.mp4, clip.jsonl\n"
+    )
+    assert network.seen == 5 + 4 + 7
+    assert len(lines('out/videos/clip.jsonl')) == 7
 
 
 def test_a_video_that_was_interrupted_is_done_again(run, network):
@@ -211,6 +228,21 @@ def test_each_recording_of_a_camera_is_kept(run, monkeypatch, network):
         assert network.batches[-5:] == [1] * 5
         assert len(lines(f'out/{name}.jsonl')) == 5
         assert Path(f'out/{name}.mp4').exists() == (name != 'camera-3-2')
+
+
+def test_a_recording_is_written_beside_files_of_others(run, monkeypatch):
+    """Its names are always free ones, so that with --force it is in nobody's way."""
+    monkeypatch.setattr(sources, 'Video', Camera)
+    Path('out').mkdir()
+    for name in ('keypoints.json', 'camera-3.mp4'):
+        Path('out', name).write_text('mine')
+    assert 'holds files that are not of' in run('camera:3')[0]
+    status, out = run('camera:3', '--force')
+    assert status == 0
+    assert out == "'camera 3', 5 frames, 5 persons: out/camera-3-2.mp4, camera-3-2.jsonl\n"
+    assert {Path('out', name).read_text() for name in ('keypoints.json', 'camera-3.mp4')} == {
+        'mine'
+    }
 
 
 def test_a_camera_that_is_not_there_is_named(run, monkeypatch):

@@ -226,6 +226,12 @@ def test_the_command(files_of_a_network, exported, monkeypatch, capsys, people, 
     assert 'exists' in said
     assert '--force' in said
     assert exported.read_bytes() == before
+    (tmp_path / 'weights.bin').write_text('mine')  # where those of an .xml would be written
+    said = run_command(monkeypatch, config, checkpoint, tmp_path / 'weights.xml')
+    assert said.startswith(f"error: '{tmp_path / 'weights.bin'}' exists: choose another name")
+    assert run_command(monkeypatch, config, checkpoint, '') == (
+        "error: out '' is empty: give a name or a path"
+    )
     out = tmp_path / 'new' / 'out.onnx'
     assert run_command(monkeypatch, config, checkpoint, out, '--no-flip', '--tolerance', 5) == 0
     shown = capsys.readouterr().out

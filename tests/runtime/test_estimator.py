@@ -471,7 +471,7 @@ def test_stream_wants_several_images():
 @pytest.mark.parametrize(
     ('options', 'line'),
     [
-        (dict(batch_size=0), 'batch_size=0 is not at least 1'),
+        (dict(batch_size=0), 'batch_size=0: give 1 to 4096'),
         (dict(batch_size=2.5), 'batch_size=2.5 is no whole number'),
         (dict(on_error='ignore'), "on_error='ignore' is not 'raise' or 'skip'"),
     ],

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -64,6 +65,7 @@ class CocoDetections(Mapping[str, np.ndarray]):
             ids, boxes = self._detected(annotations)
         if not len(boxes):
             raise DataError(f"'{self.path}' holds no box of a person (category_id {PERSON})")
+        self._with_boxes = {*ids.tolist()}  # below the threshold, too
         kept = ~(boxes[:, 4] < threshold)
         self._boxes = _by_image(ids[kept], boxes[kept])
 
@@ -103,6 +105,22 @@ class CocoDetections(Mapping[str, np.ndarray]):
         if not known:
             raise UnknownImageError(f"image '{name}' is not one of those of '{self._list}'")
         return known[0][1]
+
+    def check_images(self, names: Sequence[str | os.PathLike]) -> None:
+        """Raise a `DataError` if the file is of other images: if it knows none of these.
+
+        Without an annotation file an image is known if it has a box, below the threshold, too.
+        """
+        for name in names:
+            with suppress(UnknownImageError):
+                if self.image_id(name) in self._with_boxes or self._names is not None:
+                    return
+        if names:
+            raise DataError(
+                f"'{self.path}' knows none of the {len(names)} images, e.g. '{names[0]}': give the "
+                'boxes of these images (if they show nobody, with the annotation file that lists '
+                'them)'
+            )
 
     def _annotated(self) -> tuple[np.ndarray, np.ndarray]:
         """Image ids (n,) and boxes (n, 5) of an annotation file."""

@@ -123,6 +123,8 @@ def test_which_annotations_count(tmp_path):
         annotation(id=10, bbox=[3, 3, 5, 5], keypoints=[0] * 51, num_keypoints=0),
         annotation(id=11, bbox=[4, 4, 5, 5], keypoints=[0] * 51),
         annotation(id=12, bbox=[5, 5, 5, 5], iscrowd=1),
+        annotation(id=17, bbox=[5, 5, 5, 5], iscrowd='1'),
+        annotation(id=18, bbox=[9, 9, 5, 5], iscrowd='0'),
         annotation(id=13, bbox=[6, 6, 5, 5], category_id=2),
         annotation(id=14, bbox=[7, 7, 0, 5]),
         # No person is looked for in these, so that they may be broken.
@@ -132,7 +134,7 @@ def test_which_annotations_count(tmp_path):
     found = CocoDetections(
         write(tmp_path / 'ann.json', annotated(*entries, names=('1.jpg', '2.jpg')))
     )
-    rows = [[0, 0, 99, 79, 1], [1, 1, 6, 6, 1], [2, 2, 7, 7, 1]]
+    rows = [[0, 0, 99, 79, 1], [1, 1, 6, 6, 1], [2, 2, 7, 7, 1], [9, 9, 14, 14, 1]]
     assert np.array_equal(found['1.jpg'], np.float32(rows))
     assert found['2.jpg'].shape == (0, 5)
 
