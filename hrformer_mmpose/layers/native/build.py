@@ -47,7 +47,8 @@ def load() -> tuple[ctypes.CDLL, str | None]:
             news = _build(compiler, openmp, path)
             library = _open(path)
     except OSError as error:
-        raise Unavailable(str(error)) from error
+        where = f"'{error.filename}': {error.strerror}" if error.filename else str(error)
+        raise Unavailable(where) from error
     if library is None:
         raise Unavailable(f"'{path}' was just built, and is damaged or belongs to another user")
     return library, news
