@@ -165,13 +165,9 @@ def _hrformer(state: State) -> str:
     branches = range(1 + _last(state, r'stage4\.0\.branches\.(\d{1,3})\.'))
     channels = tuple(_length(state, first(i) + 'norm1.weight') for i in branches)
     hidden = _length(state, first(0) + 'ffn.fc1.weight')
-    tables = {i: state.get(first(i) + f'attn.attn.{TABLE}') for i in branches}
-    sizes = [
-        *channels,
-        hidden,
-        *(t.ndim == 2 and t.numel() for t in tables.values() if t is not None),
-    ]
-    if not channels or not all(sizes):
+    keys = [first(i) + f'attn.attn.{TABLE}' for i in branches]
+    tables = [state[key] for key in keys if key in state]
+    if not channels or not all((*channels, hidden, *(t.ndim == 2 and t.numel() for t in tables))):
         return INCOMPLETE
     found: dict = {
         'channels': channels,
@@ -179,8 +175,8 @@ def _hrformer(state: State) -> str:
         'num_blocks': 1 + _last(state, r'stage4\.0\.branches\.0\.(\d{1,3})\.'),
         'mlp_ratio': hidden // channels[0],
     }
-    if all(table is not None for table in tables.values()):  # without, nobody can tell
-        found['num_heads'] = tuple(table.shape[1] for table in tables.values())
+    if len(tables) == len(keys):  # without, nobody can tell
+        found['num_heads'] = tuple(table.shape[1] for table in tables)
         found['window_size'] = (isqrt(len(tables[0])) + 1) // 2
     for name, spec in ARCHS.items():
         published = {'num_blocks': 2, 'mlp_ratio': 4, 'window_size': 7, **spec}

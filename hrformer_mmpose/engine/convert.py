@@ -40,13 +40,13 @@ def convert(args: argparse.Namespace) -> None:
     weights = files.weights_in(content, args.source)
     recorded = files.recorded_origin(content)
     origin = recorded or names.origin(weights)
-    if names.origin(weights) == 'unknown':
-        raise WeightsError(f"'{args.source}' holds {names.architecture(weights)}, not an HRFormer")
     rename = names.to_official if args.to == 'official' else names.to_mmpose
     try:
-        converted = rename(names.to_mmpose(weights))
+        converted, architecture = rename(weights), names.architecture(weights)
     except WeightsError as error:
         raise WeightsError(f"'{args.source}': {error}") from error
+    if names.origin(weights) == 'unknown':
+        raise WeightsError(f"'{args.source}' holds {architecture}, not an HRFormer")
     # The authors' classification code looks for `model`, their pose and segmentation code for both.
     to_model = args.to == 'official' and origin == 'official-classification'
     try:
@@ -54,7 +54,7 @@ def convert(args: argparse.Namespace) -> None:
     except OSError as error:
         raise WeightsError(f"cannot write '{target}': {error.strerror or error}") from error
     print(f'origin        {origin}')
-    print(f'architecture  {names.architecture(weights)}')
+    print(f'architecture  {architecture}')
     keypoints = names.num_keypoints(weights)
     if keypoints is not None:
         print(f'keypoints     {keypoints}')

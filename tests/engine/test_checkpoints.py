@@ -317,6 +317,12 @@ def test_converting_overwrites_only_when_told(monkeypatch, tmp_path):
     torch.save({'layer4.0.conv1.weight': torch.ones(1)}, source)
     line = convert_tool(monkeypatch, source, tmp_path / 'new.pth')
     assert line == f"error: '{source}' holds ResNet, not an HRFormer"
+    weights = official_weights()
+    del weights['stage2.0.branches.0.0.attn.attn.k_proj.bias']
+    torch.save(weights, source)
+    for names in ('mmpose', 'official'):
+        line = convert_tool(monkeypatch, source, tmp_path / 'new.pth', '--to', names)
+        assert line.startswith(f"error: '{source}': stage2.0.branches.0.0.attn.attn.k_proj.bias is")
     assert not (tmp_path / 'new.pth').exists()
 
 
