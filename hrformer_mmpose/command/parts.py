@@ -64,12 +64,13 @@ def part_of(text: str | None) -> tuple[int, int]:
         text = f'{os.environ.get("RANK", 0)}/{os.environ["WORLD_SIZE"]}'
         given = f'RANK/WORLD_SIZE of the environment are {text}'
     first, _, count = text.partition('/')
-    numbers = (first, count) if max(len(first), len(count)) <= len(str(MOST_PARTS)) else ()
-    if not numbers or not all(map(str.isdecimal, numbers)) or int(first) >= int(count):
-        raise UserError(f'{given}: give I/N with I from 0 to N-1, e.g. 0/4')
-    if int(count) > MOST_PARTS:
-        raise UserError(f'{given}: there can be {MOST_PARTS:,} parts at most')
-    return int(first), int(count)
+    digits = len(str(MOST_PARTS))
+    if first.isdecimal() and count.isdecimal():
+        if len(count) > digits or int(count) > MOST_PARTS:
+            raise UserError(f'{given[:40]}: there can be {MOST_PARTS:,} parts at most')
+        if len(first) <= digits and int(first) < int(count):
+            return int(first), int(count)
+    raise UserError(f'{given}: give I/N with I from 0 to N-1, e.g. 0/4')
 
 
 def journal_name(shard: int, shards: int) -> str:

@@ -186,7 +186,7 @@ class OnnxNetwork(ExportedNetwork):
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors
+        options.log_severity_level = 4  # fatal: errors are raised, too
         if threads:
             options.intra_op_num_threads = threads
         wanted = ('CUDAExecutionProvider', 'CPUExecutionProvider')

@@ -83,7 +83,7 @@ def test_a_replaced_image_is_done_again_whoever_has_done_it_before(run, network)
 @pytest.mark.parametrize(
     ('text', 'line'),
     [
-        ('5/99999999', 'error: --shard 5/99999999: give I/N with I from 0 to N-1'),
+        ('5/99999999', 'error: --shard 5/99999999: there can be 10,000 parts at most'),
         ('5/10001', 'error: --shard 5/10001: there can be 10,000 parts at most'),
         ('1/' + '9' * 5000, 'error: --shard 1/999'),
         ('-1/4', 'error: --shard -1/4: give I/N'),

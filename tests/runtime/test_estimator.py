@@ -472,6 +472,7 @@ def test_stream_wants_several_images():
     ('options', 'line'),
     [
         (dict(batch_size=0), 'batch_size=0: give 1 to 4096'),
+        (dict(batch_size=10**9), 'batch_size=1000000000: give 1 to 4096'),
         (dict(batch_size=2.5), 'batch_size=2.5 is no whole number'),
         (dict(on_error='ignore'), "on_error='ignore' is not 'raise' or 'skip'"),
     ],
@@ -482,6 +483,27 @@ def test_settings_that_cannot_be_used(options, line):
 
 
 # Errors
+
+
+def test_values_of_the_network_that_are_no_numbers(monkeypatch):
+    network = Brightest()
+    predicted = network.predict
+
+    def predict(batch):
+        keypoints, scores = predicted(batch)
+        keypoints[1, 3, 0] = np.inf
+        return keypoints, scores
+
+    expected = Estimator(network)(ARRAYS[2], BOXES[2])
+    monkeypatch.setattr(network, 'predict', predict)
+    line = 'the network gives NaN or infinite values for 1 of 3 persons on image 0'
+    with pytest.raises(DataError, match=line):
+        Estimator(network)(ARRAYS[2], BOXES[2])
+    (found,) = Estimator(network, on_error='skip').stream([ARRAYS[2]], [BOXES[2]])
+    assert found.problems == [line]
+    assert [pose.to_dict() for pose in found.poses] == [
+        expected[0].to_dict(), expected[2].to_dict()
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize('batch_size', [1, 3, 64])

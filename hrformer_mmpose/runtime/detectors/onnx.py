@@ -112,9 +112,14 @@ class OnnxDetector:
         if self._size is not None:
             pixels, scales, start = letterbox(image, self._size, FORMS[self.form].centred)
         pixels = pixels[..., ::-1] if self._rgb else pixels
-        boxes, scores = self._persons(
-            self._run((pixels.astype(np.float32) - self._mean) / self._std)
-        )
+        outputs = self._run((pixels.astype(np.float32) - self._mean) / self._std)
+        try:
+            boxes, scores = self._persons(outputs)
+        except (ValueError, IndexError) as error:
+            shapes = ', '.join(str(output.shape) for output in outputs)
+            raise WeightsError(
+                f"'{self.path}' gives arrays of {shapes}, which are no boxes of form {self.form}"
+            ) from error
         boxes = (boxes.astype(np.float64) - np.tile(start, 2)) / np.tile(scales, 2)
         return as_rows(boxes, scores, size, self.threshold)
 
@@ -230,9 +235,12 @@ def _session(path: str, providers: Sequence | None):
         if name not in known:
             raise ConfigError(f'onnxruntime has no provider {name!r} here, only {", ".join(known)}')
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors
+    options.log_severity_level = 4  # fatal: errors are raised, too
     try:
-        return onnxruntime.InferenceSession(path, options, providers=providers)
+        # Falling back to another provider is the caller's to ask for, and prints lines.
+        return onnxruntime.InferenceSession(
+            path, options, providers=providers, enable_fallback=False
+        )
     except Exception as error:  # onnxruntime's have no base of their own
         raise WeightsError(
             f"'{path}' ({os.path.getsize(path):,} bytes) is damaged or no ONNX network "

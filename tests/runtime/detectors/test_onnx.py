@@ -1,6 +1,7 @@
 """Detectors in ONNX files: boxes of every form, in pixels of the image, and what is refused."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -199,3 +200,33 @@ def test_a_network_that_does_not_run(tmp_path):
 def test_without_onnxruntime(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)
     assert 'pip install onnxruntime' in message(ImportError, OnnxDetector, 'net.onnx')
+
+
+@needs_onnx
+@pytest.mark.parametrize('form', list(detectors.FORMS))
+def test_damaged_files_are_one_line_or_run(tmp_path, form, capfd):
+    whole = Path(bright_network(tmp_path / 'net.onnx', form)).read_bytes()
+    path, rng = tmp_path / 'damaged.onnx', np.random.default_rng(5)
+    refused = 0
+    for _ in range(60):
+        data = bytearray(whole)
+        for at in rng.integers(0, len(data), 3):
+            data[at] ^= 1 << int(rng.integers(8))
+        path.write_bytes(data)
+        try:
+            rows = OnnxDetector(path)(picture(64, 64, (10, 20, 30, 60)))
+        except WeightsError:
+            refused += 1
+        else:
+            assert rows.shape[1:] == (5,)
+            assert np.isfinite(rows).all()
+    assert refused > 0
+    assert capfd.readouterr() == ('', '')
+
+
+@needs_onnx
+def test_outputs_of_other_shapes(tmp_path):
+    dets = dict(dets=np.zeros((1, 3, 4), np.float32), labels=np.zeros((1, 3), np.int64))
+    detector = OnnxDetector(save_onnx(tmp_path / 'net.onnx', dets))
+    text = message(WeightsError, detector, np.zeros((64, 64, 3), np.uint8))
+    assert 'gives arrays of (1, 3, 4), (1, 3), which are no boxes of form mmdeploy' in text
