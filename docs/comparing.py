@@ -15,8 +15,8 @@ from pycocotools.cocoeval import COCOeval
 
 import hrformer_mmpose  # noqa: F401  (makes MMPose importable)
 from hrformer_mmpose import zoo
-from hrformer_mmpose.datasets.synthetic import generate
-from hrformer_mmpose.engine.launch import build_runner
+from hrformer_mmpose.cli.launch import build_runner
+from hrformer_mmpose.synthetic.dataset import generate
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO_CROP = (112, 84)

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hrformer_mmpose.benchmark import rivals
+from hrformer_mmpose.benchmark import baselines as rivals
 
 KINDS = {
     'BatchNorm, GELU, depth-wise convolution in one': (

@@ -12,14 +12,14 @@ from .version import __version__
 
 if importlib.util.find_spec('mmpose') is not None:
     try:
-        from . import host
+        from .compat import host
 
         host.install()
         from . import registry  # noqa: F401  (creates the child registries)
     except ImportError as error:  # a half-installed MMPose must not keep the doctor from running
         warnings.warn(
             f'MMPose is installed but does not import ({error}); '
-            'python -m hrformer_mmpose.doctor says how to mend it',
+            'python -m hrformer_mmpose.cli.doctor says how to mend it',
             stacklevel=2,
         )
 
@@ -29,7 +29,7 @@ __all__ = ['PoseEstimator', '__version__']
 def __getattr__(name: str):
     """`PoseEstimator`, imported when it is asked for: training does not need it."""
     if name == 'PoseEstimator':
-        from .inference import PoseEstimator
+        from .inference.torch_network import PoseEstimator
 
         return PoseEstimator
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -4,12 +4,12 @@ The backbone itself knows nothing of registries: it runs where only PyTorch is i
 """
 
 from .backbones import HRFormer
-from .classifier import ImageClassifier
+from .estimators.classifier import ImageClassifier
+from .estimators.segmentor import Segmentor
 from .heads.classification import ClassificationHead
 from .heads.heatmap_head import HeatmapHead
 from .heads.segmentation import SegmentationHead
 from .registry import MODELS
-from .segmentor import Segmentor
 
 MODELS.register_module(module=HRFormer)
 MODELS.register_module(module=ClassificationHead)

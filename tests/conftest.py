@@ -25,7 +25,7 @@ def shared() -> Path:
 @pytest.fixture(scope='session')
 def synthetic_root(tmp_path_factory) -> Path:
     """A small generated data set in COCO's layout."""
-    from hrformer_mmpose.datasets.synthetic import generate
+    from hrformer_mmpose.synthetic.dataset import generate
 
     return generate(tmp_path_factory.mktemp('data') / 'people', num_train=8, num_val=5, seed=3)
 

@@ -11,8 +11,8 @@ from mmengine.config import Config
 from mmpose.registry import MODELS, TRANSFORMS
 
 from hrformer_mmpose import zoo
+from hrformer_mmpose.arch import stages_from_arch
 from hrformer_mmpose.backbones import HRFormer
-from hrformer_mmpose.backbones.arch import stages_from_arch
 from tests.conftest import ROOT
 
 CONFIGS = [Path(zoo.find(name)) for name in zoo.names()]

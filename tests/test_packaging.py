@@ -51,7 +51,7 @@ def test_the_configs_are_found_by_name():
 
 
 def test_the_command_is_an_entry_point():
-    from hrformer_mmpose.command.main import main
+    from hrformer_mmpose.cli.main import main
 
     module, _, name = SETTINGS['project']['scripts']['hrformer'].partition(':')
     assert (module, name) == (main.__module__, main.__name__)

@@ -4,7 +4,7 @@ import argparse
 import json
 import tempfile
 
-from hrformer_mmpose import terminal
+from hrformer_mmpose.cli import terminal
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,8 +1,8 @@
 """Time loading and evaluation against MMPose's: tools/benchmark_data.py KIND; --help lists them."""
 
-from hrformer_mmpose import terminal
+from hrformer_mmpose.cli import terminal
 
 if __name__ == '__main__':
-    from hrformer_mmpose.datasets import benchmark
+    from hrformer_mmpose.benchmark import data as benchmark
 
     terminal.run(benchmark.benchmark, benchmark.parser())

@@ -1,7 +1,6 @@
 """Export a checkpoint: python tools/export.py CONFIG CHECKPOINT OUT [flags]; --help lists them."""
 
-from hrformer_mmpose import terminal
-from hrformer_mmpose.command import export
+from hrformer_mmpose.cli import export, terminal
 
 if __name__ == '__main__':
     terminal.run(export.run, export.parser())

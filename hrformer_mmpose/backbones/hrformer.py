@@ -16,7 +16,9 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..arch import Stage, stages_from_arch, stages_from_extra
 from ..errors import ConfigError, WeightsError
+from ..execution.policy import stock
 from ..layers import (
     BasicBlock,
     Bottleneck,
@@ -25,8 +27,6 @@ from ..layers import (
     build_transition,
     conv_norm,
 )
-from ..layers.policy import stock
-from .arch import Stage, stages_from_arch, stages_from_extra
 
 try:
     from mmengine.model import BaseModule
@@ -303,7 +303,7 @@ class HRFormer(BaseModule):
             `FusedHRFormer`; this network stays as it is. Later changes of its weights do not show
             in the other.
         """
-        from .fused import fuse_network
+        from ..execution.fuse import fuse_network
 
         return fuse_network(self)
 

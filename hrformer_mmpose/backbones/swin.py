@@ -5,7 +5,7 @@ from mmpose.models.backbones import SwinTransformer as _SwinTransformer
 from mmpose.models.backbones.utils.ckpt_convert import swin_converter
 from torch import nn
 
-from ..checkpoint.plain import State, load_pretrained
+from ..checkpoint.pretrained import State, load_pretrained
 from ..registry import MODELS
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import nn
 
-from ..checkpoint.plain import load_pretrained
+from ..checkpoint.pretrained import load_pretrained
 from ..errors import ConfigError
 from ..layers import DropPath
 from ..registry import MODELS

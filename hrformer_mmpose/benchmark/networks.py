@@ -15,10 +15,10 @@ from statistics import median
 import torch
 from torch import nn
 
-from .. import complexity
-from ..engine.compiling import compile_network
 from ..errors import ConfigError
-from . import rivals
+from ..execution.compiling import compile_network
+from . import baselines as rivals
+from . import complexity
 
 MiB = 2**20
 WARM_UP = 2  # rounds: the first ones pay for memory that the machine has not handed out yet

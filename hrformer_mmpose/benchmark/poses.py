@@ -21,16 +21,16 @@ from mmengine.registry import init_default_scope
 from mmpose.registry import MODELS
 from mmpose.structures import PoseDataSample
 
-from .. import inference
 from ..checkpoint import save_weights
 from ..errors import UserError
-from ..inference import PoseEstimator, TorchNetwork
-from ..runtime import sources
-from ..runtime.detectors import CocoDetections
-from ..runtime.estimator import Estimator, PoseRuntime
-from ..runtime.images import read_image
-from ..runtime.networks import open_network
-from . import rivals
+from ..imaging.images import read_image
+from ..inference import sources
+from ..inference import torch_network as inference
+from ..inference.detectors import CocoDetections
+from ..inference.estimator import Estimator, PoseRuntime
+from ..inference.networks import open_network
+from ..inference.torch_network import PoseEstimator, TorchNetwork
+from . import baselines as rivals
 from .networks import device_of, line, time_in_turns
 
 WARM_UP_IMAGES = 8

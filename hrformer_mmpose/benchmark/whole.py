@@ -13,7 +13,7 @@ from statistics import median
 import torch
 from mmengine.runner import Runner
 
-from ..engine import launch
+from ..cli import launch
 
 WARM_UP = 2
 

@@ -9,7 +9,7 @@ Needs PyTorch and NumPy only; what belongs to MMEngine's runner is in `engine/ru
 
 from .files import load_weights, save_weights
 from .matching import load_pretrained, match
-from .names import architecture, origin, to_mmpose, to_official
+from .state_dict_adapter import architecture, origin, to_mmpose, to_official
 
 __all__ = [
     'architecture',

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import torch
 
 from .arrays import Storage, StorageType
-from .pickles import Unpickler
+from .safe_pickle import Unpickler
 
 ZIP = b'PK\x03\x04'
 _LEGACY = 0x1950A86A20F9469CFC6C  # begins a file of the older format, as a pickle

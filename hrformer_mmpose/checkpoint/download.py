@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from ..errors import WeightsError
-from .writing import replacing
+from ..io import replacing
 
 TIMEOUT = 30  # seconds without an answer, or without a further byte
 _CHUNK = 2**20

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from ..errors import WeightsError
+from ..io import PARTIAL, replacing, safetensors_package, save_weights
 from . import archives
 from .arrays import UnsupportedError
 from .download import fetch
-from .pickles import UnsafeError
-from .writing import PARTIAL, replacing, safetensors_package, save_weights
+from .safe_pickle import UnsafeError
 
 __all__ = ['PARTIAL', 'check', 'load_weights', 'read', 'replacing', 'save_weights', 'weights_in']
 

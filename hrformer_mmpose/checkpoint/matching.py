@@ -17,7 +17,7 @@ from torch import nn
 
 from ..errors import WeightsError
 from . import files
-from .names import (
+from .state_dict_adapter import (
     INCOMPLETE,
     INDEX,
     TABLE,

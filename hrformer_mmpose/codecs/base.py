@@ -10,7 +10,7 @@ from mmpose.codecs.base import BaseKeypointCodec
 from torch import Tensor
 
 from ..errors import ConfigError
-from .targets import gaussian_windows
+from .gaussian_heatmap import gaussian_windows
 
 
 class HeatmapCodec(BaseKeypointCodec):

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from ..registry import KEYPOINT_CODECS
-from . import peaks
+from . import refinement as peaks
 from .base import HeatmapCodec
-from .targets import gaussian_maps
+from .gaussian_heatmap import gaussian_maps
 
 
 @KEYPOINT_CODECS.register_module()

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..registry import KEYPOINT_CODECS
-from . import peaks
+from . import refinement as peaks
 from .base import HeatmapCodec
-from .targets import offset_maps
+from .gaussian_heatmap import offset_maps
 
 TYPES = ('gaussian', 'combined')
 

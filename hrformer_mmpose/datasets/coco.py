@@ -20,10 +20,10 @@ from mmengine.dataset import force_full_init
 from mmengine.logging import print_log
 from mmpose.datasets.datasets import CocoDataset as _CocoDataset
 
+from ..coco import annotations, checks, persons
+from ..coco.annotations import HINT
 from ..errors import ConfigError, DataError
 from ..registry import DATASETS
-from . import annotations, checks, persons
-from .annotations import HINT
 from .sampler import ReproducibleSamples
 
 METAINFO_OF_A_SAMPLE = (

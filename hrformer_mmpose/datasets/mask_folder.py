@@ -11,7 +11,6 @@ from mmengine.dataset import BaseDataset
 from mmengine.structures import BaseDataElement
 
 from ..errors import DataError
-from ..heads.segmentation import IGNORED
 from ..registry import DATASETS, TRANSFORMS
 from .image_folder import SUFFIXES
 
@@ -67,15 +66,17 @@ class LoadMask(BaseTransform):
     """`mask`, (H, W), uint8, from `mask_path`; resized with the image to `size` and flipped.
 
     Args:
-        size: (height, width). flip: probability of mirroring both.
+        size: (height, width).
+        flip: probability of mirroring both.
+        ignore_index: label of pixels that do not count.
 
     Raises:
         DataError: the mask cannot be read, has another size than the image, or holds a number
             that is none of the data set's classes.
     """
 
-    def __init__(self, size: tuple[int, int], flip: float = 0.0):
-        self.size, self.flip = tuple(size), flip
+    def __init__(self, size: tuple[int, int], flip: float = 0.0, ignore_index: int = 255):
+        self.size, self.flip, self.ignore_index = tuple(size), flip, ignore_index
 
     def transform(self, results: dict) -> dict:
         """Set `mask`, replace `img`."""
@@ -89,10 +90,10 @@ class LoadMask(BaseTransform):
         if mask.shape != image.shape[:2]:
             raise DataError(f"mask '{path}' is {mask.shape}, its image {image.shape[:2]}")
         classes = results['num_classes']
-        if (other := mask[(mask >= classes) & (mask != IGNORED)]).size:
+        if (other := mask[(mask >= classes) & (mask != self.ignore_index)]).size:
             raise DataError(
-                f"mask '{path}' holds {other[0]}, classes are 0 to {classes - 1} and {IGNORED} for "
-                'pixels that do not count'
+                f"mask '{path}' holds {other[0]}, classes are 0 to {classes - 1} and "
+                f'{self.ignore_index} for pixels that do not count'
             )
         image = cv2.resize(image, self.size[::-1], interpolation=cv2.INTER_AREA)
         mask = cv2.resize(mask, self.size[::-1], interpolation=cv2.INTER_NEAREST)

@@ -5,8 +5,8 @@ from typing import Any
 
 from mmengine.dataset import DefaultSampler as _DefaultSampler
 
-from ..engine.randomness import drawn_from
 from ..registry import DATA_SAMPLERS
+from ..seeding import drawn_from
 
 
 class SampleIndex(int):

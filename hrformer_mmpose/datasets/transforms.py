@@ -16,9 +16,9 @@ from mmpose.structures.bbox import get_udp_warp_matrix, get_warp_matrix
 from scipy.special import ndtr, ndtri
 
 from ..errors import ConfigError, DataError
+from ..imaging.crops import BOX_PADDING
+from ..imaging.images import LONGEST, decode, is_cut_short, jpeg_shape
 from ..registry import TRANSFORMS
-from ..runtime.crops import BOX_PADDING
-from ..runtime.images import LONGEST, decode, is_cut_short, jpeg_shape
 
 REDUCED = {
     2: cv2.IMREAD_REDUCED_COLOR_2,

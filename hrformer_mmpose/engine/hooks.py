@@ -12,9 +12,8 @@ from torch import nn
 
 from ..checkpoint.files import replacing
 from ..errors import ConfigError, DataError
-from ..evaluation import report
-from . import report_pictures
-from .compiling import compile_network
+from ..evaluation import report, report_pictures
+from ..execution.compiling import compile_network
 from .finite_hook import unwrapped_model
 
 

@@ -11,7 +11,7 @@ from torch.utils.data import Sampler
 
 from ..datasets.sampler import DefaultSampler
 from ..registry import LOOPS
-from .randomness import start_from
+from ..seeding import start_from
 
 # In the message hub: the epoch that was begun, at which iteration, of how many batches; and the
 # epoch that was validated last.

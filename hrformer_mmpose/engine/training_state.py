@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer, print_log
 
-from ..checkpoint.pickles import History
+from ..checkpoint.safe_pickle import History
 
 _KIND = 'HistoryBuffer'
 _PLAIN = (str, bytes, bool, int, float, complex, type(None), torch.Size, torch.dtype)

@@ -19,8 +19,8 @@ from mmengine.dist import (
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MessageHub, print_log
 
-from ..datasets import annotations
-from ..datasets.checks import finite
+from ..coco import annotations
+from ..coco.checks import finite
 from ..errors import ConfigError, DataError
 from ..registry import METRICS
 from . import evaluator, report

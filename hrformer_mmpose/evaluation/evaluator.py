@@ -17,8 +17,8 @@ import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from mmengine.logging import print_log
 
-from ..datasets.annotations import Annotations
-from ..datasets.checks import finite, repeated
+from ..coco.annotations import Annotations
+from ..coco.checks import finite, repeated
 from ..errors import ConfigError, DataError
 from .predictions import Predictions, rows_of_numbers
 

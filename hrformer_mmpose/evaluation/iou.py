@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
 
-from ..heads.segmentation import IGNORED
 from ..registry import METRICS
 
 
@@ -14,17 +13,24 @@ from ..registry import METRICS
 class IoU(BaseMetric):
     """Pixels of a class that truth and prediction share, of those that either has, over all images.
 
-    Figures in percent: `mIoU`, the mean over the classes that occur, and one for each class.
+    Metrics in percent: `mIoU`, the mean over the classes that occur, and one for each class.
+
+    Args:
+        ignore_index: label of pixels that do not count. kwargs: see MMEngine's `BaseMetric`.
     """
 
     default_prefix = 'seg'
+
+    def __init__(self, ignore_index: int = 255, **kwargs):
+        super().__init__(**kwargs)
+        self.ignore_index = ignore_index
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Count pixels by true and predicted class."""
         classes = len(self.dataset_meta['classes'])
         for sample in data_samples:
             true, found = (sample[key].cpu().flatten() for key in ('gt_mask', 'pred_mask'))
-            kept = true != IGNORED
+            kept = true != self.ignore_index
             pairs = true[kept] * classes + found[kept]
             self.results.append(torch.bincount(pairs, minlength=classes**2).numpy())
 

@@ -21,9 +21,9 @@ from pathlib import Path
 import torch
 
 from ..errors import ConfigError, UserError
-from ..inference import TorchNetwork
-from ..runtime import digest
-from ..runtime.networks import KEY, Description
+from ..inference import digest
+from ..inference.networks import KEY, Description
+from ..inference.torch_network import TorchNetwork
 from ..version import __version__
 from .graph import DTYPES, PoseGraph
 

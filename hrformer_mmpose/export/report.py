@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..datasets import synthetic
-from ..inference import TorchNetwork
-from ..runtime.detectors import CocoDetections
-from ..runtime.estimator import Estimator
-from ..runtime.networks import SUFFIXES, ExportedNetwork, open_network
-from ..runtime.poses import Pose
+from ..imaging.poses import Pose
+from ..inference.detectors import CocoDetections
+from ..inference.estimator import Estimator
+from ..inference.networks import SUFFIXES, ExportedNetwork, open_network
+from ..inference.torch_network import TorchNetwork
+from ..synthetic import dataset as synthetic
 from .graph import PoseGraph
 
 SURE = 0.2  # peaks below are noise, whose highest pixel any rounding may exchange

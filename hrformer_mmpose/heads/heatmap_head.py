@@ -12,7 +12,7 @@ from mmengine.structures import InstanceData
 from mmpose.models.heads import HeatmapHead as _HeatmapHead
 from torch import Tensor
 
-from ..codecs import peaks
+from ..codecs import refinement as peaks
 from ..codecs.base import HeatmapCodec
 from ..registry import MODELS
 

@@ -12,8 +12,6 @@ from torch import nn
 
 from ..layers import conv_norm
 
-IGNORED = 255  # the class of pixels that count for nothing
-
 
 class SegmentationHead(nn.Module):
     """Lower maps brought to the highest one's size, all concatenated, 1x1, 1x1 to the classes.
@@ -24,6 +22,7 @@ class SegmentationHead(nn.Module):
         channels: width between the two convolutions.
         align_corners: of the interpolation; True in the authors' code.
         norm_cfg: see `build_batch_norm`.
+        ignore_index: label of pixels that do not count.
     """
 
     def __init__(
@@ -33,9 +32,11 @@ class SegmentationHead(nn.Module):
         channels: int = 256,
         align_corners: bool = True,
         norm_cfg: dict = dict(type='BN'),
+        ignore_index: int = 255,
     ):
         super().__init__()
         self.num_classes = num_classes
+        self.ignore_index = ignore_index
         self.align_corners = align_corners
         self.merge = nn.Sequential(*conv_norm(sum(in_channels), channels, norm_cfg, 1), nn.ReLU())
         self.classifier = nn.Conv2d(channels, num_classes, 1)
@@ -54,10 +55,10 @@ class SegmentationHead(nn.Module):
         """Cross entropy of every pixel.
 
         Args:
-            maps: see `forward`. target: (B, H, W), classes of the image's pixels, 255 to ignore.
+            maps: see `forward`. target: (B, H, W), classes of the image's pixels, or `ignore_index`.
         """
         logits = self._resized(self(maps), target.shape[1:])
-        return {'loss_seg': F.cross_entropy(logits, target, ignore_index=IGNORED)}
+        return {'loss_seg': F.cross_entropy(logits, target, ignore_index=self.ignore_index)}
 
     def _resized(self, x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         return F.interpolate(x, size, mode='bilinear', align_corners=self.align_corners)

@@ -3,7 +3,13 @@
 from .attention import LocalWindowSelfAttention, WindowMSA
 from .block import DropPath, HRFormerBlock
 from .ffn import CrossFFN
-from .fusion import BasicBlock, Bottleneck, MultiScaleFusion, build_transition, conv_norm
+from .fusion import (
+    BasicBlock,
+    Bottleneck,
+    MultiScaleFusion,
+    build_transition,
+    conv_norm,
+)
 from .norm import build_batch_norm, build_layer_norm
 from .window import padding_mask, shift_mask, window_merge, window_partition
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..errors import ConfigError
-from .policy import stock
+from ..execution.policy import stock
 from .window import (
     Window,
     needed_shift,

@@ -7,11 +7,11 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from . import policy, recompute
+from ..execution import policy, recompute
+from ..execution.policy import stock
 from .attention import LocalWindowSelfAttention
 from .ffn import CrossFFN
 from .norm import build_layer_norm
-from .policy import stock
 from .window import Window
 
 

@@ -7,8 +7,8 @@ windows of one branch would never exchange any.
 import torch
 from torch import nn
 
+from ..execution.policy import stock
 from .norm import build_batch_norm
-from .policy import stock
 
 
 @stock

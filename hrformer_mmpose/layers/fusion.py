@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..execution.policy import stock
 from .norm import build_batch_norm
-from .policy import stock
 from .window import map_size
 
 

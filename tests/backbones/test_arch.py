@@ -4,8 +4,8 @@ import copy
 
 import pytest
 
+from hrformer_mmpose.arch import stages_from_arch, stages_from_extra
 from hrformer_mmpose.backbones import HRFormer
-from hrformer_mmpose.backbones.arch import stages_from_arch, stages_from_extra
 from hrformer_mmpose.errors import ConfigError, UnknownArgumentError
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from hrformer_mmpose.arch import stages_from_arch
 from hrformer_mmpose.backbones import HRFormer
-from hrformer_mmpose.backbones.arch import stages_from_arch
 from hrformer_mmpose.checkpoint import load_pretrained
 from hrformer_mmpose.heads.classification import ClassificationHead
 from tests import official

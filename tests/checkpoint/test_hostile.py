@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from hrformer_mmpose.checkpoint import files, load_weights, pickles
-from hrformer_mmpose.checkpoint.pickles import Settings
+from hrformer_mmpose.checkpoint import files, load_weights
+from hrformer_mmpose.checkpoint import safe_pickle as pickles
+from hrformer_mmpose.checkpoint.safe_pickle import Settings
 from hrformer_mmpose.errors import WeightsError
 
 # Opcodes, as `pickletools` describes them.

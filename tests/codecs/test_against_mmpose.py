@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip('mmpose')
+from hrformer_mmpose.benchmark.codecs import KINDS, SIZES, pair
 from hrformer_mmpose.codecs import MSRAHeatmap
-from hrformer_mmpose.codecs.benchmark import KINDS, SIZES, pair
 
 
 @pytest.mark.parametrize('size', SIZES)

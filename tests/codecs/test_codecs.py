@@ -7,9 +7,9 @@ import torch
 pytest.importorskip('mmpose')
 from mmpose.registry import KEYPOINT_CODECS
 
+from hrformer_mmpose.benchmark.codecs import KINDS, SIZES, pair
 from hrformer_mmpose.codecs import MSRAHeatmap, UDPHeatmap
-from hrformer_mmpose.codecs.benchmark import KINDS, SIZES, pair
-from hrformer_mmpose.codecs.peaks import blur
+from hrformer_mmpose.codecs.refinement import blur
 from hrformer_mmpose.errors import ConfigError
 from tests.codecs.test_against_mmpose import peaks
 

@@ -13,7 +13,7 @@ from mmpose.registry import TRANSFORMS
 
 from hrformer_mmpose.datasets import transforms
 from hrformer_mmpose.errors import ConfigError, DataError
-from hrformer_mmpose.runtime.images import is_cut_short, unusual_form
+from hrformer_mmpose.imaging.images import is_cut_short, unusual_form
 
 
 @pytest.fixture

@@ -18,9 +18,12 @@ import mmengine
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 
-from hrformer_mmpose import terminal, zoo
+from hrformer_mmpose import zoo
 from hrformer_mmpose.checkpoint import load_weights, origin, save_weights, to_official
-from hrformer_mmpose.engine import cli, convert, launch, training_state
+from hrformer_mmpose.cli import arguments as cli
+from hrformer_mmpose.cli import convert_checkpoint as convert
+from hrformer_mmpose.cli import launch, terminal
+from hrformer_mmpose.engine import training_state
 from hrformer_mmpose.engine.runner import Runner
 from hrformer_mmpose.engine.training_state import from_plain, to_plain
 from tests.checkpoint.weights import official_weights, tiny_hrformer

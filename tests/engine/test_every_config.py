@@ -9,8 +9,9 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from hrformer_mmpose import zoo
-from hrformer_mmpose.datasets import shapes, synthetic
-from hrformer_mmpose.engine import launch
+from hrformer_mmpose.cli import launch
+from hrformer_mmpose.synthetic import dataset as synthetic
+from hrformer_mmpose.synthetic import shapes
 
 CONFIGS = [Path(zoo.find(name)) for name in zoo.names()]
 

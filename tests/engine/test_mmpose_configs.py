@@ -9,8 +9,8 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope, init_default_scope
 from mmpose.registry import DATASETS
 
-from hrformer_mmpose.backbones.arch import stages_from_arch, stages_from_extra
-from hrformer_mmpose.engine import launch
+from hrformer_mmpose.arch import stages_from_arch, stages_from_extra
+from hrformer_mmpose.cli import launch
 
 CONFIGS = Path(mmpose.__file__).parent / '.mim/configs'
 HRFORMER = sorted(CONFIGS.rglob('td-hm_hrformer-*.py'))

@@ -14,8 +14,8 @@ from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.registry import METRICS
 
 from hrformer_mmpose.backbones import HRFormer
-from hrformer_mmpose.engine import report_pictures
 from hrformer_mmpose.engine.hooks import FuseHook, LeftOutHook, ReportHook
+from hrformer_mmpose.evaluation import report_pictures
 from tests.conftest import relative_error
 
 META = parse_pose_metainfo(dict(from_file='configs/_base_/datasets/coco.py'))

@@ -17,7 +17,7 @@ from mmengine.logging import MessageHub
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.registry import METRICS
 
-from hrformer_mmpose.datasets import annotations
+from hrformer_mmpose.coco import annotations
 from hrformer_mmpose.errors import ConfigError, DataError
 
 from .cases import random_case, write

@@ -9,7 +9,7 @@ pytest.importorskip('faster_coco_eval')
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from hrformer_mmpose.datasets import annotations
+from hrformer_mmpose.coco import annotations
 from hrformer_mmpose.errors import ConfigError, DataError
 from hrformer_mmpose.evaluation import evaluator
 

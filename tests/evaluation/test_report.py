@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip('faster_coco_eval')
-from hrformer_mmpose.datasets import annotations
+from hrformer_mmpose.coco import annotations
 from hrformer_mmpose.evaluation import evaluator, report
 
 from .cases import SIGMAS, predictions_of, random_case, reference, write

@@ -14,7 +14,7 @@ pytest.importorskip('mmpose')
 pytest.importorskip('onnx')
 
 from hrformer_mmpose import PoseEstimator
-from hrformer_mmpose.runtime import PoseRuntime
+from hrformer_mmpose.inference import PoseRuntime
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -134,7 +134,7 @@ def test_exported_files(tested, file, backend, flags):
 
 def test_the_command(tested):
     folder, config, checkpoint, names, boxes, keypoints, data, environment = tested
-    main = 'from hrformer_mmpose.command.main import main; main()'
+    main = 'from hrformer_mmpose.cli.main import main; main()'
     command(
         sys.executable, '-c', main, 'predict', data / 'val2017', '--model', config,
         '--checkpoint', checkpoint, '--no-pictures', '--out', folder / 'out',

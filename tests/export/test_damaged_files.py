@@ -15,9 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hrformer_mmpose.errors import ConfigError, UserError, WeightsError
 from hrformer_mmpose.export import files
-from hrformer_mmpose.runtime import digest
-from hrformer_mmpose.runtime.networks import KEY, Description, open_network
-from hrformer_mmpose.runtime.poses import COCO
+from hrformer_mmpose.imaging.skeleton import COCO
+from hrformer_mmpose.inference import digest
+from hrformer_mmpose.inference.networks import KEY, Description, open_network
 
 K, SIDE = 17, 8
 DESCRIPTION = Description(

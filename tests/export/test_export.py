@@ -15,17 +15,18 @@ pytest.importorskip('onnxruntime')
 import onnx
 import onnxruntime
 
-from hrformer_mmpose import PoseEstimator, terminal, zoo
+from hrformer_mmpose import PoseEstimator, zoo
 from hrformer_mmpose.checkpoint import save_weights
-from hrformer_mmpose.codecs import peaks
+from hrformer_mmpose.cli import export as command
+from hrformer_mmpose.cli import terminal
+from hrformer_mmpose.codecs import refinement as peaks
 from hrformer_mmpose.codecs.msra_heatmap import MSRAHeatmap
 from hrformer_mmpose.codecs.udp_heatmap import UDPHeatmap
-from hrformer_mmpose.command import export as command
 from hrformer_mmpose.errors import ConfigError, WeightsError
 from hrformer_mmpose.export import files, report
-from hrformer_mmpose.inference import TorchNetwork, build, read_config
-from hrformer_mmpose.runtime import PoseRuntime
-from hrformer_mmpose.runtime.networks import Description, open_network
+from hrformer_mmpose.inference import PoseRuntime
+from hrformer_mmpose.inference.networks import Description, open_network
+from hrformer_mmpose.inference.torch_network import TorchNetwork, build, read_config
 from tests.conftest import ROOT
 
 CONFIG = f"""
@@ -302,14 +303,14 @@ def test_the_runtime_works_without_torch(exported, people, tmp_path):
 import sys, importlib.util
 sys.path.append({str(site)!r})
 assert importlib.util.find_spec('torch') is None
-from hrformer_mmpose.runtime import PoseRuntime
+from hrformer_mmpose.inference import PoseRuntime
 poses = PoseRuntime({str(exported)!r})({images[0]!r}, {boxes[images[0]].tolist()!r})
 assert len(poses) == {len(boxes[images[0]])}
 sys.argv = [
     'hrformer', 'predict', *{images!r}, '--model', {str(exported)!r}, '--boxes', {boxes.path!r},
     '--out', {str(tmp_path / 'out')!r},
 ]
-from hrformer_mmpose.command.main import main
+from hrformer_mmpose.cli.main import main
 main()
 assert not [name for name in sys.modules if name.split('.')[0] in ('torch', 'mmengine', 'mmpose')]
 """

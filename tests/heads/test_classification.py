@@ -3,10 +3,15 @@
 import pytest
 import torch
 
+from hrformer_mmpose.arch import stages_from_arch
 from hrformer_mmpose.backbones import HRFormer
-from hrformer_mmpose.backbones.arch import stages_from_arch
 from hrformer_mmpose.checkpoint import load_pretrained
-from hrformer_mmpose.checkpoint.names import num_keypoints, origin, to_mmpose, to_official
+from hrformer_mmpose.checkpoint.state_dict_adapter import (
+    num_keypoints,
+    origin,
+    to_mmpose,
+    to_official,
+)
 from hrformer_mmpose.errors import ConfigError
 from hrformer_mmpose.heads.classification import ClassificationHead
 

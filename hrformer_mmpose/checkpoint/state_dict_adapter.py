@@ -1,0 +1,211 @@
+"""What the entries of an HRFormer file are called, and what their names and shapes tell.
+
+The authors' code projects query, key and value by three layers where MMPose's has one, and calls
+the FFN `mlp`; its pose networks call the head `keypoint_head`, as MMPose 0.x did. Nothing else
+differs. All functions are pure and take the entries of a backbone or of a whole model.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from math import isqrt
+
+import torch
+
+from ..arch import ARCHS
+from ..errors import WeightsError
+
+State = dict[str, torch.Tensor]
+
+INDEX = 'relative_position_index'  # computed when the network is built, never loaded
+INCOMPLETE = 'an incomplete or damaged HRFormer'
+TABLE = 'relative_position_bias_table'
+# pattern of the authors' (or MMPose 0.x's) names -> MMPose's; and the way back
+TO_MMPOSE = (
+    (r'(\.branches\.\d+\.\d+)\.mlp\.', r'\1.ffn.'),
+    (r'\.attn\.attn\.out_proj\.', '.attn.attn.proj.'),
+    (r'^keypoint_head\.', 'head.'),
+    (r'^(incre_modules|downsamp_modules|final_layer|classifier)\.', r'head.\1.'),
+)
+TO_OFFICIAL = (
+    (r'(\.branches\.\d+\.\d+)\.ffn\.', r'\1.mlp.'),
+    (r'\.attn\.attn\.proj\.', '.attn.attn.out_proj.'),
+    (r'^head\.(incre_modules|downsamp_modules|classifier)\.', r'\1.'),
+    (r'^head\.', 'keypoint_head.'),
+)
+_SEGMENTATION = re.compile(r'(cls_head|aux_head|ocr_\w+|conv3x3)\.')
+_CLASSIFICATION = re.compile(r'(backbone\.|head\.)?(classifier|incre_modules|downsamp_modules)\.')
+
+
+def origin(state_dict: Mapping[str, torch.Tensor]) -> str:
+    """Whose network the entries belong to.
+
+    Returns:
+        'mmpose' (1.x, 0.x and the ImageNet backbones converted for them, whose names are the same
+        but for the head's), 'official-pose', 'official-classification', 'official-segmentation',
+        or 'unknown' when it is no HRFormer. A backbone alone of the authors is told by its last
+        module: the pose network makes one map; one that makes four counts as segmentation.
+    """
+    keys = list(state_dict)
+    if any('.attn.attn.qkv.' in key for key in keys):
+        return 'mmpose'
+    if not any('.attn.attn.q_proj.' in key for key in keys):
+        return 'unknown'
+    if any(key.startswith('keypoint_head.') for key in keys):
+        return 'official-pose'
+    if any(map(_CLASSIFICATION.match, keys)):
+        return 'official-classification'
+    if any(map(_SEGMENTATION.match, keys)) or lower_maps(keys):
+        return 'official-segmentation'
+    return 'official-pose'
+
+
+def to_mmpose(state_dict: Mapping[str, torch.Tensor]) -> State:
+    """The authors' names -> MMPose's; entries that have MMPose's names stay.
+
+    Args:
+        state_dict: of a backbone or a whole model. It is not modified.
+
+    Returns:
+        A new dict; query, key and value projections are concatenated in that order.
+
+    Raises:
+        WeightsError: one of the three is missing, or differs from the others in shape or type.
+    """
+    converted = {}
+    for key, value in state_dict.items():
+        match = re.fullmatch(r'(.*\.attn\.attn\.)([qkv])_proj\.(weight|bias)', key)
+        if match and match[2] != 'q' and f'{match[1]}q_proj.{match[3]}' in state_dict:
+            continue
+        if match:
+            key, value = f'{match[1]}qkv.{match[3]}', _joined(state_dict, match[1], match[3])
+        converted[_renamed(key, TO_MMPOSE)] = value
+    return converted
+
+
+def _joined(state_dict: Mapping[str, torch.Tensor], start: str, end: str) -> torch.Tensor:
+    names = [f'{start}{part}_proj.{end}' for part in 'qkv']
+    for name in names:
+        if name not in state_dict:
+            raise WeightsError(f'{name} is missing, which belongs to the other projections')
+        first, part = state_dict[names[0]], state_dict[name]
+        if part.ndim == 0 or part.shape != first.shape or part.dtype != first.dtype:
+            raise WeightsError(f'{name} ({_described(part)}) does not go with {names[0]}')
+    return torch.cat([state_dict[name] for name in names])
+
+
+def _described(value: torch.Tensor) -> str:
+    return f'{tuple(value.shape)}, {str(value.dtype).removeprefix("torch.")}'
+
+
+def to_official(state_dict: Mapping[str, torch.Tensor]) -> State:
+    """MMPose's names -> the authors'; the inverse of `to_mmpose`, bit for bit.
+
+    Args:
+        state_dict: of a backbone or a whole model, of either naming. It is not modified.
+
+    Returns:
+        A new dict; the joint projection is split into query, key and value.
+
+    Raises:
+        WeightsError: a joint projection has not three parts.
+    """
+    classifies = any(key.startswith('head.classifier.') for key in state_dict)
+    converted = {}
+    for key, value in state_dict.items():
+        if classifies:  # whose last convolution has the name that a pose head's has
+            key = key.removeprefix('backbone.').replace('head.final_layer.', 'final_layer.')
+        if '.attn.attn.qkv.' in key:
+            if value.ndim == 0 or len(value) % 3:
+                raise WeightsError(f'{key} ({_described(value)}) has not three parts')
+            for part, tensor in zip('qkv', value.chunk(3), strict=True):
+                converted[key.replace('.qkv.', f'.{part}_proj.')] = tensor.clone()
+        else:
+            converted[_renamed(key, TO_OFFICIAL)] = value
+    return converted
+
+
+def _renamed(key: str, rules: Iterable[tuple[str, str]]) -> str:
+    for old, new in rules:
+        key = re.sub(old, new, key)
+    return key
+
+
+def lower_maps(keys: Iterable[str]) -> list[str]:
+    """Entries of the last module's maps of lower resolution, which pose networks do not make."""
+    keys = list(keys)
+    last = _last(keys, r'(?:backbone\.)?stage4\.(\d{1,3})\.')
+    pattern = re.compile(rf'(backbone\.)?stage4\.{last}\.fuse_layers\.[1-3]\.')
+    return [key for key in keys if pattern.match(key)]
+
+
+def architecture(state_dict: Mapping[str, torch.Tensor]) -> str:
+    """Which network the entries belong to, in words: 'HRFormer-S', 'HRNet-W32', 'ResNet', ...
+
+    An HRFormer that is none of the published three is described by what makes it.
+    """
+    state = {key.removeprefix('backbone.'): value for key, value in to_mmpose(state_dict).items()}
+    if any(re.match(r'stage\d\.\d+\.branches\.\d+\.\d+\.attn\.attn\.qkv\.', key) for key in state):
+        return _hrformer(state)
+    if 'stage4.0.branches.0.0.conv1.weight' in state:
+        return f'HRNet-W{_length(state, "stage4.0.branches.0.0.conv1.weight")}'
+    for name, pattern in (
+        ('ResNet', r'layer4\.0\.conv1\.'),
+        ('Swin', r'(layers|stages)\.\d\.blocks\.\d+\.attn\.(w_msa\.)?' + TABLE),
+        ('ViT', r'(encoder\.)?(blocks|layers)\.\d+\.attn\.'),
+        ('CSPNeXt', r'stage4\.\d+\.(main_conv|blocks)\.'),
+    ):
+        if any(re.match(pattern, key) for key in state):
+            return name
+    return f'an unknown network ({", ".join([*state][:2])}, ...)'
+
+
+def _hrformer(state: State) -> str:
+    """Name of the published instance, or the arguments that describe another one."""
+    first = 'stage4.0.branches.{}.0.'.format
+    branches = range(1 + _last(state, r'stage4\.0\.branches\.(\d{1,3})\.'))
+    channels = tuple(_length(state, first(i) + 'norm1.weight') for i in branches)
+    hidden = _length(state, first(0) + 'ffn.fc1.weight')
+    keys = [first(i) + f'attn.attn.{TABLE}' for i in branches]
+    tables = [state[key] for key in keys if key in state]
+    if not channels or not all((*channels, hidden, *(t.ndim == 2 and t.numel() for t in tables))):
+        return INCOMPLETE
+    found: dict = {
+        'channels': channels,
+        'num_modules': (1, *(1 + _last(state, rf'stage{n}\.(\d{{1,3}})\.') for n in (2, 3, 4))),
+        'num_blocks': 1 + _last(state, r'stage4\.0\.branches\.0\.(\d{1,3})\.'),
+        'mlp_ratio': hidden // channels[0],
+    }
+    if len(tables) == len(keys):  # without, nobody can tell
+        found['num_heads'] = tuple(table.shape[1] for table in tables)
+        found['window_size'] = (isqrt(len(tables[0])) + 1) // 2
+    for name, spec in ARCHS.items():
+        published = {'num_blocks': 2, 'mlp_ratio': 4, 'window_size': 7, **spec}
+        if all(published[key] == value for key, value in found.items()):
+            return f'HRFormer-{name[0].upper()}'
+    return f'HRFormer({", ".join(f"{key}={value}" for key, value in found.items())})'
+
+
+def _length(state: Mapping[str, torch.Tensor], key: str) -> int:
+    """Size of an entry along its first dimension; 0 without the entry or the dimension."""
+    return len(state[key]) if key in state and state[key].ndim else 0
+
+
+def _last(keys: Iterable[str], pattern: str) -> int:
+    """The highest number that `pattern` finds."""
+    matches = (re.match(pattern, key) for key in keys)
+    return max((int(match[1]) for match in matches if match), default=-1)
+
+
+def num_keypoints(state_dict: Mapping[str, torch.Tensor]) -> int | None:
+    """Heatmaps that the head's last layer makes; None when there is no such head."""
+    if any(map(_CLASSIFICATION.match, state_dict)):
+        return None
+    pattern = r'(keypoint_)?head\.final_layer\.(\d+\.)?weight$'
+    sizes = [_length(state_dict, key) for key in state_dict if re.match(pattern, key)]
+    return sizes[-1] if sizes else None
+
+
+def num_parameters(state_dict: Mapping[str, torch.Tensor]) -> int:
+    """Numbers that training changes: statistics and index buffers are not counted."""
+    buffers = (INDEX, 'running_mean', 'running_var', 'num_batches_tracked')
+    return sum(value.numel() for key, value in state_dict.items() if not key.endswith(buffers))

@@ -1,0 +1,169 @@
+"""From parsed arguments to a run of MMEngine's runner.
+
+A tool's way: config file -> command line merged into it -> processes joined -> Runner. The order
+of precedence is MMPose's: command line, config, default.
+"""
+
+import argparse
+import os.path as osp
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from .. import zoo
+from ..compat import host
+from ..engine.hooks import CompileHook, FuseHook, ReportHook
+from ..engine.optim_wrapper import autocast_dtype
+from ..errors import ConfigError, WeightsError
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train as `cli.train_parser` describes."""
+    cfg = load_config(args)
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.amp or args.amp_dtype:
+        cfg.optim_wrapper.type = 'hrformer_mmpose.AutoAmpOptimWrapper'
+        cfg.optim_wrapper.dtype = args.amp_dtype or 'auto'
+    if args.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else _existing(args.resume)
+    if args.auto_scale_lr:
+        if 'auto_scale_lr' not in cfg:
+            raise ConfigError(f'{args.config}: --auto-scale-lr needs auto_scale_lr.base_batch_size')
+        cfg.auto_scale_lr.enable = True
+    cfg.merge_from_dict(args.cfg_options)
+    runner = build_runner(cfg)
+    if args.compile:
+        runner.register_hook(CompileHook(), 'LOWEST')
+    runner.train()
+
+
+def test(args: argparse.Namespace) -> None:
+    """Test as `cli.test_parser` describes."""
+    cfg = load_config(args)
+    cfg.load_from = _existing(args.checkpoint)
+    cfg.resume = False
+    if args.badcase and not _reports(cfg):
+        _enable_badcase(cfg, args)
+    if args.dump is not None:
+        _dump_predictions(cfg, args.dump)
+    if (args.amp or args.amp_dtype) and (dtype := autocast_dtype(args.amp_dtype or 'auto')):
+        cfg.test_cfg.fp16 = True  # MMEngine's name for autocast of either type
+        torch.set_autocast_gpu_dtype(dtype)
+    cfg.merge_from_dict(args.cfg_options)
+    runner = build_runner(cfg)
+    if args.fuse:
+        runner.register_hook(FuseHook(args.compile), 'LOW')
+    elif args.compile:
+        runner.register_hook(CompileHook(), 'LOWEST')
+    runner.register_hook(ReportHook(args.out, badcase=args.badcase), 'LOWEST')
+    runner.test()
+
+
+def read_config(path: str) -> Config:
+    """Read a config, given by path or by name.
+
+    Raises:
+        ConfigError: the file is not there or does not parse.
+    """
+    path = zoo.find(path)
+    try:
+        return Config.fromfile(path)
+    except SyntaxError as error:
+        where = f'{error.filename or path}, line {error.lineno}'
+        raise ConfigError(f"config '{path}' does not parse: {error.msg} ({where})") from error
+    except Exception as error:
+        what = f'{type(error).__name__}: {error}'.strip().splitlines()[0]
+        raise ConfigError(f"config '{path}' cannot be used: {what}") from error
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config and merge the flags that training and testing share.
+
+    Raises:
+        ConfigError: the file is not there or does not parse.
+    """
+    cfg = read_config(args.config)
+    cfg.launcher = args.launcher
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
+    if args.show or args.show_dir is not None:
+        cfg.default_hooks.visualization.update(
+            enable=True, show=args.show, out_dir=args.show_dir, interval=args.interval
+        )
+        if args.show:
+            cfg.default_hooks.visualization.wait_time = args.wait_time
+    return cfg
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Join the other processes, if any, and build the runner."""
+    if cfg.launcher != 'none' and not torch.cuda.is_available():
+        _join_on_cpu(cfg)
+    cfg.setdefault('runner_type', 'hrformer_mmpose.Runner')
+    runner = RUNNERS.build(cfg)
+    if names := host.supplied():
+        print_log(
+            f'standing in for {", ".join(sorted(names))}: not installed, and not needed here '
+            '(python -m hrformer_mmpose.cli.doctor tells more)',
+            logger='current',
+        )
+    return runner
+
+
+def _join_on_cpu(cfg: Config) -> None:
+    """Join processes by gloo; MMEngine's own way sets a CUDA device even where there is none."""
+    if cfg.launcher != 'pytorch':
+        raise ConfigError(f'--launcher {cfg.launcher} needs CUDA; on CPUs use tools/dist_train.sh')
+    torch.distributed.init_process_group('gloo')
+    cfg.env_cfg.dist_cfg = dict(backend='gloo')
+    cfg.model_wrapper_cfg = dict(
+        type='MMDistributedDataParallel',
+        device_ids=None,
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )
+
+
+def _existing(checkpoint: str) -> str:
+    if '://' not in checkpoint and not osp.isfile(checkpoint):
+        raise WeightsError(f"checkpoint '{checkpoint}' does not exist")
+    return checkpoint
+
+
+def _enable_badcase(cfg: Config, args: argparse.Namespace) -> None:
+    """MMPose's hook, which needs no annotated persons, for evaluators other than ours."""
+    hook = cfg.default_hooks.badcase
+    hook.update(enable=True, show=args.show, interval=args.interval)
+    if args.show:
+        hook.wait_time = args.wait_time
+    kind = hook.setdefault('metric_type', 'loss')
+    if kind not in ('loss', 'accuracy'):
+        raise ConfigError(
+            f"default_hooks.badcase: metric_type={kind!r} is not 'loss' or 'accuracy'"
+        )
+    hook.setdefault('metric', cfg.model.head.loss if kind == 'loss' else cfg.test_evaluator)
+    if 'visualization' in cfg.default_hooks:
+        cfg.default_hooks.visualization.show = False
+
+
+def _reports(cfg: Config) -> bool:
+    """Whether an evaluator of the config is ours, which finds the worst cases itself."""
+    return any(kind['type'] == 'hrformer_mmpose.CocoMetric' for kind in _evaluators(cfg))
+
+
+def _evaluators(cfg: Config) -> list[dict]:
+    kinds = cfg.test_evaluator
+    return [*kinds] if isinstance(kinds, list | tuple) else [kinds]
+
+
+def _dump_predictions(cfg: Config, path: str) -> None:
+    if not path.endswith(('.pkl', '.pickle')):
+        raise ConfigError(f"--dump {path}: the file's name must end in .pkl")
+    cfg.test_evaluator = [*_evaluators(cfg), dict(type='DumpResults', out_file_path=path)]

@@ -1,0 +1,40 @@
+"""Entry point of `hrformer`."""
+
+import argparse
+import importlib
+import sys
+
+from ..version import __version__
+from . import terminal
+
+COMMANDS = {
+    'predict': 'poses on images, folders, videos or a camera',
+    'export': 'write a network as ONNX or for OpenVINO, and check it',
+    'benchmark': "time HRFormer beside MMPose's networks, exported files, or whole predictions",
+    'doctor': 'say what is installed and what is missing',
+    'models': 'list the configs that come with the package',
+}
+USAGE = 'usage: hrformer COMMAND ... (hrformer COMMAND --help tells its flags)'
+
+
+def main() -> None:
+    """Run the command that the command line names."""
+    name = sys.argv[1] if len(sys.argv) > 1 else '--help'
+    if name in ('-h', '--help'):
+        print(USAGE + '\n')
+        for command, what in COMMANDS.items():
+            print(f'  {command:<10} {what}')
+        return
+    if name == '--version':
+        print(__version__)
+        return
+    if name not in COMMANDS:
+        sys.exit(f"error: '{name}' is none of the commands {', '.join(COMMANDS)}")
+    sys.argv[:2] = [f'hrformer {name}']
+    try:
+        module = importlib.import_module(f'.{name}', __package__)
+        parser: argparse.ArgumentParser = module.parser()
+    except ModuleNotFoundError as error:
+        sys.exit(f'error: hrformer {name} needs the package {error.name}: see README, "Install"')
+    parser.prog = f'hrformer {name}'
+    terminal.run(module.run, parser)

@@ -1,0 +1,208 @@
+"""Parameters and FLOPs of every config beside the published figures: `tools/model_table.py`.
+
+Two counts are given. *GFLOPs*: 10^9 multiply-adds of convolutions, linear layers and matrix
+products, those inside attention and on padded tokens included. *As published*: 2^30 multiply-adds,
+without the products inside attention; the published figures of HRNet and HRFormer for pose agree
+with this count. A config whose count strays from its published one by more than 2 % (and more than
+the published figure was rounded by) fails the run, unless a reason stands in `REASONS`.
+"""
+
+import argparse
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmpose.registry import MODELS
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from .. import zoo
+from ..benchmark import complexity
+from ..errors import ConfigError, UserError
+from .launch import read_config
+
+README = "authors' README"
+TOLERANCE = 0.02
+HEADS = (
+    'config',
+    'input',
+    'params M',
+    'GFLOPs',
+    'as published',
+    'published: params M, GFLOPs',
+    'published: score',
+    'source',
+)
+LEGEND = """
+GFLOPs: 10^9 multiply-adds, those inside attention and on padded tokens included. As published: 2^30
+multiply-adds without the products inside attention, which is how HRNet and HRFormer for pose were
+counted; a published figure of an ImageNet config is compared with the former, others with the
+latter. - : nothing found."""
+
+
+@dataclass
+class Published:
+    """What was published of a config; None where no figure was found.
+
+    Attributes:
+        params: millions. gflops: in `unit`. score: AP on COCO val2017, or top-1.
+        digits: decimals of `params` and `gflops`.
+    """
+
+    params: float | None = None
+    gflops: float | None = None
+    score: str | None = None
+    source: str = README
+    digits: tuple[int, int] = (1, 1)
+    decimal: bool = False  # gflops count 10^9 and attention
+
+
+PUBLISHED = {
+    'hrformer_tiny_coco_256x192': Published(2.5, 1.3, None, 'not verified'),
+    'hrformer_small_coco_256x192': Published(7.8, 2.8, 'AP 74.0'),
+    'hrformer_small_coco_384x288': Published(7.8, 6.2, 'AP 75.6'),
+    'hrformer_base_coco_256x192': Published(43.2, 12.2, 'AP 75.6'),
+    'hrformer_base_coco_384x288': Published(43.2, 26.8, 'AP 77.2'),
+    'hrformer_tiny_imagenet_224': Published(8.0, 1.83, 'top-1 78.6', README, (1, 2), True),
+    'hrformer_small_imagenet_224': Published(13.5, 3.56, 'top-1 81.2', README, (1, 2), True),
+    'hrformer_base_imagenet_224': Published(50.3, 13.71, 'top-1 82.8', README, (1, 2), True),
+    'hrnet_w32_coco_256x192': Published(28.5, 7.1, 'AP 74.4', "HRNet's paper"),
+    'hrnet_w48_coco_256x192': Published(63.6, 14.6, 'AP 75.1', "HRNet's paper"),
+    'swin_tiny_coco_256x192': Published(None, None, 'AP 72.4', 'MMPose'),
+    'swin_base_coco_256x192': Published(None, None, 'AP 73.7', 'MMPose'),
+}
+_MORE = (
+    "the published GFLOPs are 3 to 7 % higher: the authors' counter includes BatchNorm, ReLU, "
+    'softmax and elementwise operations'
+)
+REASONS = {f'hrformer_{arch}_imagenet_224': _MORE for arch in ('tiny', 'small', 'base')}
+
+
+@dataclass
+class Row:
+    """One config's line of the table."""
+
+    config: str
+    input: str
+    params: float
+    gflops: float
+    gflops_as_published: float
+    published: Published | None
+    reason: str | None
+
+    def strays(self) -> list[str]:
+        """What differs from the published figures by more than it may."""
+        if self.published is None:
+            return []
+        count = self.gflops if self.published.decimal else self.gflops_as_published
+        pairs = (
+            ('parameters', self.params, self.published.params, self.published.digits[0]),
+            ('GFLOPs', count, self.published.gflops, self.published.digits[1]),
+        )
+        return [
+            f'{name} {found:.3f} against {said}'
+            for name, found, said, digits in pairs
+            if said is not None
+            and abs(found - said) - 0.5 * 10**-digits > TOLERANCE * said
+            and self.reason is None
+        ]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of tools/model_table.py."""
+    made = argparse.ArgumentParser(description='Parameters and FLOPs of the configs.')
+    made.add_argument('configs', nargs='*', help='files or names of configs; all by default')
+    made.add_argument('--json', help='file for the figures, too')
+    return made
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print the table as Markdown.
+
+    Raises:
+        UserError: a count strays from the published one without a stated reason.
+        ConfigError: a config is not there or has no model.
+    """
+    configs = {Path(path).stem: _read(path) for path in args.configs or zoo.names()}
+    if args.json:
+        Path(args.json).parent.mkdir(parents=True, exist_ok=True)
+    print(f'| {" | ".join(HEADS)} |')
+    print('|---' * len(HEADS) + '|')
+    rows = []
+    for name, cfg in configs.items():
+        rows.append(measure(name, cfg))
+        print(_line(rows[-1]), flush=True)
+    print(LEGEND)
+    for reason in {row.reason: None for row in rows if row.reason}:
+        print(f'\n{", ".join(row.config for row in rows if row.reason == reason)}: {reason}')
+    if args.json:
+        Path(args.json).write_text(json.dumps([asdict(row) for row in rows], indent=1))
+    strays = [f'{row.config}: {text}' for row in rows for text in row.strays()]
+    if strays:
+        raise UserError('counts stray from the published ones: ' + '; '.join(strays))
+
+
+def _read(path: str) -> Config:
+    cfg = read_config(path)
+    if 'model' not in cfg:
+        raise ConfigError(f"config '{path}' has no model")
+    return cfg
+
+
+def measure(name: str, cfg: Config) -> Row:
+    """Build a config's network and count one image's forward pass."""
+    cfg.model.backbone.pop('init_cfg', None)
+    model = MODELS.build({**cfg.model, '_scope_': cfg.default_scope})
+    model.eval()
+    height, width = input_size(cfg)
+    flops = FlopCounterMode(display=False, custom_mapping=complexity.ATTENTION)
+    with torch.no_grad(), flops:
+        model(torch.zeros(1, 3, height, width), None, mode='tensor')
+    total = flops.get_total_flops() / 2
+    counts = flops.get_flop_counts()['Global']
+    inside = sum(count for op, count in counts.items() if _is_attention(str(op))) / 2
+    return Row(
+        name,
+        f'{height}x{width}',
+        _parameters(model) / 1e6,
+        total / 1e9,
+        (total - inside) / 2**30,
+        PUBLISHED.get(name),
+        REASONS.get(name),
+    )
+
+
+def input_size(cfg: Config) -> tuple[int, int]:
+    """Height and width of what the config's network gets."""
+    if 'codec' in cfg:
+        width, height = cfg.codec.input_size
+        return height, width
+    size = next(step['size'] for step in cfg.test_pipeline if 'size' in step)
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def _is_attention(operator: str) -> bool:
+    return 'attention' in operator or 'bmm' in operator
+
+
+def _parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _line(row: Row) -> str:
+    said = row.published or Published(source='-')
+    figures = zip((said.params, said.gflops), said.digits, strict=True)
+    published = ', '.join('-' if v is None else f'{v:.{digits}f}' for v, digits in figures)
+    cells = (
+        row.config,
+        row.input,
+        f'{row.params:.3f}',
+        f'{row.gflops:.2f}',
+        f'{row.gflops_as_published:.2f}',
+        '-' if published == '-, -' else published,
+        said.score or '-',
+        said.source,
+    )
+    return f'| {" | ".join(cells)} |'

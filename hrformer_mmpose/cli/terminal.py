@@ -1,0 +1,171 @@
+"""What a command shows: user errors as one line, and how far long work is."""
+
+import argparse
+import errno
+import importlib.util
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+
+from ..errors import UserError
+
+TRACEBACK = 'HRFORMER_TRACEBACK'
+INTERRUPTED = 130  # status, as shells have it for Ctrl-C
+UNREAD = 141  # and for output that nobody reads any more, as of `| head`
+# What the machine refuses, whatever the program does.
+REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+
+
+def run(tool: Callable[[argparse.Namespace], int | None], parser: argparse.ArgumentParser) -> None:
+    """Parse the command line and run `tool`; a user's mistake ends it with one line and status 1.
+
+    What `tool` returns is the status otherwise. Ctrl-C ends it with one line and status 130.
+    Set the environment variable HRFORMER_TRACEBACK=1 to see where an error came from.
+    """
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(getattr(args, 'local_rank', 0)))
+    if hasattr(sys.stdout, 'reconfigure'):  # file names may hold what the terminal cannot show
+        sys.stdout.reconfigure(errors='backslashreplace', line_buffering=True)
+    try:
+        status = tool(args)
+    except KeyboardInterrupt:
+        if os.environ.get(TRACEBACK):
+            raise
+        print('interrupted', file=sys.stderr)
+        status = INTERRUPTED
+    except BrokenPipeError:
+        if not _unread():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still held
+        status = UNREAD
+    except Exception as error:
+        line = one_line(error)
+        if line is None or os.environ.get(TRACEBACK):
+            raise
+        sys.exit(f'error: {line}')
+    if status:
+        sys.exit(status)
+
+
+def _unread() -> bool:
+    """Whether whoever read this program's output has stopped."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        return True
+    return False
+
+
+def one_line(error: BaseException) -> str | None:
+    """What to tell the user; None if the error is not theirs to mend.
+
+    A mistake in a config also surfaces as the registry's KeyError or as a TypeError for an
+    unexpected argument of a class that the config names.
+    """
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    if isinstance(error, UserError):
+        # A data loader's worker hands on its traceback as text, the message last.
+        return (
+            text.strip()
+            .splitlines()[-1]
+            .removeprefix(f'{type(error).__module__}.')
+            .split(f'{type(error).__name__}: ')[-1]
+        )
+    if isinstance(error, KeyError) and 'is not in the' in text and 'registry' in text:
+        return text.split('. Please check')[0] + ': check `type` in the config'
+    if isinstance(error, TypeError) and 'unexpected keyword argument' in text:
+        return f'{text}: check the config'
+    if isinstance(error, ImportError) and 'pip install' in text:  # ours, which say what is needed
+        return ' '.join(text.split())
+    if package := missing_package(error):
+        return f'this needs the package {package}, which is not installed: see README, "Install"'
+    if isinstance(error, OSError) and error.errno in REFUSED:
+        return f"'{error.filename}': {error.strerror}" if error.filename else error.strerror
+    return None
+
+
+def missing_package(error: BaseException) -> str | None:
+    """The package of others that an import did not find; None for any other error.
+
+    A module of this package, or one that an installed package lacks, is a bug and no package that
+    the user could install.
+    """
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return None
+    package = error.name.partition('.')[0]
+    ours = package == __name__.partition('.')[0]
+    return None if ours or importlib.util.find_spec(package) else package
+
+
+class Progress:
+    """A line on the terminal, or in a log now and then, that says how far work is.
+
+    A context manager; the last line comes at its end, also of one by an error, so that what is
+    printed next has a line of its own.
+
+    Args:
+        total: of images or frames; None where nobody knows. unit: what they are. done: of them
+            before this run. shown: False keeps silent.
+    """
+
+    EVERY = 0.2, 15.0  # seconds between lines on a terminal, in a log
+    BAR = 24  # characters
+
+    def __init__(self, total: int | None, unit: str, done: int = 0, shown: bool = True):
+        self.total, self.unit, self.before, self.done = total, unit, done, done
+        self.persons = 0
+        self._shown, self._terminal = shown, sys.stderr.isatty()
+        self._start = time.monotonic()
+        self._last = self._start
+        self._width = 0  # characters of the line that is on the terminal
+
+    def __enter__(self) -> 'Progress':
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+    def step(self, persons: int) -> None:
+        """One more image, with so many persons."""
+        self.done += 1
+        self.persons += persons
+        now = time.monotonic()
+        if self._shown and now - self._last >= self.EVERY[not self._terminal]:
+            self._last = now
+            self._print()
+
+    def close(self) -> None:
+        """The last line."""
+        if self._shown:
+            self._print()
+            if self._terminal:
+                print(file=sys.stderr)
+
+    @property
+    def rate(self) -> float:
+        """Persons a second."""
+        return self.persons / max(time.monotonic() - self._start, 1e-9)
+
+    def _print(self) -> None:
+        parts = [f'{self.done} {self.unit}']
+        # A video may hold more frames than it says.
+        if self.total and self.done <= self.total:
+            full = self.BAR * self.done // self.total
+            blocks = '█░' if 'utf' in (sys.stderr.encoding or '').lower() else '#.'
+            bar = blocks[0] * full + blocks[1] * (self.BAR - full)
+            parts = [f'{bar} {self.done}/{self.total} {self.unit}']
+            if self.before < self.done < self.total:
+                left = (time.monotonic() - self._start) / (self.done - self.before)
+                left = round(left * (self.total - self.done))
+                parts.append(f'{left // 60}:{left % 60:02d} left')
+        people = f'{self.persons} person{"" if self.persons == 1 else "s"}'
+        text = ', '.join([*parts, people, f'{self.rate:.1f} persons/s'])
+        if not self._terminal:
+            print(text, file=sys.stderr, flush=True)
+            return
+        # A line that the terminal has to break could not be written over.
+        text = text[: shutil.get_terminal_size().columns - 1]
+        print(f'\r{text:<{self._width}}', end='', file=sys.stderr, flush=True)
+        self._width = len(text)

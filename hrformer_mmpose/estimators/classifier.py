@@ -1,0 +1,104 @@
+"""Image classification with MMEngine's runner: the model that pre-trains HRFormer.
+
+Image -> data preprocessor (normalised batch) -> in training mixed with another image of the batch
+-> backbone -> head -> loss, or scores written to the samples.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModel
+from mmengine.structures import BaseDataElement
+
+from ..errors import ConfigError
+from ..registry import MODELS
+
+
+@MODELS.register_module()
+class ImageClassifier(BaseModel):
+    """Backbone and classification head.
+
+    Args:
+        backbone: config of a network that gives a tuple of maps.
+        head: config of `ClassificationHead`.
+        data_preprocessor: MMEngine's `ImgDataPreprocessor` by default.
+        mixup: alpha of mixup (Zhang et al., ICLR 2018), 0 for none.
+        cutmix: alpha of CutMix (Yun et al., ICCV 2019), 0 for none. With both, each batch takes
+            one of them.
+        init_cfg: MMEngine's.
+
+    Raises:
+        ConfigError: an alpha is negative.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        head: dict,
+        data_preprocessor: dict | None = None,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(data_preprocessor, init_cfg)
+        if min(mixup, cutmix) < 0:
+            raise ConfigError(f'model: mixup={mixup} or cutmix={cutmix} is negative')
+        self.backbone = MODELS.build(backbone)
+        self.head = MODELS.build(head)
+        self.alphas = dict(mixup=mixup, cutmix=cutmix)
+
+    def forward(
+        self,
+        inputs: torch.Tensor,
+        data_samples: Sequence[BaseDataElement] | None = None,
+        mode: str = 'tensor',
+    ) -> torch.Tensor | dict | list[BaseDataElement]:
+        """Run the network.
+
+        Args:
+            inputs: (B, 3, H, W), normalised.
+            data_samples: with `gt_label`, a class.
+            mode: 'tensor' gives logits (B, K), 'loss' a dict of losses, 'predict' the samples with
+                `pred_scores` (K,), probabilities.
+        """
+        if mode == 'loss':
+            target = torch.tensor([s.gt_label for s in data_samples], device=inputs.device)
+            inputs, target = self._mix(inputs, target)
+            return self.head.loss(self.backbone(inputs), target)
+        logits = self.head(self.backbone(inputs))
+        if mode == 'tensor':
+            return logits
+        for sample, scores in zip(data_samples, logits.float().softmax(1), strict=True):
+            sample.pred_scores = scores
+        return list(data_samples)
+
+    def _mix(self, inputs: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Blend every image with, or paste into it a box of, another one of the batch."""
+        kinds = [kind for kind, alpha in self.alphas.items() if alpha > 0]
+        if not kinds:
+            return inputs, target
+        kind = kinds[np.random.randint(len(kinds))]
+        share = np.random.beta(self.alphas[kind], self.alphas[kind])
+        other = torch.from_numpy(np.random.permutation(len(inputs))).to(inputs.device)
+        if kind == 'mixup':
+            inputs = share * inputs + (1 - share) * inputs[other]
+        else:
+            top, bottom, left, right = _box(*inputs.shape[2:], 1 - share)
+            inputs = inputs.clone()
+            pasted = inputs[other, :, top:bottom, left:right]
+            inputs[:, :, top:bottom, left:right] = pasted
+            area = (bottom - top) * (right - left)
+            share = 1 - area / (inputs.shape[2] * inputs.shape[3])
+        target = F.one_hot(target, self.head.num_classes).float()
+        return inputs, share * target + (1 - share) * target[other]
+
+
+def _box(height: int, width: int, area: float) -> tuple[int, int, int, int]:
+    """A random box of the image's form and of `area` of it, cut off at the borders."""
+    h, w = height * area**0.5 / 2, width * area**0.5 / 2
+    y, x = np.random.uniform(0, height), np.random.uniform(0, width)
+    rows = np.clip([y - h, y + h], 0, height).astype(int)
+    columns = np.clip([x - w, x + w], 0, width).astype(int)
+    return *map(int, rows), *map(int, columns)

@@ -1,0 +1,36 @@
+"""Names, links and mirror images of a set of keypoints."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """What the keypoints are.
+
+    Attributes:
+        names: of the K keypoints. links: pairs of keypoint numbers that a picture joins.
+        flip_indices: for each keypoint the number of its mirror image.
+    """
+
+    names: tuple[str, ...]
+    links: tuple[tuple[int, int], ...]
+    flip_indices: tuple[int, ...]
+
+    def side(self, keypoint: int) -> str:
+        """'left', 'right' or 'middle' of the person."""
+        name = self.names[keypoint]
+        return next((side for side in ('left', 'right') if name.startswith(side)), 'middle')
+
+
+COCO = Skeleton(
+    names=(
+        'nose', 'left_eye', 'right_eye', 'left_ear', 'right_ear', 'left_shoulder',
+        'right_shoulder', 'left_elbow', 'right_elbow', 'left_wrist', 'right_wrist', 'left_hip',
+        'right_hip', 'left_knee', 'right_knee', 'left_ankle', 'right_ankle',
+    ),
+    links=(
+        (0, 1), (0, 2), (1, 3), (2, 4), (5, 6), (5, 7), (7, 9), (6, 8), (8, 10), (5, 11),
+        (6, 12), (11, 12), (11, 13), (13, 15), (12, 14), (14, 16),
+    ),
+    flip_indices=(0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15),
+)  # fmt: skip

@@ -1,0 +1,212 @@
+"""Poses in Python, by a network of PyTorch.
+
+    from hrformer_mmpose import PoseEstimator
+    poses = PoseEstimator('hrformer_base_coco_256x192', 'checkpoint.pth')('image.jpg', boxes)
+
+Config and checkpoint -> network in evaluation mode, BatchNorm folded -> `runtime.estimator`, which
+cuts out the persons and brings keypoints back to the image. The figures are those of
+`tools/test.py`.
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmpose.datasets.datasets.utils import parse_pose_metainfo
+from mmpose.models.pose_estimators import TopdownPoseEstimator
+from mmpose.registry import DATASETS, MODELS
+from mmpose.structures import PoseDataSample
+
+from ..checkpoint import files, matching
+from ..cli.launch import read_config
+from ..engine.optim_wrapper import DTYPES, autocast_dtype
+from ..errors import ConfigError
+from ..imaging.crops import BOX_PADDING
+from ..imaging.skeleton import Skeleton
+from .estimator import Estimator
+
+PRECISIONS = ('float32', *DTYPES)
+logger = logging.getLogger('hrformer_mmpose')
+
+
+class PoseEstimator(Estimator):
+    """Poses of persons on images.
+
+    Args:
+        config: path of a config, its name (`hrformer models` lists them), or a `Config`.
+        checkpoint: weights of any origin that `tools/test.py` takes.
+        device: 'cpu', 'cuda', 'cuda:1', ...; by default CUDA where there is one.
+        precision: 'float32', 'float16', 'bfloat16', or 'auto': what the hardware computes fast.
+        flip_test: average over the mirror image; by default as the config says.
+        fuse: fold BatchNorm and activations into the layers before them.
+        batch_size, box_threshold, on_error: see `runtime.estimator.Estimator`.
+
+    Raises:
+        ConfigError: the config cannot be used for top-down poses, or a value is wrong.
+        WeightsError: the checkpoint cannot be read or does not fit.
+    """
+
+    def __init__(
+        self,
+        config: str | Path | Config,
+        checkpoint: str | Path,
+        device: str | None = None,
+        precision: str = 'float32',
+        flip_test: bool | None = None,
+        fuse: bool = True,
+        batch_size: int = 32,
+        box_threshold: float = 0.0,
+        on_error: str = 'raise',
+    ):
+        network = TorchNetwork(config, checkpoint, device, precision, flip_test, fuse)
+        super().__init__(network, batch_size, box_threshold, on_error)
+
+
+class TorchNetwork:
+    """The network of a config, as `runtime.estimator.Network` and for export.
+
+    Args:
+        config, checkpoint, device, precision, flip_test, fuse: see `PoseEstimator`.
+
+    Attributes:
+        model: MMPose's `TopdownPoseEstimator`. cfg: the config. input_size, padding, udp, skeleton:
+            see `runtime.estimator.Network`.
+    """
+
+    def __init__(
+        self,
+        config: str | Path | Config,
+        checkpoint: str | Path,
+        device: str | None = None,
+        precision: str = 'float32',
+        flip_test: bool | None = None,
+        fuse: bool = True,
+    ):
+        if precision not in PRECISIONS:
+            raise ConfigError(f'precision={precision!r} is not one of {", ".join(PRECISIONS)}')
+        self.cfg = config if isinstance(config, Config) else read_config(config)
+        self.name = Path(self.cfg.filename or 'config').stem
+        self.device = _device(device)
+        self.model = build(self.cfg, self.name)
+        self.input_size, self.padding, self.udp = crop_settings(self.cfg, self.name)
+        self.skeleton = skeleton(self.cfg)
+        load(self.model, checkpoint)
+        self.model.to(self.device).eval()
+        if self.model.head.decoder is None:
+            raise ConfigError(f"config '{self.name}': model.head has no decoder (its codec)")
+        self.test_cfg = {**self.model.test_cfg}
+        if flip_test is not None:
+            self.test_cfg['flip_test'] = flip_test
+        if fuse and hasattr(self.model.backbone, 'fuse_for_inference'):
+            self.model.backbone = self.model.backbone.fuse_for_inference()
+        self._dtype = None if precision == 'float32' else autocast_dtype(precision)
+
+    @property
+    def flip_test(self) -> bool:
+        """Whether predictions are averaged over the mirror image."""
+        return bool(self.test_cfg.get('flip_test', False))
+
+    @torch.inference_mode()
+    def predict(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Crops (N, h, w, 3) BGR uint8 -> keypoints (N, K, 2) of the input, scores (N, K)."""
+        images = [torch.from_numpy(one).permute(2, 0, 1) for one in batch]
+        flip = list(self.skeleton.flip_indices)
+        samples = [PoseDataSample(metainfo=dict(flip_indices=flip)) for _ in images]
+        data = self.model.data_preprocessor(dict(inputs=images, data_samples=samples))
+        inputs = data['inputs']
+        feats = self._features(inputs)
+        if self.flip_test:
+            feats = [feats, self._features(inputs.flip(-1))]
+        found = self.model.head.predict(feats, samples, test_cfg=self.test_cfg)
+        if isinstance(found, tuple):  # with heatmaps
+            found = found[0]
+        keypoints = np.stack([np.asarray(one.keypoints)[0] for one in found])
+        return keypoints, np.stack([np.asarray(one.keypoint_scores)[0] for one in found])
+
+    def _features(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        if self._dtype is None:
+            return self.model.extract_feat(inputs)
+        with torch.autocast(self.device.type, self._dtype):
+            feats = self.model.extract_feat(inputs)
+        # Heatmaps of half precision are too coarse to find peaks between their pixels.
+        return tuple(x.float() for x in feats)
+
+
+def build(cfg: Config, name: str) -> TopdownPoseEstimator:
+    """The config's model, untrained, without fetching pre-trained weights.
+
+    Raises:
+        ConfigError: it is not a top-down pose estimator.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmpose'))
+    settings = cfg.model.copy()
+    if 'backbone' in settings:
+        settings.backbone = {**settings.backbone, 'init_cfg': None}
+        norm = settings.backbone.get('norm_cfg') or {}
+        if norm.get('type') == 'SyncBN':  # equal in evaluation, and also there on CPUs
+            settings.backbone['norm_cfg'] = {**norm, 'type': 'BN'}
+    model = MODELS.build(settings)
+    if not isinstance(model, TopdownPoseEstimator):
+        raise ConfigError(
+            f"config '{name}' builds a {type(model).__name__}: poses need a TopdownPoseEstimator"
+        )
+    return model
+
+
+def load(model: torch.nn.Module, checkpoint: str | Path) -> None:
+    """Fill a model completely; warnings go to the log.
+
+    Raises:
+        WeightsError: the file cannot be read or does not fit.
+    """
+    content = files.read(checkpoint)
+    result = matching.match(
+        files.weights_in(content, checkpoint),
+        model,
+        checkpoint,
+        files.recorded_origin(content),
+        complete=True,
+    )
+    result.load_into(model)
+    for warning in result.warnings:
+        logger.warning(warning)
+
+
+def crop_settings(cfg: Config, name: str) -> tuple[tuple[int, int], float, bool]:
+    """Input size (w, h), padding of the box and whether crops are UDP's, as the test has them.
+
+    Raises:
+        ConfigError: the test's pipeline does not crop persons by an affine map.
+    """
+    steps = {
+        step['type'].split('.')[-1]: step
+        for step in (cfg.get('test_dataloader') or {}).get('dataset', {}).get('pipeline', [])
+    }
+    affine = steps.get('TopdownAffine')
+    if affine is None:
+        raise ConfigError(f"config '{name}': the test's pipeline has no TopdownAffine")
+    padding = steps.get('GetBBoxCenterScale', {}).get('padding', BOX_PADDING)
+    return tuple(affine['input_size']), padding, bool(affine.get('use_udp', False))
+
+
+def skeleton(cfg: Config) -> Skeleton:
+    """What the keypoints of a config's test data are."""
+    settings = cfg.test_dataloader.dataset
+    metainfo = settings.get('metainfo') or DATASETS.get(settings.type).METAINFO
+    parsed = parse_pose_metainfo(dict(metainfo))
+    names = tuple(parsed['keypoint_id2name'][i] for i in range(parsed['num_keypoints']))
+    links = tuple(tuple(int(end) for end in link) for link in parsed['skeleton_links'])
+    return Skeleton(names, links, tuple(int(i) for i in parsed['flip_indices']))
+
+
+def _device(wanted: str | None) -> torch.device:
+    try:
+        device = torch.device(wanted or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    except RuntimeError as error:
+        raise ConfigError(f'device={wanted!r} is not known to PyTorch') from error
+    if device.type == 'cuda' and not torch.cuda.is_available():
+        raise ConfigError(f'device={wanted!r}: PyTorch finds no CUDA device here')
+    return device

@@ -1,0 +1,85 @@
+"""Writing checkpoint files; a crash leaves the old one or the new one, never half of one."""
+
+import io
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .errors import WeightsError
+
+PARTIAL = '.partial'  # suffix of a file that is being written
+
+
+def save_weights(
+    state_dict: Mapping[str, torch.Tensor],
+    path: str | Path,
+    origin: str,
+    wrapper: str = 'state_dict',
+) -> None:
+    """Write weights alone, as `.safetensors` or in PyTorch's format.
+
+    Args:
+        state_dict: what to write. path: the ending `.safetensors` chooses the format.
+        origin: where the weights come from, noted in the file (`recorded_origin`).
+        wrapper: name of the entry that holds the weights, in PyTorch's format.
+
+    Raises:
+        OSError: the file cannot be written; what stood there before is as it was.
+    """
+    tensors = {key: value.contiguous() for key, value in state_dict.items()}
+    if str(path).endswith('.safetensors'):
+        data = safetensors_package().torch.save(
+            tensors, metadata={'format': 'pt', 'origin': origin}
+        )
+    else:
+        buffer = io.BytesIO()
+        torch.save({'meta': {'origin': origin}, wrapper: tensors}, buffer)
+        data = buffer.getvalue()
+    with replacing(path) as partial:
+        Path(partial).write_bytes(data)
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[str]:
+    """Write a file that appears only when it is complete and on the disk.
+
+    Yields:
+        Where to write: an empty file in the same folder, of a name that no other process has,
+        which then takes `path`'s place in one step. If that fails, `path` is as it was before and
+        the rest is removed.
+    """
+    partial = f'{path}.{secrets.token_hex(4)}{PARTIAL}'
+    # Created here, so that no link of this name leads the writing elsewhere.
+    os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    try:
+        yield partial
+        _sync(partial, os.O_RDWR)
+        os.replace(partial, path)
+        with suppress(OSError):  # some file systems know no sync of a folder
+            _sync(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.remove(partial)
+        raise
+
+
+def _sync(path: str, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def safetensors_package() -> Any:
+    """The package, which is needed only for its files."""
+    try:
+        import safetensors.torch
+    except ImportError as error:
+        raise WeightsError('safetensors files need a package: pip install safetensors') from error
+    return safetensors

@@ -1,0 +1,363 @@
+"""A synthetic data set of articulated people in COCO's key point layout.
+
+It needs no download and no licence: demos and tests train and evaluate on it. Every picture is
+drawn from its own random generator, seeded with (seed, split, index), so the same arguments give
+the same files. Key points are exact: (x, y) in pixels, the centre of the first pixel being
+(0, 0). Boxes and polygons follow COCO's other convention, in which that pixel spans 0 to 1.
+
+Run ``python -m hrformer_mmpose.synthetic.dataset ROOT`` to write one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from .painting import PART_BASE, visibility
+from .people import KEYPOINTS, Figure
+from .scenes import draw_scene
+
+# Raise it whenever the same arguments would no longer give the same data.
+VERSION = 1
+
+_SPLITS = ('train2017', 'val2017')
+# Fixed, so that the val pictures keep their ids whatever the number of train pictures.
+_FIRST_VAL_ID = 500_001
+_MANIFEST = 'synthetic.json'
+_DETECTIONS = 'person_detection_results/simulated_val2017_person.json'
+_OWNED = ('train2017', 'val2017', 'annotations', 'masks', 'person_detection_results')
+_JPEG = (cv2.IMWRITE_JPEG_QUALITY, 90)
+_SKELETON = (
+    (16, 14), (14, 12), (17, 15), (15, 13), (12, 13), (6, 12), (7, 13), (6, 7), (6, 8), (7, 9),
+    (8, 10), (9, 11), (2, 3), (1, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 7),
+)  # fmt: skip
+# A person who would show less than this is not kept: the scene is drawn anew.
+_MIN_SEEN = 5
+_MIN_AREA = 260
+
+
+def draw_image(
+    rng: np.random.Generator, image_size: tuple[int, int] = (320, 256)
+) -> tuple[np.ndarray, list[dict]]:
+    """Draw one picture with one to four people.
+
+    Args:
+        rng: the source of all randomness.
+        image_size: the typical (width, height) in pixels; the picture's own size differs from it
+            by up to 12 %.
+
+    Returns:
+        The BGR picture, uint8, shape (H, W, 3), and for each person a COCO annotation that still
+        lacks ``id`` and ``image_id``.
+    """
+    image, annotations, _ = _draw(rng, image_size)
+    return image, annotations
+
+
+def _draw(rng, image_size) -> tuple[np.ndarray, list[dict], np.ndarray]:
+    """Return picture, annotations and the id map (H, W), each person being seen well enough."""
+    for attempt in range(20):
+        image, ids, figures = draw_scene(rng, image_size, crowded=attempt < 10)
+        annotations = [annotate(ids, figure, n) for n, figure in enumerate(figures, 1)]
+        if all(_is_seen(a) for a in annotations):
+            break
+    return image, annotations, ids
+
+
+def _is_seen(annotation: dict) -> bool:
+    """Return whether enough of a person shows for an annotator to mark it."""
+    return annotation['keypoints'][2::3].count(2) >= _MIN_SEEN and annotation['area'] >= _MIN_AREA
+
+
+def annotate(ids: np.ndarray, figure: Figure, number: int) -> dict:
+    """Return the COCO annotation of a person, without ``id`` and ``image_id``.
+
+    Args:
+        ids: the id map of the finished picture, uint8, shape (H, W).
+        figure: the placed person.
+        number: the person's number in the id map.
+    """
+    silhouette = (ids // PART_BASE == number).astype(np.uint8)
+    x, y, w, h = cv2.boundingRect(silhouette)
+    keypoints = []
+    for (px, py), v in zip(figure.keypoints.tolist(), visibility(ids, figure, number), strict=True):
+        keypoints += [round(px, 2), round(py, 2), int(v)] if v else [0, 0, 0]
+    return dict(
+        segmentation=_polygons(silhouette[y : y + h, x : x + w], x, y),
+        num_keypoints=sum(v > 0 for v in keypoints[2::3]),
+        area=int(silhouette.sum()),
+        iscrowd=0,
+        keypoints=keypoints,
+        category_id=1,
+        bbox=[float(x), float(y), float(w), float(h)],
+    )
+
+
+def _polygons(mask: np.ndarray, x: int, y: int) -> list[list[float]]:
+    """Return the polygons [x0, y0, x1, ...] of a mask (H, W) whose corner lies at (x, y).
+
+    A polygon cannot have a hole, so a mask with one is cut in two through it.
+    """
+    # Contours run through pixel centres; one more row and column makes them span whole pixels.
+    grown = cv2.dilate(np.pad(mask, ((1, 2), (1, 2))), np.ones((2, 2), np.uint8), anchor=(1, 1))
+    contours, hierarchy = cv2.findContours(grown, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    if not contours:
+        return []
+    inner = hierarchy[0, :, 3] >= 0
+    for hole in (c for c, is_hole in zip(contours, inner, strict=True) if is_hole):
+        # A hole of a few pixels is not worth two polygons.
+        if cv2.contourArea(hole) > 12:
+            row = int(hole[..., 1].min() + hole[..., 1].max()) // 2 - 1
+            return _polygons(mask[:row], x, y) + _polygons(mask[row:], x, y + row)
+    outer = [c for c, is_hole in zip(contours, inner, strict=True) if not is_hole and len(c) >= 3]
+    return [(c.reshape(-1, 2) - 1.0 + (x, y)).ravel().tolist() for c in outer]
+
+
+def generate(
+    root: str | os.PathLike,
+    num_train: int = 400,
+    num_val: int = 100,
+    seed: int = 0,
+    image_size: tuple[int, int] = (320, 256),
+    masks: bool = False,
+    force: bool = False,
+    progress: bool = False,
+) -> Path:
+    """Write the data set, or keep it where it is already complete.
+
+    Args:
+        root: the folder to write; it must not exist, be empty or hold such a data set.
+        num_train: number of training pictures.
+        num_val: number of validation pictures.
+        seed: the same seed and arguments give the same files.
+        image_size: the typical (width, height) of the pictures in pixels.
+        masks: also write ``masks/SPLIT/*.png``, uint8: 1 on people, 0 elsewhere.
+        force: replace a synthetic data set made with other arguments. Nothing else is replaced.
+        progress: report on stderr how far the drawing is.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: for a bad argument, or a folder that must not be overwritten.
+    """
+    root = Path(root)
+    parameters = _check(num_train, num_val, seed, image_size, masks)
+    if _is_kept(root, parameters, force):
+        return root
+    root.parent.mkdir(parents=True, exist_ok=True)
+    # Drawn next to the folder and moved in at the end: an interrupted run leaves ROOT alone.
+    stage = Path(tempfile.mkdtemp(prefix=f'.{root.name}.', dir=root.parent))
+    try:
+        _write_all(stage, parameters, progress)
+        _install(stage, root)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+    return root
+
+
+def _check(num_train, num_val, seed, image_size, masks) -> dict:
+    """Return the parameters as the manifest holds them, or raise ValueError."""
+    for name, value, least in (
+        ('num_train', num_train, 1),
+        ('num_val', num_val, 1),
+        ('seed', seed, 0),
+    ):
+        if int(value) != value or not least <= value:
+            raise ValueError(f'{name} must be a whole number of at least {least}, not {value}')
+    if num_train >= _FIRST_VAL_ID:
+        raise ValueError(f'num_train must be below {_FIRST_VAL_ID}, not {num_train}')
+    if len(image_size) != 2 or not all(int(n) == n and 160 <= n <= 2048 for n in image_size):
+        raise ValueError(
+            f'image_size must be (width, height) of 160 to 2048 pixels, not {image_size}'
+        )
+    return dict(
+        version=VERSION, num_train=int(num_train), num_val=int(num_val), seed=int(seed),
+        image_size=[int(n) for n in image_size], masks=bool(masks),
+    )  # fmt: skip
+
+
+def _is_kept(root: Path, parameters: dict, force: bool) -> bool:
+    """Return whether ``root`` already holds the data; raise ValueError if it must stay as it is."""
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return False
+    try:
+        manifest = json.loads((root / _MANIFEST).read_text(encoding='utf-8'))
+        found = manifest['synthetic_people']
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ValueError(
+            f'{root} exists and is not a synthetic data set: choose another folder'
+        ) from None
+    if found == parameters and _is_complete(root, parameters):
+        return True
+    if force:
+        return False
+    what = 'incomplete' if found == parameters else 'made with other parameters'
+    raise ValueError(
+        f'{root} holds a synthetic data set that is {what}: pass force=True (--force) to replace '
+        'it or choose another folder'
+    )
+
+
+def _is_complete(root: Path, parameters: dict) -> bool:
+    """Return whether the folder has every file that the parameters ask for."""
+    wanted = [root / _DETECTIONS, *(_annotation_file(root, split) for split in _SPLITS)]
+    counts = [parameters['num_train'], parameters['num_val']]
+    folders = [('', '.jpg')] + [('masks', '.png')] * parameters['masks']
+    return all(path.is_file() for path in wanted) and all(
+        len(list((root / folder / split).glob(f'*{suffix}'))) == count
+        for folder, suffix in folders
+        for split, count in zip(_SPLITS, counts, strict=True)
+    )
+
+
+def _annotation_file(root: Path, split: str) -> Path:
+    return root / 'annotations' / f'person_keypoints_{split}.json'
+
+
+def _install(stage: Path, root: Path) -> None:
+    """Move the finished data into ``root``; the manifest, which makes it complete, comes last."""
+    root.mkdir(exist_ok=True)
+    (root / _MANIFEST).unlink(missing_ok=True)
+    for name in _OWNED:
+        if (root / name).exists():
+            shutil.rmtree(root / name)
+        if (stage / name).exists():
+            os.replace(stage / name, root / name)
+    os.replace(stage / _MANIFEST, root / _MANIFEST)
+
+
+def _write_all(root: Path, parameters: dict, progress: bool) -> None:
+    """Draw both splits into the empty folder ``root``, the manifest last."""
+    done, total = 0, parameters['num_train'] + parameters['num_val']
+    for split, name in enumerate(_SPLITS):
+        count = parameters['num_val' if split else 'num_train']
+        data = _empty_coco(parameters)
+        for folder in (root / name, root / 'masks' / name)[: 1 + parameters['masks']]:
+            folder.mkdir(parents=True)
+        for index in range(count):
+            _add_image(root, data, split, index, parameters)
+            done += 1
+            if progress:
+                _report(done, total)
+        _write_json(_annotation_file(root, name), data)
+    _write_json(root / _DETECTIONS, _detections(data, parameters['seed']))
+    _write_json(root / _MANIFEST, {'synthetic_people': parameters})
+
+
+def _add_image(root: Path, data: dict, split: int, index: int, parameters: dict) -> None:
+    """Draw picture ``index`` of a split, write it and add it to the annotations ``data``."""
+    rng = np.random.default_rng([parameters['seed'], split, index])
+    image, annotations, ids = _draw(rng, parameters['image_size'])
+    image_id = index + (_FIRST_VAL_ID if split else 1)
+    stem = f'{image_id:012d}'
+    _write_image(root / _SPLITS[split] / f'{stem}.jpg', image, _JPEG)
+    if parameters['masks']:
+        _write_image(root / 'masks' / _SPLITS[split] / f'{stem}.png', (ids > 0).astype(np.uint8))
+    height, width = ids.shape
+    data['images'].append(
+        dict(id=image_id, file_name=f'{stem}.jpg', width=width, height=height, license=1)
+    )
+    for number, annotation in enumerate(annotations):
+        # At most seven people share a picture, so ids are unique across the splits as well.
+        data['annotations'].append(dict(annotation, id=image_id * 10 + number, image_id=image_id))
+
+
+def _write_image(path: Path, image: np.ndarray, options=()) -> None:
+    """Write a picture; unlike cv2.imwrite, fail loudly and accept any file name."""
+    encoded = cv2.imencode(path.suffix, image, list(options))[1]
+    path.write_bytes(encoded.tobytes())
+
+
+def _write_json(path: Path, data) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(data, separators=(',', ':')), encoding='utf-8')
+
+
+def _empty_coco(parameters: dict) -> dict:
+    """Return COCO's top level without pictures."""
+    info = dict(description='Synthetic people with exact key points', **parameters)
+    person = dict(
+        supercategory='person', id=1, name='person', keypoints=KEYPOINTS, skeleton=_SKELETON
+    )
+    licenses = [
+        dict(id=1, name='Apache License 2.0', url='https://www.apache.org/licenses/LICENSE-2.0')
+    ]
+    return dict(info=info, licenses=licenses, images=[], annotations=[], categories=[person])
+
+
+def _detections(data: dict, seed: int) -> list[dict]:
+    """Return what a detector might report: the true boxes shaken, and weak false ones."""
+    rng = np.random.default_rng([seed, len(_SPLITS)])
+    sizes = {image['id']: (image['width'], image['height']) for image in data['images']}
+    found = []
+    for annotation in data['annotations']:
+        box = np.array(annotation['bbox'])
+        box += rng.normal(0, 0.025, 4) * box[[2, 3, 2, 3]]
+        found.append((annotation['image_id'], box, rng.uniform(0.7, 0.999)))
+    for image_id, (width, height) in sizes.items():
+        for _ in range(rng.integers(3)):
+            w, h = rng.uniform(0.08, 0.5) * width, rng.uniform(0.15, 0.8) * height
+            box = np.array([rng.uniform(0, width - w), rng.uniform(0, height - h), w, h])
+            found.append((image_id, box, rng.uniform(0.01, 0.35)))
+    return [_detection(image_id, box, score, sizes[image_id]) for image_id, box, score in found]
+
+
+def _detection(image_id: int, box: np.ndarray, score: float, size: tuple[int, int]) -> dict:
+    """Return one entry of the detection file, its box (x, y, w, h) cut at the picture's border."""
+    low = np.clip(box[:2], 0, size)
+    high = np.clip(box[:2] + box[2:], low, size)
+    bbox = [round(float(n), 2) for n in (*low, *(high - low))]
+    return dict(bbox=bbox, category_id=1, image_id=image_id, score=round(float(score), 4))
+
+
+def _report(done: int, total: int) -> None:
+    """Show on stderr how many pictures are drawn: in place on a terminal, else now and then."""
+    last = done == total
+    if sys.stderr.isatty():
+        print(
+            f'\rdrawn {done}/{total} images', end='\n' if last else '', file=sys.stderr, flush=True
+        )
+    elif last or done % 100 == 0:
+        print(f'drawn {done}/{total} images', file=sys.stderr, flush=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog='python -m hrformer_mmpose.synthetic.dataset',
+        description='Draw a data set of synthetic people in COCO key point layout.',
+    )
+    parser.add_argument('root', metavar='ROOT', help='the folder to write')
+    parser.add_argument('--num-train', type=int, default=400, metavar='N', help='default: 400')
+    parser.add_argument('--num-val', type=int, default=100, metavar='N', help='default: 100')
+    parser.add_argument('--seed', type=int, default=0, metavar='S', help='default: 0')
+    parser.add_argument(
+        '--image-size', type=int, nargs=2, default=(320, 256), metavar=('W', 'H'),
+        help='typical size in pixels; default: 320 256',
+    )  # fmt: skip
+    parser.add_argument('--masks', action='store_true', help='also write silhouette masks')
+    parser.add_argument('--force', action='store_true', help='replace another synthetic data set')
+    args = parser.parse_args(argv)
+    try:
+        root = generate(**vars(args), progress=True)
+    except (ValueError, OSError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    print(
+        f'{args.num_train} training and {args.num_val} validation images with annotations and '
+        f'simulated detections are in {root}'
+    )
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

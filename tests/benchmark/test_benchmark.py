@@ -1,0 +1,96 @@
+"""tools/benchmark.py: what it writes is complete and adds up. (How fast is no matter for tests.)"""
+
+import argparse
+import json
+
+import pytest
+import torch
+
+pytest.importorskip('mmpose')
+from mmengine.registry import DefaultScope
+
+from hrformer_mmpose import zoo
+from hrformer_mmpose.benchmark import networks, poses, whole
+from hrformer_mmpose.cli import export as command_export
+from hrformer_mmpose.errors import ConfigError, UserError
+
+
+@pytest.fixture(autouse=True)
+def _threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def flags(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    networks.add_arguments(parser)
+    small = ['--arch', 'tiny', '--device', 'cpu', '--rounds', '2', '--batch-size', '1']
+    return parser.parse_args([*small, '--train-batch-size', '2', '--size', '64x64', *words])
+
+
+@pytest.mark.slow
+def test_networks_in_turns(tmp_path, capsys):
+    out = tmp_path / 'figures.json'
+    networks.benchmark(flags('--no-hrnet', '--json', str(out), '--precision', 'float32'))
+    rows = json.loads(out.read_text())['rows']
+    kinds = {(row['network'], row['training'], row['precision']) for row in rows}
+    assert len(rows) == len(kinds) == 2 * 2
+    for row in rows:
+        assert len(row['seconds']) == len(row['ratios']) == 2
+        assert 0 < row['share_of_matmul_rate'] < 1
+        if row['network'] == 'mmpose':
+            assert row['ratios'] == [1.0, 1.0]
+    shown = capsys.readouterr().out
+    difference = float(shown.split('relative L2 difference ')[1].split()[0])
+    assert 0 < difference < 1e-5
+    assert 'GFLOPs' in shown
+
+
+@pytest.mark.parametrize(
+    ('words', 'says'),
+    [
+        (('--size', '250x192'), 'multiples of 32'),
+        (('--size', 'large'), 'HEIGHTxWIDTH'),
+        (('--device', 'cuda'), 'no CUDA device'),
+    ],
+)
+def test_mistakes_are_named(words, says):
+    if says == 'no CUDA device' and torch.cuda.is_available():
+        pytest.skip('there is one')
+    with pytest.raises(ConfigError, match=says):
+        networks.benchmark(flags(*words))
+
+
+@pytest.mark.slow
+def test_the_parts_of_whole_iterations_add_up(synthetic_root, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv('DEMO_ROOT', str(synthetic_root))
+    options = {'train_dataloader.batch_size': 2, 'test_dataloader.batch_size': 4}
+    config = zoo.find('hrformer_tiny_demo_112x84')
+    found = whole.benchmark(config, options, str(tmp_path), 1)
+    for part in ('forward pass', 'backward pass', 'optimizer', 'waiting for data'):
+        assert found['training']['seconds'][part] > 0
+    for part in ('forward passes', 'decoding', 'metric', 'waiting for data'):
+        assert found['test']['seconds'][part] > 0
+    for result in found.values():
+        parts = dict(result['seconds'])
+        assert parts.pop('whole iteration') == pytest.approx(sum(parts.values()))
+        assert parts['the rest'] >= 0
+        assert result['bound'] in parts
+    assert 'bounded by' in capsys.readouterr().out
+    DefaultScope._instance_dict.clear()
+
+
+@pytest.mark.slow
+def test_exported_files_beside_mmpose(tmp_path, capsys):
+    """The commands of docs/export.md, in small: both follow the config's flip test."""
+    config, exported = 'hrformer_tiny_coco_256x192', tmp_path / 't.onnx'
+    weights = poses._random_weights(config, str(tmp_path))
+    command_export.run(command_export.parser().parse_args([config, weights, str(exported)]))
+    parser = argparse.ArgumentParser()
+    poses.add_arguments(parser)
+    words = [config, '--checkpoint', weights, '--exported', str(exported), '--rounds', '1']
+    poses.benchmark(parser.parse_args([*words, '--batch-size', '1']))
+    assert 'flip test: True' in capsys.readouterr().out
+    with pytest.raises(UserError, match='was exported with --flip; give the same option here'):
+        poses.benchmark(parser.parse_args([*words, '--no-flip']))

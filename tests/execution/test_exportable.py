@@ -1,0 +1,41 @@
+"""The block that is exported against the one that is trained."""
+
+import pytest
+import torch
+
+from hrformer_mmpose.backbones import HRFormer
+from hrformer_mmpose.execution.exportable import ExportBlock
+from hrformer_mmpose.execution.fuse import FusedHRFormer
+from tests.conftest import relative_error
+
+SMALL = dict(
+    num_modules=(1, 1, 1, 1), num_blocks=(1, 2, 2, 2), channels=(8, 16, 24, 32),
+    num_heads=(1, 2, 3, 4),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    'settings',
+    [
+        dict(),
+        dict(with_pad_mask=True),
+        dict(shift_windows=True),
+        dict(shift_windows=True, with_pad_mask=True),
+        dict(with_dwconv=False, with_rpe=False),
+        dict(block='conv', align_corners=True),
+    ],
+    ids=str,
+)
+def test_equals_the_network_that_is_trained(settings):
+    network = HRFormer(arch=SMALL, **settings).eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+        if isinstance(module, torch.nn.LayerNorm):
+            module.weight.data.uniform_(0.5, 1.5)
+            module.bias.data.normal_(0, 0.3)
+    exported = FusedHRFormer(network, ExportBlock)
+    image = torch.randn(2, 3, 96, 64)
+    with torch.no_grad():
+        assert relative_error(exported(image)[0], network(image)[0]) < 1e-5

@@ -1,0 +1,65 @@
+"""The training steps that keep less against the plain layers: outputs, gradients, statistics."""
+
+import copy
+
+import pytest
+import torch
+
+from hrformer_mmpose.layers import HRFormerBlock
+from tests.conftest import without_recompute
+from tests.execution.steps import compare, make_block, recomputed, step  # noqa: F401
+
+
+def frozen_statistics(made: HRFormerBlock) -> None:
+    for norm in (made.ffn.norm1, made.ffn.norm2, made.ffn.norm3):
+        norm.eval()
+
+
+def cumulative_average(made: HRFormerBlock) -> None:
+    made.ffn.norm1.momentum = None
+
+
+def frozen_parameters(made: HRFormerBlock) -> None:
+    made.ffn.fc2.requires_grad_(False)
+    made.ffn.norm1.requires_grad_(False)
+    made.attn.attn.relative_position_bias_table.requires_grad_(False)
+    made.norm1.requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    ('settings', 'change'),
+    [
+        (dict(), None),
+        (dict(with_rpe=False), None),
+        (dict(with_pad_mask=True), None),
+        (dict(with_cp=True), None),
+        (dict(with_dwconv=False), None),
+        (dict(shifted=True), None),
+        (dict(drop_path=0.5), None),
+        (dict(), frozen_statistics),
+        (dict(), cumulative_average),
+        (dict(), frozen_parameters),
+    ],
+    ids=[
+        'plain',
+        'no rpe',
+        'mask',
+        'cp',
+        'no dw',
+        'shifted',
+        'drop path',
+        'eval',
+        'cumulative',
+        'frozen',
+    ],
+)
+@pytest.mark.parametrize('size', [(6, 8), (7, 5)], ids=str)
+def test_a_block_trains_as_the_plain_one(settings, change, size, recomputed):  # noqa: F811
+    ours = make_block(**settings)
+    if change:
+        change(ours)
+    plain = copy.deepcopy(ours)
+    x = torch.randn(2, 8, *size, dtype=torch.float64)
+    results = step(ours, x)
+    assert 'ffn' in recomputed
+    compare(results, step(without_recompute(plain), x))
