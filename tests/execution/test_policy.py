@@ -282,6 +282,7 @@ def test_a_hook_that_is_removed_leaves_the_fast_path(recomputed):  # noqa: F811
     assert recomputed == BOTH
 
 
+@pytest.mark.slow
 def test_peft_trains_as_on_mmposes_class():
     peft = pytest.importorskip('peft')
     pytest.importorskip('mmpose')
