@@ -19,7 +19,7 @@ if importlib.util.find_spec('mmpose') is not None:
     except ImportError as error:  # a half-installed MMPose must not keep the doctor from running
         warnings.warn(
             f'MMPose is installed but does not import ({error}); '
-            'python -m hrformer_mmpose.cli.doctor says how to mend it',
+            'python -m hrformer_mmpose.doctor says how to mend it',
             stacklevel=2,
         )
 

@@ -19,14 +19,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..arch import Stage, stages_from_arch, stages_from_extra
 from ..errors import ConfigError, WeightsError
 from ..execution.policy import stock
-from ..layers import (
-    BasicBlock,
-    Bottleneck,
-    HRFormerBlock,
-    MultiScaleFusion,
-    build_transition,
-    conv_norm,
-)
+from ..layers import Bottleneck, build_transition, conv_norm
+from .hrformer_module import HRFormerModule, apply_transition
+from .inference import fuse_network
 
 try:
     from mmengine.model import BaseModule
@@ -45,67 +40,6 @@ except ImportError:  # the network runs where only torch is installed
 
 
 BLOCKS = ('transformer', 'conv')
-
-
-@stock
-class HRFormerModule(nn.Module):
-    """Transformer blocks on every branch, then the exchange between branches.
-
-    Args:
-        stage: widths, heads, ... of the branches.
-        drop_paths: rate of stochastic depth of the first, second, ... block of each branch.
-        num_outputs: maps to make, highest resolution first.
-        upsample: see `MultiScaleFusion`.
-        norm_cfg: BatchNorm's configuration.
-        block: 'transformer' or 'conv', see `HRFormer`.
-        shift_windows: every second block of a branch cuts its windows half a window further.
-        block_cfg: other arguments of `HRFormerBlock`.
-    """
-
-    def __init__(
-        self,
-        stage: Stage,
-        drop_paths: list[float],
-        num_outputs: int,
-        upsample: str,
-        norm_cfg: dict,
-        block: str = 'transformer',
-        shift_windows: bool = False,
-        **block_cfg,
-    ):
-        super().__init__()
-        branches = zip(
-            stage.num_blocks,
-            stage.channels,
-            stage.num_heads,
-            stage.window_sizes,
-            stage.mlp_ratios,
-            strict=True,
-        )
-        self.branches = nn.ModuleList()
-        for num_blocks, channels, heads, window, ratio in branches:
-            if block == 'conv':
-                blocks = [BasicBlock(channels, norm_cfg) for _ in range(num_blocks)]
-            else:
-                blocks = [
-                    HRFormerBlock(
-                        channels,
-                        heads,
-                        window,
-                        ratio,
-                        rate,
-                        shifted=shift_windows and index % 2 == 1,
-                        norm_cfg=norm_cfg,
-                        **block_cfg,
-                    )
-                    for index, rate in enumerate(drop_paths[:num_blocks])
-                ]
-            self.branches.append(nn.Sequential(*blocks))
-        self.fuse_layers = MultiScaleFusion(stage.channels, num_outputs, norm_cfg, upsample)
-
-    def forward(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
-        """List of (B, C_j, H_j, W_j) -> list of `num_outputs` maps."""
-        return self.fuse_layers([branch(x) for branch, x in zip(self.branches, maps, strict=True)])
 
 
 @stock
@@ -264,8 +198,7 @@ class HRFormer(BaseModule):
         maps = [self.layer1(x)]
         for number in (2, 3, 4):
             transition = getattr(self, f'transition{number - 1}')
-            maps = [enter(layer, maps, i) for i, layer in enumerate(transition)]
-            maps = getattr(self, f'stage{number}')(maps)
+            maps = getattr(self, f'stage{number}')(apply_transition(transition, maps))
         return tuple(maps)
 
     def init_weights(self) -> None:
@@ -303,8 +236,6 @@ class HRFormer(BaseModule):
             `FusedHRFormer`; this network stays as it is. Later changes of its weights do not show
             in the other.
         """
-        from ..execution.fuse import fuse_network
-
         return fuse_network(self)
 
     def train(self, mode: bool = True) -> 'HRFormer':
@@ -327,12 +258,6 @@ class HRFormer(BaseModule):
                 frozen.append(getattr(self, f'transition{number}'))
         for module in frozen:
             module.eval().requires_grad_(False)
-
-
-def enter(layer: nn.Module | None, maps: list[torch.Tensor], i: int) -> torch.Tensor:
-    """Map i as the next stage wants it; a branch that begins grows out of the lowest map."""
-    x = maps[min(i, len(maps) - 1)]
-    return x if layer is None else layer(x)
 
 
 def init_layer(layer: nn.Module) -> None:

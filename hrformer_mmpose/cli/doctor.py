@@ -1,11 +1,10 @@
-"""Tells whether training would work here, and for each problem the command that mends it.
-
-    python -m hrformer_mmpose.cli.doctor
+"""`hrformer doctor`: check whether training works here; name the command that mends each problem.
 
 Prints the packages found, what is stood in for, and ends with one real training step of HRFormer-T
 through MMPose's estimator. Exit status 0 only if that works.
 """
 
+import argparse
 import importlib
 import importlib.metadata
 import os
@@ -32,6 +31,18 @@ PACKAGES = {
 ALIASES = {'opencv-python': ('opencv-python-headless',), 'mmcv': ('mmcv-lite', 'mmcv-full')}
 OPTIONAL = ('xtcocotools', 'torchvision', 'mmdet')
 MMPOSE_PARTS = ('models', 'datasets', 'evaluation', 'visualization', 'engine', 'apis')
+
+
+def parser() -> argparse.ArgumentParser:
+    """No flags."""
+    return argparse.ArgumentParser(
+        description='Check whether training works here; name the command that mends each problem.'
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the report; return the exit status."""
+    return main()
 
 
 def main() -> int:
@@ -169,7 +180,3 @@ def _error(action: Callable) -> str | None:
     except Exception as error:
         return f'{type(error).__name__}: {error}'.strip().splitlines()[0]
     return None
-
-
-if __name__ == '__main__':
-    sys.exit(main())

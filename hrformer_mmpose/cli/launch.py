@@ -111,7 +111,7 @@ def build_runner(cfg: Config) -> Runner:
     if names := host.supplied():
         print_log(
             f'standing in for {", ".join(sorted(names))}: not installed, and not needed here '
-            '(python -m hrformer_mmpose.cli.doctor tells more)',
+            '(hrformer doctor tells more)',
             logger='current',
         )
     return runner

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..layers.attention import attention_mask
-from ..layers.block import HRFormerBlock
 from ..layers.window import map_size, padding, window_merge, window_partition
+from .block import HRFormerBlock
 from .inference import BlockTwin, folded, fused_conv, plain_copy
 from .linear import FusedConv
 

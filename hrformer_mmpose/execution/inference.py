@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..layers.attention import attention_mask, masked_bias
-from ..layers.block import HRFormerBlock
 from ..layers.fusion import UPSAMPLE, BasicBlock, Bottleneck, MultiScaleFusion
 from ..layers.norm import BATCH_NORMS
 from ..layers.window import map_size, window_merge, window_partition
 from . import fused_ops as passes
 from . import policy
+from .block import HRFormerBlock
 from .linear import FusedConv, FusedLinear, onednn_takes
 
 

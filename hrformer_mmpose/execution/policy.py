@@ -15,9 +15,18 @@ from torch.autograd import forward_ad
 from torch.nn.modules import module as torch_module
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .. import layers
+
 _Class = TypeVar('_Class', bound=type[nn.Module])
 
-_TORCH = (
+_STOCK = (
+    layers.BasicBlock,
+    layers.Bottleneck,
+    layers.CrossFFN,
+    layers.DropPath,
+    layers.LocalWindowSelfAttention,
+    layers.MultiScaleFusion,
+    layers.WindowMSA,
     nn.BatchNorm2d,
     nn.Conv2d,
     nn.GELU,
@@ -29,7 +38,7 @@ _TORCH = (
     nn.SyncBatchNorm,
 )
 # `forward` of each stock class at the time of import: patching it later is detected.
-_FORWARDS: dict[type[nn.Module], Callable] = {cls: cls.forward for cls in _TORCH}
+_FORWARDS: dict[type[nn.Module], Callable] = {cls: cls.forward for cls in _STOCK}
 # What must hold for an instance of a stock class.
 _CHECKS: dict[type[nn.Module], Callable[[nn.Module], bool]] = {
     nn.Conv2d: lambda conv: (
@@ -38,6 +47,7 @@ _CHECKS: dict[type[nn.Module], Callable[[nn.Module], bool]] = {
         and conv.dilation == (1, 1)
         and conv.stride in ((1, 1), (2, 2))
     ),
+    layers.CrossFFN: lambda ffn: _has_stock_convolutions(ffn),
     nn.GELU: lambda gelu: gelu.approximate == 'none',
     nn.LayerNorm: lambda norm: len(norm.normalized_shape) == 1,
     nn.Linear: lambda linear: linear.bias is not None,
@@ -55,13 +65,8 @@ _TENSORS = frozenset((torch.Tensor, nn.Parameter, type(None)))
 
 
 def stock(cls: _Class) -> _Class:
-    """Register a class (not its subclasses) whose instances fast paths may bypass.
-
-    A method `has_stock_layers` of the class, if there is one, must return True as well.
-    """
+    """Register a class (not its subclasses) whose instances fast paths may bypass."""
     _FORWARDS[cls] = cls.forward
-    if hasattr(cls, 'has_stock_layers'):
-        _CHECKS[cls] = cls.has_stock_layers
     return cls
 
 
@@ -170,3 +175,18 @@ def _has_global_hooks() -> bool:
         or torch_module._global_backward_hooks
         or torch_module._global_backward_pre_hooks
     )
+
+
+def _has_stock_convolutions(ffn: nn.Module) -> bool:
+    """Whether kernels, strides and groups of a `CrossFFN` are those that `__init__` sets."""
+    fc1, conv, fc2, norm2 = map(ffn._modules.get, ('fc1', 'dw3x3', 'fc2', 'norm2'))
+    return (
+        _conv_settings(fc1) == _conv_settings(fc2) == ((1, 1), (1, 1), 1)
+        and (conv is None) == (norm2 is None)
+        and (conv is None or _conv_settings(conv) == ((3, 3), (1, 1), fc1.out_channels))
+    )
+
+
+def _conv_settings(conv: nn.Module) -> tuple:
+    settings = vars(conv).get
+    return settings('kernel_size'), settings('stride'), settings('groups')

@@ -11,10 +11,10 @@ from mmpose.models.utils.tta import flip_heatmaps
 from torch import nn
 
 from ..backbones import HRFormer
+from ..backbones.inference import fuse_network
 from ..codecs.base import HeatmapCodec
 from ..errors import ConfigError
 from ..execution.exportable import ExportBlock
-from ..execution.fuse import fuse_network
 from ..inference.torch_network import TorchNetwork
 
 DTYPES = {'float32': torch.float32, 'float16': torch.float16}

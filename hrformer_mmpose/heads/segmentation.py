@@ -55,7 +55,8 @@ class SegmentationHead(nn.Module):
         """Cross entropy of every pixel.
 
         Args:
-            maps: see `forward`. target: (B, H, W), classes of the image's pixels, or `ignore_index`.
+            maps: see `forward`.
+            target: (B, H, W), classes of pixels, or `ignore_index`.
         """
         logits = self._resized(self(maps), target.shape[1:])
         return {'loss_seg': F.cross_entropy(logits, target, ignore_index=self.ignore_index)}

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..errors import ConfigError
-from ..execution.policy import stock
 from .window import (
     Window,
     needed_shift,
@@ -67,7 +66,6 @@ def attention_mask(
     return both.masked_fill_(torch.isinf(both).all(-1, keepdim=True), 0.0)
 
 
-@stock
 class WindowMSA(nn.Module):
     """Multi-head self-attention inside each window.
 
@@ -124,7 +122,6 @@ class WindowMSA(nn.Module):
         return self.proj(out.transpose(1, 2).reshape(windows, N, C))
 
 
-@stock
 class LocalWindowSelfAttention(nn.Module):
     """Window partition, attention in each window, and back.
 

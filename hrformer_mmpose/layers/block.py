@@ -1,21 +1,17 @@
-"""The transformer block of HRFormer (paper, section 3.1): window attention, then the FFN."""
+"""The transformer block of HRFormer (paper, section 3.1): window attention, then the FFN.
 
-import contextlib
+`execution.block` runs the same mathematics on faster paths.
+"""
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint
 
-from ..execution import policy, recompute
-from ..execution.policy import stock
 from .attention import LocalWindowSelfAttention
 from .ffn import CrossFFN
 from .norm import build_layer_norm
 from .window import Window
 
 
-@stock
 class DropPath(nn.Module):
     """Stochastic depth: drops a residual branch for whole samples, scales the others to make up.
 
@@ -47,9 +43,8 @@ class DropPath(nn.Module):
         return f'drop_prob={self.drop_prob:.3f}'
 
 
-@stock
 class HRFormerBlock(nn.Module):
-    """x + attention(LN(x)), then x + FFN(LN(x)).
+    """Window attention and FFN, each with LayerNorm, stochastic depth and a residual connection.
 
     Args:
         channels: C.
@@ -57,18 +52,13 @@ class HRFormerBlock(nn.Module):
         window: (Kh, Kw).
         mlp_ratio: hidden width of the FFN over C.
         drop_path: rate of stochastic depth on both residual branches.
-        with_rpe, with_pad_mask, shifted: see `LocalWindowSelfAttention`.
+        with_rpe: see `LocalWindowSelfAttention`.
+        with_pad_mask: see `LocalWindowSelfAttention`.
+        shifted: see `LocalWindowSelfAttention`.
         with_dwconv: see `CrossFFN`.
-        with_cp: keep only the block's input for the backward pass and compute the rest again.
-        norm_cfg: BatchNorm in the FFN. transformer_norm_cfg: the two LayerNorms.
-
-    Attributes:
-        with_recompute: compute normalisation, GELU and attention again in the backward pass
-            (`recompute`) where `policy` allows it. False keeps what they computed, as gradients
-            of gradients need it.
+        norm_cfg: BatchNorm in the FFN.
+        transformer_norm_cfg: the two LayerNorms.
     """
-
-    with_recompute = True
 
     def __init__(
         self,
@@ -81,12 +71,10 @@ class HRFormerBlock(nn.Module):
         with_pad_mask: bool = False,
         shifted: bool = False,
         with_dwconv: bool = True,
-        with_cp: bool = False,
         norm_cfg: dict = dict(type='BN'),
         transformer_norm_cfg: dict = dict(type='LN', eps=1e-6),
     ):
         super().__init__()
-        self.with_cp = with_cp
         self.norm1 = build_layer_norm(transformer_norm_cfg, channels)
         self.attn = LocalWindowSelfAttention(
             channels, num_heads, window, with_rpe, with_pad_mask, shifted
@@ -97,49 +85,17 @@ class HRFormerBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        if self.with_cp and x.requires_grad:
-            contexts = lambda: (contextlib.nullcontext(), _FrozenStatistics(self))  # noqa: E731
-            return checkpoint(self._forward, x, use_reentrant=False, context_fn=contexts)
-        return self._forward(x)
-
-    def _forward(self, x: torch.Tensor) -> torch.Tensor:
         # Tokens are a channels-last view of the map: after the first LayerNorm a branch stays in
         # that layout, convolutions included, and neither permute copies.
         x = x.permute(0, 2, 3, 1)  # B, H, W, C
-        if policy.may_recompute_attention(self, x):
-            x = recompute.attention(x, self.norm1, self.attn, self.drop_path.keep(x))
-        else:
-            x = x + self.drop_path(self.attn(self.norm1(x)))
-        if policy.may_recompute_ffn(self, x):
-            x = recompute.ffn(x, self.norm2, self.ffn, self.drop_path.keep(x))
-        else:
-            x = x + self.drop_path(self.ffn(self.norm2(x)))
+        x = self.attention_branch(x)
+        x = self.ffn_branch(x)
         return x.permute(0, 3, 1, 2)
 
+    def attention_branch(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, H, W, C) -> (B, H, W, C)."""
+        return x + self.drop_path(self.attn(self.norm1(x)))
 
-class _FrozenStatistics:
-    """Keep BatchNorm's running statistics while a checkpointed block is computed again.
-
-    Outputs do not change (in training they use the batch's statistics), but without this the
-    running mean and variance would be updated twice a step. Each backward pass through one graph
-    enters this again.
-    """
-
-    def __init__(self, module: nn.Module):
-        self.module = module
-
-    def __enter__(self) -> None:
-        norms = [m for m in self.module.modules() if isinstance(m, _BatchNorm) and m.training]
-        counts = [norm.num_batches_tracked for norm in norms]
-        self.saved = [
-            (norm, norm.momentum, count, None if count is None else count.clone())
-            for norm, count in zip(norms, counts, strict=True)
-        ]
-        for norm in norms:
-            norm.momentum = 0.0
-
-    def __exit__(self, *error) -> None:
-        for norm, momentum, count, value in self.saved:
-            norm.momentum = momentum
-            if count is not None:
-                count.copy_(value)
+    def ffn_branch(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, H, W, C) -> (B, H, W, C)."""
+        return x + self.drop_path(self.ffn(self.norm2(x)))

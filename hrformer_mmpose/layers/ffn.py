@@ -7,11 +7,9 @@ windows of one branch would never exchange any.
 import torch
 from torch import nn
 
-from ..execution.policy import stock
 from .norm import build_batch_norm
 
 
-@stock
 class CrossFFN(nn.Module):
     """1x1 convolution -> 3x3 depth-wise -> 1x1, each followed by BatchNorm and GELU.
 
@@ -45,17 +43,3 @@ class CrossFFN(nn.Module):
         if self.dw3x3 is not None:
             x = self.act(self.norm2(self.dw3x3(x)))
         return self.act(self.norm3(self.fc2(x))).permute(0, 2, 3, 1)
-
-    def has_stock_layers(self) -> bool:
-        """Whether kernels, strides and groups are those that `__init__` sets."""
-        fc1, conv, fc2, norm2 = map(self._modules.get, ('fc1', 'dw3x3', 'fc2', 'norm2'))
-        return (
-            _shape(fc1) == _shape(fc2) == ((1, 1), (1, 1), 1)
-            and (conv is None) == (norm2 is None)
-            and (conv is None or _shape(conv) == ((3, 3), (1, 1), fc1.out_channels))
-        )
-
-
-def _shape(conv: nn.Module) -> tuple:
-    settings = vars(conv).get
-    return settings('kernel_size'), settings('stride'), settings('groups')

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..execution.policy import stock
 from .norm import build_batch_norm
 from .window import map_size
 
@@ -27,7 +26,6 @@ def conv_norm(
     return [conv, build_batch_norm(norm_cfg, out_channels)]
 
 
-@stock
 class Bottleneck(nn.Module):
     """ResNet's bottleneck, 1x1 -> 3x3 -> 1x1 with a 4-fold expansion, as HRNet's stage 1 uses it.
 
@@ -60,7 +58,6 @@ class Bottleneck(nn.Module):
         return self.relu(self.bn3(self.conv3(x)) + shortcut)
 
 
-@stock
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut: HRNet's residual unit (paper, table 11).
 
@@ -132,7 +129,6 @@ def _nearest(x: torch.Tensor, size: torch.Size) -> torch.Tensor:
 UPSAMPLE = dict(bilinear=_bilinear, bilinear_aligned=_bilinear_aligned, nearest=_nearest)
 
 
-@stock
 class MultiScaleFusion(nn.ModuleList):
     """Each output map is the ReLU of the sum of all maps, brought to its size and width.
 

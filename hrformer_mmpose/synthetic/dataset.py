@@ -333,7 +333,7 @@ def _report(done: int, total: int) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     parser = argparse.ArgumentParser(
-        prog='python -m hrformer_mmpose.synthetic.dataset',
+        prog='python -m hrformer_mmpose.synthetic',
         description='Draw a data set of synthetic people in COCO key point layout.',
     )
     parser.add_argument('root', metavar='ROOT', help='the folder to write')
@@ -357,7 +357,3 @@ def main(argv: list[str] | None = None) -> int:
         f'simulated detections are in {root}'
     )
     return 0
-
-
-if __name__ == '__main__':
-    sys.exit(main())

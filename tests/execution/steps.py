@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from hrformer_mmpose.execution import recompute
-from hrformer_mmpose.layers import HRFormerBlock
+from hrformer_mmpose.execution.block import HRFormerBlock
 
 
 def make_block(**settings) -> HRFormerBlock:

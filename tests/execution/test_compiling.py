@@ -13,8 +13,8 @@ from hrformer_mmpose.backbones import HRFormer
 from hrformer_mmpose.engine import optim_wrapper
 from hrformer_mmpose.errors import ConfigError
 from hrformer_mmpose.execution import compiling
+from hrformer_mmpose.execution.block import HRFormerBlock
 from hrformer_mmpose.execution.inference import fuse
-from hrformer_mmpose.layers import HRFormerBlock
 from tests.backbones.weights import randomise
 from tests.conftest import relative_error
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from hrformer_mmpose.backbones import HRFormer
+from hrformer_mmpose.backbones.inference import FusedHRFormer
 from hrformer_mmpose.execution.exportable import ExportBlock
-from hrformer_mmpose.execution.fuse import FusedHRFormer
 from tests.conftest import relative_error
 
 SMALL = dict(

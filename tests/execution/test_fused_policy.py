@@ -8,10 +8,10 @@ from torch import nn
 from torch.nn.utils import parametrizations, weight_norm
 
 from hrformer_mmpose.backbones import HRFormer
+from hrformer_mmpose.backbones.inference import FusedHRFormer, FusedModule, fuse_network
+from hrformer_mmpose.execution.block import HRFormerBlock
 from hrformer_mmpose.execution.exportable import ExportBlock
-from hrformer_mmpose.execution.fuse import FusedHRFormer, FusedModule, fuse_network
 from hrformer_mmpose.execution.inference import FusedBlock, FusedFusion
-from hrformer_mmpose.layers import HRFormerBlock
 from tests.backbones.weights import randomise
 from tests.conftest import relative_error
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from hrformer_mmpose.execution import cpu as native
+from hrformer_mmpose.execution.block import HRFormerBlock
 from hrformer_mmpose.execution.cpu import build
-from hrformer_mmpose.layers import HRFormerBlock
 from tests.conftest import relative_error
 
 needs_kernels = pytest.mark.skipif(not native.available(), reason=f'no kernels: {native.reason()}')

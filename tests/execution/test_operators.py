@@ -11,8 +11,8 @@ from hrformer_mmpose.execution import cpu as native
 from hrformer_mmpose.execution import fused_ops as passes
 from hrformer_mmpose.execution import linear as kernels
 from hrformer_mmpose.execution import recompute
+from hrformer_mmpose.execution.block import HRFormerBlock
 from hrformer_mmpose.execution.inference import FusedBlock
-from hrformer_mmpose.layers import HRFormerBlock
 from tests.conftest import relative_error
 
 operators = torch.ops.hrformer_mmpose

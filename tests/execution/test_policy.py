@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
 
 from hrformer_mmpose.backbones import HRFormer
-from hrformer_mmpose.layers import HRFormerBlock
+from hrformer_mmpose.execution.block import HRFormerBlock
 from tests.conftest import relative_error, without_recompute
 from tests.execution.steps import compare, make_block, recomputed, step  # noqa: F401
 

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from hrformer_mmpose.layers import HRFormerBlock
+from hrformer_mmpose.execution.block import HRFormerBlock
 from tests.conftest import without_recompute
 from tests.execution.steps import compare, make_block, recomputed, step  # noqa: F401
 

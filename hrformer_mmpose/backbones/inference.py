@@ -10,12 +10,12 @@ import logging
 import torch
 from torch import nn
 
-from ..backbones.hrformer import HRFormer, HRFormerModule, enter
-from . import policy
-from .inference import FusedBlock, fuse, fused_sequence, plain_copy
+from ..execution import policy
+from ..execution.inference import FusedBlock, fuse, fused_sequence, plain_copy
+from .hrformer_module import HRFormerModule, apply_transition
 
 
-def fuse_network(network: HRFormer, block: type[nn.Module] = FusedBlock) -> nn.Module:
+def fuse_network(network: nn.Module, block: type[nn.Module] = FusedBlock) -> nn.Module:
     """Convert a network for inference; see `HRFormer.fuse_for_inference`.
 
     Args:
@@ -60,8 +60,7 @@ class FusedHRFormer(nn.Module):
         maps = [self.stem(x.contiguous(memory_format=torch.channels_last))]
         for number in (2, 3, 4):
             transition = getattr(self, f'transition{number - 1}')
-            maps = [enter(layer, maps, i) for i, layer in enumerate(transition)]
-            maps = getattr(self, f'stage{number}')(maps)
+            maps = getattr(self, f'stage{number}')(apply_transition(transition, maps))
         return tuple(maps)
 
     def train(self, mode: bool = True) -> 'FusedHRFormer':

@@ -1,0 +1,80 @@
+"""The transformer block on the fastest path that `policy` allows."""
+
+import contextlib
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from .. import layers
+from . import policy, recompute
+
+
+@policy.stock
+class HRFormerBlock(layers.HRFormerBlock):
+    """`layers.HRFormerBlock` that keeps less for the backward pass.
+
+    Args:
+        args: see `layers.HRFormerBlock`.
+        with_cp: keep only the block's input for the backward pass (gradient checkpointing).
+        kwargs: see `layers.HRFormerBlock`.
+
+    Attributes:
+        with_recompute: recompute normalisation, GELU and attention in the backward pass where
+            `policy` allows it. Set it to False for gradients of gradients.
+    """
+
+    with_recompute = True
+
+    def __init__(self, *args, with_cp: bool = False, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.with_cp = with_cp
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        if self.with_cp and x.requires_grad:
+            contexts = lambda: (contextlib.nullcontext(), _FrozenStatistics(self))  # noqa: E731
+            return checkpoint(super().forward, x, use_reentrant=False, context_fn=contexts)
+        return super().forward(x)
+
+    def attention_branch(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, H, W, C) -> (B, H, W, C)."""
+        if policy.may_recompute_attention(self, x):
+            scale = self.drop_path.keep(x)
+            return recompute.attention(x, self.norm1, self.attn, scale)
+        return super().attention_branch(x)
+
+    def ffn_branch(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, H, W, C) -> (B, H, W, C)."""
+        if policy.may_recompute_ffn(self, x):
+            return recompute.ffn(x, self.norm2, self.ffn, self.drop_path.keep(x))
+        return super().ffn_branch(x)
+
+
+class _FrozenStatistics:
+    """Keep BatchNorm's running statistics while a checkpointed block is computed again.
+
+    Outputs do not change (in training they use the batch's statistics), but without this the
+    running mean and variance would be updated twice a step. Each backward pass through one graph
+    enters this again.
+    """
+
+    def __init__(self, module: nn.Module):
+        self.module = module
+
+    def __enter__(self) -> None:
+        norms = [m for m in self.module.modules() if isinstance(m, _BatchNorm) and m.training]
+        counts = [norm.num_batches_tracked for norm in norms]
+        self.saved = [
+            (norm, norm.momentum, count, None if count is None else count.clone())
+            for norm, count in zip(norms, counts, strict=True)
+        ]
+        for norm in norms:
+            norm.momentum = 0.0
+
+    def __exit__(self, *error) -> None:
+        for norm, momentum, count, value in self.saved:
+            norm.momentum = momentum
+            if count is not None:
+                count.copy_(value)
