@@ -1,5 +1,6 @@
 """Settings of a config against the state in a checkpoint: the config decides, or it is refused."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.optim import OptimWrapper
@@ -69,8 +70,8 @@ class Settings:
     def _check_schedules(self, before: list[dict], path: str) -> None:
         if len(before) != len(self._schedules):
             raise ConfigError(
-                f"param_scheduler: {len(self._schedules)} schedules, and '{path}' has "
-                f'{len(before)}: {ADVICE}'
+                f'param_scheduler: the number of schedules is {len(self._schedules)}, and in '
+                f"'{path}' {len(before)}: {ADVICE}"
             )
         for index, (now, then) in enumerate(zip(self._schedules, before, strict=True)):
             names = [key for key in {**now, **then} if not callable(now.get(key))]
@@ -122,4 +123,6 @@ def _plain(value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, Mapping):  # milestones, counted
+        return str(sorted(value))
     return 'not set' if value is None else str(value)

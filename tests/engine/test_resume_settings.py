@@ -67,10 +67,10 @@ REFUSED = [
     ({'optim_wrapper.paramwise_cfg': dict(_delete_=True)}, 'groups of parameters'),
     (dict(param_scheduler=[WARMUP, COSINE]), 'param_scheduler[1]: T_max is 9'),
     (dict(param_scheduler=[WARMUP, MULTISTEP | dict(gamma=0.1)]), 'gamma is 0.1'),
-    (dict(param_scheduler=[WARMUP, MULTISTEP | dict(milestones=[2])]), 'milestones'),
+    (dict(param_scheduler=[WARMUP, MULTISTEP | dict(milestones=[2])]), 'milestones is [2], and in'),
     (dict(param_scheduler=[WARMUP | dict(end=9), MULTISTEP]), 'param_scheduler[0]: end'),
-    (dict(param_scheduler=[MULTISTEP]), 'param_scheduler: 1 schedules'),
-    (dict(param_scheduler=None), 'param_scheduler: 0 schedules'),
+    (dict(param_scheduler=[MULTISTEP]), 'param_scheduler: the number of schedules is 1'),
+    (dict(param_scheduler=None), 'param_scheduler: the number of schedules is 0'),
 ]
 
 
