@@ -9,9 +9,8 @@ from hrformer_mmpose import terminal
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    from mmengine.config import DictAction
-
     from hrformer_mmpose.benchmark import networks
+    from hrformer_mmpose.engine.cli import CfgOptions
 
     made = argparse.ArgumentParser(
         description="This HRFormer, MMPose's and MMPose's HRNets, timed in turns."
@@ -21,7 +20,7 @@ def parser() -> argparse.ArgumentParser:
         '--whole', metavar='CONFIG', help='time whole iterations of training and testing instead'
     )
     made.add_argument('--iterations', type=int, default=10, help='of --whole')
-    made.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, help='of --whole')
+    made.add_argument('--cfg-options', nargs='+', action=CfgOptions, default={}, help='of --whole')
     return made
 
 

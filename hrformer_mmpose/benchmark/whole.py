@@ -54,7 +54,7 @@ def benchmark(config: str, options: dict, work_dir: str, iterations: int) -> dic
         cfg.work_dir, cfg.launcher = work_dir, 'none'
         cfg.log_level = 'WARNING'
         cfg.model.backbone.init_cfg = None
-        cfg.merge_from_dict(options)
+        launch.merge_options(cfg, options)
         rounds = run(launch.build_runner(cfg), iterations)
         results[what] = _summary(what, cfg, rounds)
     return results

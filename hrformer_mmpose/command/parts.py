@@ -33,12 +33,12 @@ def fingerprint(name: str) -> str:
     Networks of one kind have equal sizes, so that it takes the content.
     """
     path = Path(name.split(':', 1)[-1] if name.startswith(('onnx:', 'torchvision:')) else name)
+    if not path.is_file():
+        return name
     digest = hashlib.sha256()
     # OpenVINO has the weights in a file beside the .xml.
-    found = [part for part in (path, path.with_suffix('.bin')) if part.is_file()]
-    if path not in found:
-        return name
-    for part in found if path.suffix.lower() == '.xml' else [path]:
+    weights = [path.with_suffix('.bin')] if path.suffix.lower() == '.xml' else []
+    for part in [path, *filter(Path.is_file, weights)]:
         with open(part, 'rb') as file:
             while block := file.read(1 << 20):
                 digest.update(block)
