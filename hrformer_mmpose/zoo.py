@@ -1,8 +1,12 @@
-"""The configs that come with the package, by name."""
+"""Configs: those that come with the package, by name, and reading any."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import ConfigError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 _HERE = Path(__file__).resolve().parent
 # Beside the package in a checkout, inside it where a wheel was installed.
@@ -34,6 +38,41 @@ def find(config: str | Path) -> str:
     raise ConfigError(
         f"config '{config}' is neither a file nor one of the names that `hrformer models` lists"
     )
+
+
+def read_config(path: str | Path) -> 'Config':
+    """Read a config, given by path or by name.
+
+    Raises:
+        ConfigError: the file is not there or does not parse.
+    """
+    from mmengine.config import Config  # names of configs are listed where MMEngine is missing
+
+    path = find(path)
+    try:
+        return Config.fromfile(path)
+    except SyntaxError as error:
+        where = f'{error.filename or path}, line {error.lineno}'
+        raise ConfigError(f"config '{path}' does not parse: {error.msg} ({where})") from error
+    except Exception as error:
+        what = f'{type(error).__name__}: {error}'.strip().splitlines()[0]
+        raise ConfigError(f"config '{path}' cannot be used: {what}") from error
+
+
+def merge_options(cfg: 'Config', options: dict) -> None:
+    """Merge the entries of --cfg-options, which overrule everything else.
+
+    Raises:
+        ConfigError: an entry leads through a value that has no entries.
+    """
+    for key, value in options.items():
+        try:
+            cfg.merge_from_dict({key: value})
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ConfigError(
+                f'--cfg-options {key}: the config has no place for it, since a value on the way '
+                'is no dict, or no list that is long enough'
+            ) from error
 
 
 def _paths() -> dict[str, Path]:

@@ -24,6 +24,8 @@ from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.registry import DATASETS, METRICS
 from torch.utils.data import DataLoader
 
+from ..cli.arguments import positive
+from ..coco.annotations import read as read_annotations
 from ..datasets.coco import CocoDataset
 from ..datasets.collate import pseudo_collate
 from ..datasets.sampler import SampleIndex
@@ -38,17 +40,17 @@ def parser() -> argparse.ArgumentParser:
     kinds = made.add_subparsers(dest='kind', required=True)
     loading = kinds.add_parser('loading', help='persons a second that one worker loads')
     loading.add_argument('data_root', help="folder in COCO's layout")
-    loading.add_argument('--boxes', type=int, default=20, help='boxes an image, in the test')
-    loading.add_argument('--samples', type=int, default=600, help='persons a round')
+    loading.add_argument('--boxes', type=positive, default=20, help='boxes an image, in the test')
+    loading.add_argument('--samples', type=positive, default=600, help='persons a round')
     memory = kinds.add_parser('memory', help='memory of the data set with workers')
     memory.add_argument('ann_file', help='annotations, repeated up to the size')
-    memory.add_argument('--persons', type=int, default=149_813)
-    memory.add_argument('--workers', type=int, default=8)
+    memory.add_argument('--persons', type=positive, default=149_813)
+    memory.add_argument('--workers', type=positive, default=8)
     evaluation = kinds.add_parser('evaluation', help='from predictions to figures')
     evaluation.add_argument('ann_file', help='annotations, of which predictions are made')
-    evaluation.add_argument('--detections', type=int, default=100_000)
+    evaluation.add_argument('--detections', type=positive, default=100_000)
     for kind in (loading, memory, evaluation):
-        kind.add_argument('--rounds', type=int, default=3)
+        kind.add_argument('--rounds', type=positive, default=3)
     return made
 
 
@@ -61,6 +63,7 @@ def benchmark(args: argparse.Namespace) -> None:
 
 
 def _loading(args: argparse.Namespace) -> None:
+    read_annotations(os.path.join(args.data_root, VAL))  # says what is wrong with it
     with tempfile.TemporaryDirectory() as folder:
         boxes = Path(folder, 'boxes.json')
         boxes.write_text(json.dumps(_boxes(Path(args.data_root, VAL), args.boxes)))
@@ -68,6 +71,10 @@ def _loading(args: argparse.Namespace) -> None:
             ('test', dict(ann_file=VAL, bbox_file=str(boxes), test_mode=True), None),
             ('training', dict(ann_file=TRAIN), _augmentation),
         ):
+            path = os.path.join(args.data_root, settings['ann_file'])
+            if not os.path.isfile(path):
+                print(f"{name}: not timed, since '{path}' does not exist")
+                continue
             data = [_data_set(scope, args.data_root, settings, crop) for scope in SCOPES]
             order = np.arange(len(data[0]))
             if name == 'training':
@@ -159,6 +166,7 @@ def _as_trained(order: list[int]) -> list[int]:
 
 
 def _memory(args: argparse.Namespace) -> None:
+    read_annotations(args.ann_file)
     with tempfile.TemporaryDirectory() as root:
         persons = _repeat(Path(args.ann_file), Path(root), args.persons)
         size = Path(root, 'ann.json').stat().st_size / 2**20
@@ -258,6 +266,7 @@ def _send(sender, function: Callable, arguments: tuple) -> None:
 
 
 def _evaluation(args: argparse.Namespace) -> None:
+    read_annotations(args.ann_file)
     rounds, figures = [], []
     for _ in range(args.rounds):
         results = [_apart(_evaluate, scope, args.ann_file, args.detections) for scope in SCOPES]

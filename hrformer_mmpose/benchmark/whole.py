@@ -11,9 +11,10 @@ from itertools import islice
 from statistics import median
 
 import torch
+from mmengine.config import Config
 from mmengine.runner import Runner
 
-from ..cli import launch
+from .. import zoo
 
 WARM_UP = 2
 
@@ -42,20 +43,30 @@ class _Clock:
             torch.cuda.synchronize()
 
 
-def benchmark(config: str, options: dict, work_dir: str, iterations: int) -> dict:
+def benchmark(
+    config: str,
+    options: dict,
+    work_dir: str,
+    iterations: int,
+    build_runner: Callable[[Config], Runner],
+) -> dict:
     """Time `iterations` of training and of testing; print and return seconds by part.
 
     Args:
-        config: config file. options: overrides of its entries. work_dir: for MMEngine's log.
+        config: path or name of a config.
+        options: overrides of its entries.
+        work_dir: folder for MMEngine's log.
+        iterations: number of timed iterations.
+        build_runner: builds the runner of a config.
     """
     results = {}
     for what, run in (('training', _train), ('test', _test)):
-        cfg = launch.read_config(config)
+        cfg = zoo.read_config(config)
         cfg.work_dir, cfg.launcher = work_dir, 'none'
         cfg.log_level = 'WARNING'
         cfg.model.backbone.init_cfg = None
-        cfg.merge_from_dict(options)
-        rounds = run(launch.build_runner(cfg), iterations)
+        zoo.merge_options(cfg, options)
+        rounds = run(build_runner(cfg), iterations)
         results[what] = _summary(what, cfg, rounds)
     return results
 

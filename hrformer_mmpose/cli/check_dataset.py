@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from mmengine import ProgressBar
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpose.datasets.datasets.base import BaseCocoStyleDataset
 from mmpose.registry import DATASETS, METRICS
@@ -27,7 +27,9 @@ from ..datasets.image_folder import ImageFolder
 from ..datasets.mask_folder import MaskFolder
 from ..errors import DataError, UserError
 from ..imaging.images import decode, unusual_form
-from .launch import read_config
+from ..zoo import merge_options, read_config
+from .arguments import CfgOptions
+from .config_checks import check
 
 SPLITS = ('train', 'val', 'test')
 NOTES_SHOWN = 5
@@ -46,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     )
     flags.add_argument('--all-notes', action='store_true', help='print every note, not five a kind')
     flags.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE'
+        '--cfg-options', nargs='+', action=CfgOptions, default={}, metavar='KEY=VALUE'
     )
     return flags
 
@@ -70,7 +72,8 @@ class Split:
 def run(args: argparse.Namespace) -> int:
     """Check and print; returns the exit code."""
     cfg = read_config(args.config)
-    cfg.merge_from_dict(args.cfg_options)
+    merge_options(cfg, args.cfg_options)
+    check(cfg, [split for split in args.splits if cfg.get(f'{split}_dataloader')])
     init_default_scope(cfg.get('default_scope', 'mmpose'))
     checked: list[Split] = []
     for names, settings in _data_sets(cfg, args.splits):

@@ -5,7 +5,9 @@ of precedence is MMPose's: command line, config, default.
 """
 
 import argparse
+import os
 import os.path as osp
+from collections.abc import Sequence
 
 import torch
 from mmengine.config import Config
@@ -13,11 +15,21 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from .. import zoo
 from ..compat import host
 from ..engine.hooks import CompileHook, FuseHook, ReportHook
 from ..engine.optim_wrapper import autocast_dtype
 from ..errors import ConfigError, WeightsError
+from ..zoo import merge_options, read_config
+from . import arguments as cli
+from .config_checks import check
+
+FORMATS = ('.json', '.yaml', '.yml', '.pkl', '.pickle')
+ENVIRONMENT = {  # what each launcher sets
+    'none': (),
+    'pytorch': ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'),
+    'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'),
+    'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK'),
+}
 
 
 def train(args: argparse.Namespace) -> None:
@@ -45,17 +57,20 @@ def train(args: argparse.Namespace) -> None:
 def test(args: argparse.Namespace) -> None:
     """Test as `cli.test_parser` describes."""
     cfg = load_config(args)
+    cli.check_out('--out', args.out, FORMATS)
+    cli.check_out('--dump', args.dump, ('.pkl', '.pickle'))
     cfg.load_from = _existing(args.checkpoint)
     cfg.resume = False
     if args.badcase and not _reports(cfg):
         _enable_badcase(cfg, args)
     if args.dump is not None:
-        _dump_predictions(cfg, args.dump)
+        dump = dict(type='DumpResults', out_file_path=args.dump)
+        cfg.test_evaluator = [*_evaluators(cfg), dump]
     if (args.amp or args.amp_dtype) and (dtype := autocast_dtype(args.amp_dtype or 'auto')):
         cfg.test_cfg.fp16 = True  # MMEngine's name for autocast of either type
         torch.set_autocast_gpu_dtype(dtype)
-    cfg.merge_from_dict(args.cfg_options)
-    runner = build_runner(cfg)
+    merge_options(cfg, args.cfg_options)
+    runner = build_runner(cfg, ('test',))
     if args.fuse:
         runner.register_hook(FuseHook(args.compile), 'LOW')
     elif args.compile:
@@ -64,46 +79,47 @@ def test(args: argparse.Namespace) -> None:
     runner.test()
 
 
-def read_config(path: str) -> Config:
-    """Read a config, given by path or by name.
-
-    Raises:
-        ConfigError: the file is not there or does not parse.
-    """
-    path = zoo.find(path)
-    try:
-        return Config.fromfile(path)
-    except SyntaxError as error:
-        where = f'{error.filename or path}, line {error.lineno}'
-        raise ConfigError(f"config '{path}' does not parse: {error.msg} ({where})") from error
-    except Exception as error:
-        what = f'{type(error).__name__}: {error}'.strip().splitlines()[0]
-        raise ConfigError(f"config '{path}' cannot be used: {what}") from error
-
-
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config and merge the flags that training and testing share.
 
+    --cfg-options are merged here so that flags find what they name, and again after the flags.
+
     Raises:
-        ConfigError: the file is not there or does not parse.
+        ConfigError: the file is not there or does not parse, or an option or a folder of the
+            command line cannot be used.
     """
+    cli.check_folder('--work-dir', args.work_dir)
+    cli.check_folder('--show-dir', args.show_dir)
     cfg = read_config(args.config)
+    merge_options(cfg, args.cfg_options)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
     if args.show or args.show_dir is not None:
-        cfg.default_hooks.visualization.update(
-            enable=True, show=args.show, out_dir=args.show_dir, interval=args.interval
-        )
+        hook = _default_hook(cfg, 'visualization', 'PoseVisualizationHook')
+        hook.update(enable=True, show=args.show, out_dir=args.show_dir, interval=args.interval)
         if args.show:
-            cfg.default_hooks.visualization.wait_time = args.wait_time
+            hook.wait_time = args.wait_time
     return cfg
 
 
-def build_runner(cfg: Config) -> Runner:
-    """Join the other processes, if any, and build the runner."""
+def build_runner(cfg: Config, uses: Sequence[str] = ('train', 'val')) -> Runner:
+    """Check the config, join the other processes, if any, and build the runner.
+
+    Args:
+        cfg: complete. uses: what will run, see `config_checks.check`.
+
+    Raises:
+        ConfigError: the config cannot run, or the launcher's environment is not there.
+    """
+    check(cfg, uses)
+    if missing := [name for name in ENVIRONMENT[cfg.launcher] if name not in os.environ]:
+        raise ConfigError(
+            f'--launcher {cfg.launcher} without {missing[0]} in the environment: start it by '
+            'tools/dist_*.sh or tools/slurm_*.sh, or leave the flag out for one process'
+        )
     if cfg.launcher != 'none' and not torch.cuda.is_available():
         _join_on_cpu(cfg)
     cfg.setdefault('runner_type', 'hrformer_mmpose.Runner')
@@ -122,13 +138,21 @@ def _join_on_cpu(cfg: Config) -> None:
     if cfg.launcher != 'pytorch':
         raise ConfigError(f'--launcher {cfg.launcher} needs CUDA; on CPUs use tools/dist_train.sh')
     torch.distributed.init_process_group('gloo')
-    cfg.env_cfg.dist_cfg = dict(backend='gloo')
+    cfg.setdefault('env_cfg', {})['dist_cfg'] = dict(backend='gloo')
     cfg.model_wrapper_cfg = dict(
         type='MMDistributedDataParallel',
         device_ids=None,
         broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False),
     )
+
+
+def _default_hook(cfg: Config, name: str, kind: str) -> dict:
+    """One of `default_hooks`, which a config need not have."""
+    if not cfg.get('default_hooks'):
+        cfg.default_hooks = {}
+    cfg.default_hooks.setdefault(name, dict(type=kind))
+    return cfg.default_hooks[name]
 
 
 def _existing(checkpoint: str) -> str:
@@ -139,7 +163,7 @@ def _existing(checkpoint: str) -> str:
 
 def _enable_badcase(cfg: Config, args: argparse.Namespace) -> None:
     """MMPose's hook, which needs no annotated persons, for evaluators other than ours."""
-    hook = cfg.default_hooks.badcase
+    hook = _default_hook(cfg, 'badcase', 'BadCaseAnalysisHook')
     hook.update(enable=True, show=args.show, interval=args.interval)
     if args.show:
         hook.wait_time = args.wait_time
@@ -161,9 +185,3 @@ def _reports(cfg: Config) -> bool:
 def _evaluators(cfg: Config) -> list[dict]:
     kinds = cfg.test_evaluator
     return [*kinds] if isinstance(kinds, list | tuple) else [kinds]
-
-
-def _dump_predictions(cfg: Config, path: str) -> None:
-    if not path.endswith(('.pkl', '.pickle')):
-        raise ConfigError(f"--dump {path}: the file's name must end in .pkl")
-    cfg.test_evaluator = [*_evaluators(cfg), dict(type='DumpResults', out_file_path=path)]

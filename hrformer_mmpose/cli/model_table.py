@@ -21,7 +21,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from .. import zoo
 from ..benchmark import complexity
 from ..errors import ConfigError, UserError
-from .launch import read_config
 
 README = "authors' README"
 TOLERANCE = 0.02
@@ -145,7 +144,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _read(path: str) -> Config:
-    cfg = read_config(path)
+    cfg = zoo.read_config(path)
     if 'model' not in cfg:
         raise ConfigError(f"config '{path}' has no model")
     return cfg

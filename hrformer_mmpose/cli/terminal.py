@@ -75,6 +75,8 @@ def one_line(error: BaseException) -> str | None:
         )
     if isinstance(error, KeyError) and 'is not in the' in text and 'registry' in text:
         return text.split('. Please check')[0] + ': check `type` in the config'
+    if isinstance(error, KeyError) and 'must contain the key "type"' in text:
+        return f'{text.splitlines()[0]}: check the config'
     if isinstance(error, TypeError) and 'unexpected keyword argument' in text:
         return f'{text}: check the config'
     if isinstance(error, ImportError) and 'pip install' in text:  # ours, which say what is needed

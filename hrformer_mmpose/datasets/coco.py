@@ -24,6 +24,7 @@ from ..coco import annotations, checks, persons
 from ..coco.annotations import HINT
 from ..errors import ConfigError, DataError
 from ..registry import DATASETS
+from .metainfo import parse_metainfo
 from .sampler import ReproducibleSamples
 
 METAINFO_OF_A_SAMPLE = (
@@ -95,6 +96,10 @@ class CocoDataset(ReproducibleSamples, _CocoDataset):
         super().__init__(
             *args, bbox_file=bbox_file, data_root=data_root, serialize_data=False, **kwargs
         )
+
+    @classmethod
+    def _load_metainfo(cls, metainfo: dict | None = None) -> dict:
+        return parse_metainfo(cls.METAINFO if metainfo is None else metainfo)
 
     def load_data_list(self) -> persons.Persons:
         """Read annotations (and detections) and check what they name.

@@ -15,17 +15,17 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.models.pose_estimators import TopdownPoseEstimator
 from mmpose.registry import DATASETS, MODELS
 from mmpose.structures import PoseDataSample
 
 from ..checkpoint import files, matching
-from ..cli.launch import read_config
+from ..datasets.metainfo import parse_metainfo
 from ..engine.optim_wrapper import DTYPES, autocast_dtype
 from ..errors import ConfigError
 from ..imaging.crops import BOX_PADDING
 from ..imaging.skeleton import Skeleton
+from ..zoo import read_config
 from .estimator import Estimator
 
 PRECISIONS = ('float32', *DTYPES)
@@ -196,7 +196,7 @@ def skeleton(cfg: Config) -> Skeleton:
     """What the keypoints of a config's test data are."""
     settings = cfg.test_dataloader.dataset
     metainfo = settings.get('metainfo') or DATASETS.get(settings.type).METAINFO
-    parsed = parse_pose_metainfo(dict(metainfo))
+    parsed = parse_metainfo(metainfo)
     names = tuple(parsed['keypoint_id2name'][i] for i in range(parsed['num_keypoints']))
     links = tuple(tuple(int(end) for end in link) for link in parsed['skeleton_links'])
     return Skeleton(names, links, tuple(int(i) for i in parsed['flip_indices']))

@@ -12,6 +12,7 @@ from mmengine.registry import DefaultScope
 from hrformer_mmpose import zoo
 from hrformer_mmpose.benchmark import networks, poses, whole
 from hrformer_mmpose.cli import export as command_export
+from hrformer_mmpose.cli import launch
 from hrformer_mmpose.errors import ConfigError, UserError
 
 
@@ -67,7 +68,7 @@ def test_the_parts_of_whole_iterations_add_up(synthetic_root, tmp_path, monkeypa
     monkeypatch.setenv('DEMO_ROOT', str(synthetic_root))
     options = {'train_dataloader.batch_size': 2, 'test_dataloader.batch_size': 4}
     config = zoo.find('hrformer_tiny_demo_112x84')
-    found = whole.benchmark(config, options, str(tmp_path), 1)
+    found = whole.benchmark(config, options, str(tmp_path), 1, launch.build_runner)
     for part in ('forward pass', 'backward pass', 'optimizer', 'waiting for data'):
         assert found['training']['seconds'][part] > 0
     for part in ('forward passes', 'decoding', 'metric', 'waiting for data'):

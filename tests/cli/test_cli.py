@@ -8,8 +8,9 @@ import pytest
 
 pytest.importorskip('mmpose')
 from hrformer_mmpose import zoo
+from hrformer_mmpose.benchmark import data as benchmark
 from hrformer_mmpose.cli import arguments as cli
-from hrformer_mmpose.cli import launch, terminal
+from hrformer_mmpose.cli import check_dataset, launch, terminal
 from hrformer_mmpose.errors import DataError
 
 CONFIG = zoo.find('hrformer_tiny_demo_112x84')
@@ -71,12 +72,99 @@ def test_a_missing_data_root(monkeypatch, work_dir, tmp_path):
         ('model.head.layers=3', "'layers'"),
         ('model.backbone.type=hrformer_mmpose.HRFormr', 'hrformer_mmpose.HRFormr is not in the'),
         ('train_dataloader.dataset.colour=1', "'colour'"),
+        ('train_dataloader.dataset.metainfo.from_file=no.py', "file 'no.py' does not exist"),
+        ('default_hooks.checkpooint.interval=2', "did you mean 'checkpoint'?"),
+        ('train_cfg.max_epochs.x=1', '--cfg-options train_cfg.max_epochs.x: '),
     ],
 )
 def test_mistakes_in_the_config(monkeypatch, work_dir, synthetic_root, option, words):
     monkeypatch.setenv('DEMO_ROOT', str(synthetic_root))
     line = complain(monkeypatch, CONFIG, '--work-dir', work_dir, '--cfg-options', option)
     assert words in line
+
+
+@pytest.mark.parametrize('flag', ['--work-dir', '--show-dir'])
+def test_a_folder_that_cannot_be_made(monkeypatch, tmp_path, flag):
+    file = tmp_path / 'file'
+    file.touch()
+    for folder in (file, file / 'below'):
+        line = complain(monkeypatch, CONFIG, flag, folder)
+        assert f"{flag} '{folder}': '{file}' is a file, not a folder" in line
+
+
+@pytest.mark.parametrize('flag', ['--out', '--dump'])
+def test_results_that_cannot_be_written_are_found_before_the_test(monkeypatch, tmp_path, flag):
+    """The checkpoint does not exist: nothing has been loaded, let alone tested, by then."""
+    (tmp_path / 'folder.pkl').mkdir()
+    (tmp_path / 'file').touch()
+    for name, words in (
+        ('folder.pkl', 'is a folder'),
+        ('file/out.pkl', "file' is a file, not a folder"),
+        ('out.txt', 'must end in'),
+        ('out', 'must end in'),
+    ):
+        path = tmp_path / name
+        line = complain(monkeypatch, CONFIG, 'gone.pth', flag, path, tool='test')
+        assert line.startswith(f"error: {flag} '{path if path.parent == tmp_path else path.parent}")
+        assert words in line
+
+
+@pytest.mark.parametrize(
+    ('flags', 'words'),
+    [
+        (['--cfg-options', 'a'], "argument --cfg-options: 'a' is not KEY=VALUE"),
+        (['--cfg-options', 'x=1', '=1'], "argument --cfg-options: '=1' is not KEY=VALUE"),
+        (['--cfg-options', 'a..b=1'], "'a..b=1' is not KEY=VALUE"),
+        (['--cfg-options', 'a=[1,2'], "'a=[1,2': Imbalanced brackets"),
+        (['--interval', '0'], "argument --interval: '0' is not a whole number of at least 1"),
+    ],
+)
+def test_arguments_that_cannot_be_read(monkeypatch, capsys, flags, words):
+    for parser in (cli.train_parser(), check_dataset.parser()):
+        if flags[0] in {flag for action in parser._actions for flag in action.option_strings}:
+            with pytest.raises(SystemExit) as caught:
+                parser.parse_args([CONFIG, *flags])
+            assert caught.value.code == 2
+            assert words in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_options_are_mmengines():
+    given = ['a.b=1', 'c=[1,2.5]', 'd="(x,y)"', 'e=f=g', 'h=None']
+    parsed = cli.train_parser().parse_args([CONFIG, '--cfg-options', *given]).cfg_options
+    assert parsed == {'a.b': 1, 'c': [1, 2.5], 'd': ('x', 'y'), 'e': 'f=g', 'h': None}
+
+
+@pytest.mark.parametrize('launcher', ['pytorch', 'slurm', 'mpi'])
+def test_a_launcher_that_did_not_start_the_process(monkeypatch, work_dir, launcher):
+    for name in launch.ENVIRONMENT[launcher]:
+        monkeypatch.delenv(name, raising=False)
+    line = complain(monkeypatch, CONFIG, '--work-dir', work_dir, '--launcher', launcher)
+    assert f'--launcher {launcher} without ' in line
+    assert 'tools/dist_*.sh' in line
+
+
+def test_pictures_where_the_config_has_no_hook_for_them(monkeypatch, tmp_path):
+    args = [CONFIG, '--show-dir', str(tmp_path / 'show'), '--cfg-options', 'default_hooks=None']
+    hook = launch.load_config(cli.train_parser().parse_args(args)).default_hooks.visualization
+    assert hook == dict(
+        type='PoseVisualizationHook', enable=True, show=False, out_dir=args[2], interval=1
+    )
+
+
+def test_loading_is_timed_without_training_annotations(
+    monkeypatch, capsys, synthetic_root, tmp_path
+):
+    root = shutil.copytree(synthetic_root, tmp_path / 'data')
+    missing = root / 'annotations/person_keypoints_train2017.json'
+    missing.unlink()
+    flags = ['--samples', '2', '--rounds', '1', '--boxes', '1']
+    timed = []
+    monkeypatch.setattr(benchmark, '_compare', lambda name, data, order, rounds: timed.append(name))
+    benchmark.benchmark(benchmark.parser().parse_args(['loading', str(root), *flags]))
+    assert timed == ['test, persons a second']
+    assert f"training: not timed, since '{missing}' does not exist" in capsys.readouterr().out
+    with pytest.raises(DataError, match='does not exist'):
+        benchmark.benchmark(benchmark.parser().parse_args(['loading', str(tmp_path), *flags]))
 
 
 def test_a_pretraining_url_that_cannot_be_reached(monkeypatch, work_dir, synthetic_root):
@@ -133,6 +221,8 @@ def test_the_variable_brings_the_traceback_back(monkeypatch):
 
 
 def test_errors_of_ours_are_not_hidden():
+    text = '`cfg` or `default_args` must contain the key "type", but got {}\nNone'
+    assert '\n' not in terminal.one_line(KeyError(text))
     assert terminal.one_line(ValueError('a bug')) is None
     assert terminal.one_line(KeyError('name')) is None
     wrapped = DataError(

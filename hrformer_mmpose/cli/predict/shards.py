@@ -39,10 +39,10 @@ def fingerprint(name: str) -> str:
     if not path.is_file():
         return name
     digest = hashlib.sha256()
-    add_file(digest, path)
     # OpenVINO has the weights in a file beside the .xml.
-    if path.suffix.lower() == '.xml' and path.with_suffix('.bin').is_file():
-        add_file(digest, path.with_suffix('.bin'))
+    weights = [path.with_suffix('.bin')] if path.suffix.lower() == '.xml' else []
+    for part in [path, *filter(Path.is_file, weights)]:
+        add_file(digest, part)
     return f'{name} (sha256 {digest.hexdigest()[:12]})'
 
 

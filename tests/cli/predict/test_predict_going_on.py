@@ -289,6 +289,7 @@ def test_another_network_under_the_same_name_does_not_go_on(run):
     assert parts.fingerprint('onnx:m.onnx').startswith('onnx:m.onnx (sha256 ')
     assert run('data')[0] == 0
     assert parts.fingerprint('hrformer_base') == 'hrformer_base'
+    assert [parts.fingerprint(name) for name in ('', '.', 'onnx:')] == ['', '.', 'onnx:']
 
 
 def test_settings_are_compared_before_the_network_is_loaded(run, monkeypatch):

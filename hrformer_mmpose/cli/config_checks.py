@@ -1,0 +1,262 @@
+"""Checks of a merged config, before anything is built of it.
+
+They find what MMEngine passes over without a word (a misspelt key), meets late (the name of a
+metric, after the first epoch), or reports in terms of its own code.
+"""
+
+import difflib
+import inspect
+import logging
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from ..errors import ConfigError
+from .keypoint_checks import check_keypoints
+
+# Keys that are read, by where they stand. Others are legal (variables of the config, settings of
+# other heads), so that only a near miss of one of these is refused.
+KNOWN = {
+    '': (
+        *[name for name in inspect.signature(Runner.__init__).parameters if name != 'self'],
+        'activation_checkpointing', 'compile', 'custom_imports', 'find_unused_parameters',
+        'model_wrapper_cfg', 'runner_type', 'sync_bn',
+    ),
+    'default_hooks': (
+        'badcase', 'checkpoint', 'logger', 'param_scheduler', 'runtime_info', 'sampler_seed',
+        'timer', 'visualization',
+    ),
+    'model.test_cfg': (
+        'align_corners', 'blur_kernel_size', 'flip_mode', 'flip_test', 'input_size',
+        'max_instances', 'max_num_people', 'multiscale_test', 'nms_dist_thr', 'nms_joints_thr',
+        'nms_thr', 'output_heatmaps', 'output_keypoint_indices', 'restore_heatmap_size',
+        'score_thr', 'score_threshold', 'shift_coords', 'shift_heatmap',
+    ),
+    'env_cfg': ('cudnn_benchmark', 'dist_cfg', 'mp_cfg', 'resource_limit'),
+    'env_cfg.mp_cfg': ('mp_start_method', 'opencv_num_threads'),
+    'train_cfg': (
+        'begin', 'by_epoch', 'dynamic_intervals', 'max_epochs', 'max_iters', 'type', 'val_begin',
+        'val_interval',
+    ),
+    'auto_scale_lr': ('base_batch_size', 'enable'),
+}  # fmt: skip
+SIMILAR = 0.8  # difflib's ratio of 'modle' and 'model'
+TOGETHER = {
+    'train': ('train_dataloader', 'train_cfg', 'optim_wrapper'),
+    'val': ('val_dataloader', 'val_cfg', 'val_evaluator'),
+    'test': ('test_dataloader', 'test_cfg', 'test_evaluator'),
+}
+LEAST = {  # of whole numbers
+    **{f'{use}_dataloader.batch_size': 1 for use in TOGETHER},
+    **{f'{use}_dataloader.num_workers': 0 for use in TOGETHER},
+    'train_cfg.max_epochs': 1,
+    'train_cfg.max_iters': 1,
+    'train_cfg.val_interval': 1,
+    'default_hooks.visualization.interval': 1,
+    'model.head.out_channels': 1,
+    'randomness.seed': 0,
+}
+LOOPS = ('EpochBasedTrainLoop', 'IterBasedTrainLoop')
+DICTS = (
+    *(key for keys in TOGETHER.values() for key in keys[:2]),
+    'default_hooks', 'env_cfg', 'optim_wrapper',
+)  # fmt: skip
+RATES = ('lr', 'weight_decay')
+
+
+def check(config: Config, uses: Iterable[str] = ('train', 'val')) -> None:
+    """Refuse a config that cannot run, or parts of which would have no effect.
+
+    Args:
+        config: with the command line merged into it.
+        uses: what will run, of 'train', 'val' (where the config has it) and 'test'.
+
+    Raises:
+        ConfigError: names the key and says what to do.
+    """
+    cfg = {**config}
+    for key in DICTS:
+        if not isinstance(cfg.get(key) or {}, Mapping):
+            raise ConfigError(f'{key} must be a dict, it is {cfg[key]!r}')
+    _check_names(cfg)
+    uses = [use for use in TOGETHER if _is_whole(cfg, use, use in uses) and use in uses]
+    for path, value in _built(cfg, uses):
+        _check_built(path, value)
+    _check_values(cfg)
+    for use in uses:
+        _check_loader(cfg, f'{use}_dataloader')
+    if 'train' in uses:
+        _check_schedule(cfg['train_cfg'], cfg['optim_wrapper'])
+    check_keypoints(cfg, uses)
+
+
+def value_at(cfg: Mapping, path: str) -> Any:
+    """The value at a dotted path; None where there is none."""
+    value: Any = cfg
+    for key in filter(None, path.split('.')):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _check_names(cfg: Mapping) -> None:
+    if 'model' in cfg and 'data' in cfg and 'train_dataloader' not in cfg:
+        raise ConfigError(
+            'this is a config of MMPose 0.x: take one of configs/, and put what differs '
+            '(backbone.extra, paths) into it'
+        )
+    for path, known in KNOWN.items():
+        keys = value_at(cfg, path)
+        for key in keys if isinstance(keys, Mapping) else ():
+            meant = _meant(key, known)
+            if meant and (path or not _is_variable(cfg, key)):
+                where = f'{path}.{key}' if path else key
+                raise ConfigError(f'{where} has no effect: did you mean {meant!r}?')
+    if 'model' not in cfg:
+        raise ConfigError('the config has no model')
+
+
+def _meant(key: str, known: tuple[str, ...]) -> str | None:
+    """The known key that `key` misspells, if it does; `checkpoint_2`, `coco_val_cfg` do not."""
+    similar = difflib.get_close_matches(key, known, 1, SIMILAR)
+    if not similar or key in known or re.search(rf'(^|_){similar[0]}(_|\d*$)', key):
+        return None
+    return similar[0]
+
+
+def _is_variable(cfg: Mapping, key: str) -> bool:
+    """Whether the value also stands elsewhere in the config, which was its purpose then."""
+
+    def holds(tree: Any) -> bool:
+        if tree == cfg[key]:
+            return True
+        parts = tree.values() if isinstance(tree, Mapping) else tree
+        return isinstance(tree, Mapping | list | tuple) and any(holds(part) for part in parts)
+
+    return any(holds(value) for other, value in cfg.items() if other != key)
+
+
+def _is_whole(cfg: Mapping, use: str, needed: bool) -> bool:
+    """Whether the config has all parts of a use; it may also have none of them."""
+    missing = [key for key in TOGETHER[use] if cfg.get(key) is None]
+    present = [key for key in TOGETHER[use] if key not in missing]
+    if missing and present:
+        raise ConfigError(f'the config has {" and ".join(present)}, but no {missing[0]}')
+    if missing and needed and use != 'val':
+        raise ConfigError(f'the config has no {", ".join(missing)}: nothing to {use} with')
+    return not missing
+
+
+def _built(cfg: Mapping, uses: list[str]) -> Iterator[tuple[str, Any]]:
+    """Path and value of what is built by its `type`."""
+    yield 'model', cfg['model']
+    optional = ['visualizer']
+    optional += [f'model.{part}' for part in ('data_preprocessor', 'backbone', 'neck', 'head')]
+    optional += [f'default_hooks.{name}' for name in cfg.get('default_hooks') or ()]
+    yield from ((path, value) for path in optional if (value := value_at(cfg, path)) is not None)
+    for path in ('custom_hooks', 'vis_backends'):
+        yield from _elements(path, cfg.get(path) or [])
+    several_optimizers = 'constructor' in (cfg.get('optim_wrapper') or {})
+    if not several_optimizers:
+        yield from _one_or_more('param_scheduler', cfg.get('param_scheduler') or [])
+    if 'train' in uses and not several_optimizers:
+        yield 'optim_wrapper.optimizer', cfg['optim_wrapper'].get('optimizer')
+    for use in uses:
+        loader = cfg[f'{use}_dataloader']
+        if 'batch_sampler' not in loader:
+            yield f'{use}_dataloader.sampler', loader.get('sampler')
+        yield from _data_sets(f'{use}_dataloader.dataset', loader.get('dataset'))
+        if use != 'train':
+            yield from _one_or_more(f'{use}_evaluator', cfg[f'{use}_evaluator'])
+
+
+def _elements(path: str, values: Any) -> Iterator[tuple[str, Any]]:
+    if not isinstance(values, list | tuple):
+        raise ConfigError(f'{path} must be a list, it is {values!r}')
+    yield from ((f'{path}[{index}]', value) for index, value in enumerate(values))
+
+
+def _one_or_more(path: str, values: Any) -> Iterator[tuple[str, Any]]:
+    yield from _elements(path, values) if isinstance(values, list | tuple) else [(path, values)]
+
+
+def _data_sets(path: str, dataset: Any) -> Iterator[tuple[str, Any]]:
+    """A data set, those that it wraps, and their transforms."""
+    yield path, dataset
+    if isinstance(dataset, Mapping):
+        yield from _elements(f'{path}.pipeline', dataset.get('pipeline') or [])
+        if 'dataset' in dataset:
+            yield from _data_sets(f'{path}.dataset', dataset['dataset'])
+        for inner, part in _elements(f'{path}.datasets', dataset.get('datasets') or []):
+            yield from _data_sets(inner, part)
+
+
+def _check_built(path: str, value: Any) -> None:
+    if value is None or isinstance(value, str | int | float | list | tuple):
+        raise ConfigError(f'{path} must be a dict with a `type`, it is {value!r}')
+    if isinstance(value, Mapping) and value.get('type') is None:
+        keys = f' (it has {", ".join(map(str, value))})' if value else ''
+        raise ConfigError(f'{path} has no `type`, which names the class to build{keys}')
+
+
+def _check_values(cfg: Mapping) -> None:
+    for path, least in LEAST.items():
+        value = value_at(cfg, path)
+        if value is not None and not (is_whole_number(value) and value >= least):
+            raise ConfigError(f'{path}={value!r} must be a whole number, at least {least}')
+    for path in ('optim_wrapper', 'param_scheduler', 'model'):
+        if nan := next(_nans(cfg.get(path), path), None):
+            raise ConfigError(f'{nan} is no number (NaN)')
+    for path in (f'optim_wrapper.optimizer.{rate}' for rate in RATES):
+        value = value_at(cfg, path)
+        if value is not None and not (is_number(value) and 0 <= value < math.inf):
+            raise ConfigError(f'{path}={value!r} must be a number, at least 0')
+    level, resume = cfg.get('log_level', 'INFO'), cfg.get('resume', False)
+    if not isinstance(getattr(logging, str(level), None), int):
+        raise ConfigError(f'log_level={level!r} is none of DEBUG, INFO, WARNING, ERROR')
+    if not isinstance(resume, bool):
+        raise ConfigError(f'resume={resume!r} is not True or False; load_from takes a checkpoint')
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is an int or a float, and no bool."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_whole_number(value: Any) -> bool:
+    """Whether a value is an int, and no bool."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _nans(value: Any, path: str) -> Iterator[str]:
+    """Paths of the numbers that are NaN."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _nans(part, f'{path}.{key}')
+    elif isinstance(value, list | tuple):
+        for index, part in enumerate(value):
+            yield from _nans(part, f'{path}[{index}]')
+    elif isinstance(value, float) and math.isnan(value):
+        yield path
+
+
+def _check_loader(cfg: Mapping, name: str) -> None:
+    loader = cfg[name]
+    if loader.get('batch_size') is None and 'batch_sampler' not in loader:
+        raise ConfigError(f'{name} has no batch_size')
+    for key in ('persistent_workers', 'prefetch_factor'):
+        if loader.get(key) and not loader.get('num_workers'):
+            raise ConfigError(f'{name}.{key}={loader[key]} needs num_workers of at least 1')
+
+
+def _check_schedule(train_cfg: Mapping, optim_wrapper: Mapping) -> None:
+    loop = str(train_cfg.get('type', LOOPS[0])).rpartition('.')[2]
+    needed = 'max_epochs' if loop == LOOPS[0] and train_cfg.get('by_epoch', True) else 'max_iters'
+    if loop in LOOPS and train_cfg.get(needed) is None:
+        raise ConfigError(f'train_cfg has no {needed}, which says how long to train')
+    optimizer, paramwise = (optim_wrapper.get(key) for key in ('optimizer', 'paramwise_cfg'))
+    if 'decay_mult' in str(paramwise) and 'weight_decay' not in (optimizer or {}):
+        raise ConfigError('optim_wrapper.paramwise_cfg changes weight_decay: set it in optimizer')

@@ -1,0 +1,109 @@
+"""Checks that data, head and metric of a config are of the same keypoints."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from mmpose.datasets.datasets.base import BaseCocoStyleDataset
+from mmpose.registry import DATASETS
+
+from ..datasets.metainfo import parse_metainfo
+from ..errors import ConfigError
+from ..evaluation.evaluator import NAMES
+
+CODECS = ('MSRAHeatmap', 'UDPHeatmap', 'MegviiHeatmap')
+
+
+def check_keypoints(cfg: Mapping, uses: list[str]) -> None:
+    """Refuse a head or a metric for another number of keypoints than the data have.
+
+    Data sets that combine others, and conversions between sets of keypoints, are not looked into.
+
+    Raises:
+        ConfigError: names the two numbers, or a meta information file that cannot be used.
+    """
+    for use in uses:
+        metainfo = _metainfo(cfg[f'{use}_dataloader']['dataset'])
+        if metainfo is not None:
+            _check_head(cfg, use, metainfo['num_keypoints'])
+            for metric in _metrics(cfg, use):
+                _check_sigmas(metric, f'{use}_evaluator', metainfo)
+    if 'train' in uses and 'val' in uses:
+        _check_save_best(cfg)
+
+
+def _metainfo(dataset: Mapping) -> dict | None:
+    """Meta information of a data set's samples; None where only running it would tell."""
+    kind = dataset.get('type')
+    kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+    if not (isinstance(kind, type) and issubclass(kind, BaseCocoStyleDataset)):
+        return None
+    metainfo = dataset.get('metainfo', kind.METAINFO)
+    steps = [_name(step) for step in dataset.get('pipeline') or ()]
+    if not metainfo or 'KeypointConverter' in steps:
+        return None
+    with warnings.catch_warnings():  # the data set warns of a file found among MMPose's own
+        warnings.simplefilter('ignore')
+        return parse_metainfo(metainfo)
+
+
+def _check_head(cfg: Mapping, use: str, count: int) -> None:
+    head, test_cfg = cfg['model'].get('head') or {}, cfg['model'].get('test_cfg') or {}
+    decoder = head.get('decoder') or {}
+    channels = head.get('out_channels')
+    if _name(head) != 'HeatmapHead' or _name(decoder) not in CODECS or channels is None:
+        return
+    if use != 'train' and test_cfg.get('output_keypoint_indices'):
+        return
+    if any(metric.get('pred_converter') for metric in _metrics(cfg, use)):
+        return
+    needed = 3 * count if decoder.get('heatmap_type') == 'combined' else count
+    if channels != needed:
+        raise ConfigError(
+            f'model.head.out_channels={channels}, but the data of {use}_dataloader have {count} '
+            f'keypoints: set it to {needed}'
+        )
+
+
+def _check_sigmas(metric: Mapping, name: str, metainfo: Mapping) -> None:
+    count, sigmas = metainfo['num_keypoints'], metric.get('sigmas')
+    if sigmas is None:
+        sigmas = metainfo['sigmas']
+    else:
+        count = (metric.get('gt_converter') or {}).get('num_keypoints', count)
+    if len(sigmas) != count:
+        raise ConfigError(f'{name} has {len(sigmas)} sigmas for {count} keypoints')
+
+
+def _check_save_best(cfg: Mapping) -> None:
+    """A figure that no metric gives would stop the run after its first validation."""
+    wanted = ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get('save_best') or 'auto'
+    metrics = _metrics(cfg, 'val')
+    figures = [
+        f'{metric.get("prefix") or "coco"}/{name}'
+        for metric in metrics
+        for name in NAMES.get(metric.get('iou_type', 'keypoints'), ())
+    ]
+    if not figures or len(metrics) < len(as_list(cfg['val_evaluator'])):
+        return
+    for name in as_list(wanted):
+        if name != 'auto' and name not in figures:
+            raise ConfigError(
+                f'default_hooks.checkpoint.save_best={name!r} is none of the figures of '
+                f'val_evaluator: {", ".join(figures)}'
+            )
+
+
+def _metrics(cfg: Mapping, use: str) -> list[Mapping]:
+    """The evaluators that are COCO's for keypoints."""
+    return [item for item in as_list(cfg.get(f'{use}_evaluator')) if _name(item) == 'CocoMetric']
+
+
+def as_list(value: Any) -> list:
+    """A list or tuple as it is, anything else as a list of one."""
+    return [*value] if isinstance(value, list | tuple) else [value]
+
+
+def _name(settings: Any) -> str:
+    """Name of the class that a dictionary names, without its scope."""
+    return str(settings.get('type') if isinstance(settings, Mapping) else '').rpartition('.')[2]

@@ -1,0 +1,211 @@
+"""A config's mistakes are one line before a run; no config that is published is refused."""
+
+import math
+from pathlib import Path
+
+import mmpose
+import pytest
+from mmengine.config import Config, ConfigDict
+
+from hrformer_mmpose import zoo
+from hrformer_mmpose.cli.config_checks import check
+from hrformer_mmpose.errors import ConfigError
+from tests.conftest import ROOT
+
+OURS = [Path(zoo.find(name)) for name in zoo.names()]
+THEIRS = Path(mmpose.__file__).parent / '.mim/configs'
+METAINFO = THEIRS / '_base_/datasets/coco.py'
+
+
+@pytest.fixture
+def cfg() -> Config:
+    return Config.fromfile(ROOT / 'configs/hrformer_tiny_demo_112x84.py')
+
+
+def refusal(cfg: Config, uses=('train', 'val')) -> str:
+    with pytest.raises(ConfigError) as caught:
+        check(cfg, uses)
+    text = str(caught.value)
+    assert '\n' not in text
+    return text
+
+
+def uses_of(cfg: Config) -> list[str]:
+    return [use for use in ('train', 'val', 'test') if cfg.get(f'{use}_dataloader')]
+
+
+@pytest.mark.parametrize('path', OURS, ids=lambda path: path.stem)
+def test_our_configs_pass(path):
+    cfg = Config.fromfile(path)
+    before = cfg.to_dict()
+    check(cfg, uses_of(cfg))
+    assert cfg.to_dict() == before
+
+
+def test_mmposes_configs_of_hrnet_for_coco_pass():
+    paths = sorted(THEIRS.glob('body_2d_keypoint/topdown_heatmap/coco/td-hm_hr*.py'))
+    assert len(paths) > 10
+    for path in paths:
+        check(Config.fromfile(path), ('train', 'val', 'test'))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('folder', sorted(p.name for p in THEIRS.glob('*') if p.name[0] != '_'))
+def test_mmposes_configs_pass(folder):
+    for path in sorted((THEIRS / folder).rglob('*.py')):
+        if path.name.startswith('edpose'):  # names a file that MMPose's wheel has elsewhere
+            continue
+        cfg = Config.fromfile(path)
+        check(cfg, uses_of(cfg))
+
+
+# Entries as --cfg-options writes them, and what the line must hold.
+WRONG = {
+    'optim_wraper.optimizer.lr=1': "optim_wraper has no effect: did you mean 'optim_wrapper'?",
+    'default_hooks.checkpooint.interval=2': 'default_hooks.checkpooint has no effect',
+    'default_hooks.checkpooint.type=CheckpointHook': "did you mean 'checkpoint'?",
+    'model.test_cfg.fllip_test=True': "fllip_test has no effect: did you mean 'flip_test'?",
+    'env_cfg.cudnn_benchmrk=True': "did you mean 'cudnn_benchmark'?",
+    'train_cfg.max_epoch=3': "train_cfg.max_epoch has no effect: did you mean 'max_epochs'?",
+    'train_cfg.max_epochs=None': 'train_cfg has no max_epochs',
+    'train_cfg.max_epochs=0': 'train_cfg.max_epochs=0 must be a whole number, at least 1',
+    'train_cfg.val_interval=0': 'train_cfg.val_interval=0',
+    'train_cfg.by_epoch=False': 'train_cfg has no max_iters',
+    'train_cfg=3': 'train_cfg must be a dict',
+    'train_dataloader.batch_size=0': 'train_dataloader.batch_size=0 must be a whole number',
+    'val_dataloader.batch_size=1.5': 'val_dataloader.batch_size=1.5',
+    'train_dataloader.batch_size=True': 'train_dataloader.batch_size=True',
+    'train_dataloader.batch_size=None': 'train_dataloader has no batch_size',
+    'train_dataloader.persistent_workers=True': 'persistent_workers=True needs num_workers',
+    'train_dataloader=None': 'the config has train_cfg and optim_wrapper, but no train_dataloader',
+    'val_evaluator=None': 'but no val_evaluator',
+    'optim_wrapper.optimizer.lr=nan': 'optim_wrapper.optimizer.lr is no number (NaN)',
+    'optim_wrapper.optimizer.lr=inf': 'optim_wrapper.optimizer.lr=inf must be a number',
+    'optim_wrapper.optimizer.lr=5e-4x': "optim_wrapper.optimizer.lr='5e-4x' must be a number",
+    'optim_wrapper.optimizer.weight_decay=-1': 'weight_decay=-1 must be a number, at least 0',
+    'param_scheduler.0.start_factor=nan': 'param_scheduler[0].start_factor is no number',
+    'optim_wrapper.optimizer=None': 'optim_wrapper.optimizer must be a dict with a `type`',
+    'model=HRFormer': "model must be a dict with a `type`, it is 'HRFormer'",
+    'model.head.type=None': 'model.head has no `type`',
+    'custom_hooks=EMAHook': "custom_hooks must be a list, it is 'EMAHook'",
+    'model.head.out_channels=16': 'have 17 keypoints: set it to 17',
+    'model.head.out_channels=x': "model.head.out_channels='x' must be a whole number",
+    'val_evaluator.sigmas=[0.1,0.2]': 'val_evaluator has 2 sigmas for 17 keypoints',
+    'train_dataloader.dataset.metainfo.from_file=no.py': "metainfo file 'no.py' does not exist",
+    'default_hooks.checkpoint.save_best=coco/APP': "save_best='coco/APP' is none of the figures",
+    'log_level=LOUD': "log_level='LOUD' is none of DEBUG",
+    'resume=epoch_1.pth': "resume='epoch_1.pth' is not True or False",
+    'randomness.seed=x': "randomness.seed='x' must be a whole number",
+}
+
+
+@pytest.mark.parametrize('entry', WRONG)
+def test_a_wrong_entry_is_named(cfg, entry):
+    key, _, value = entry.partition('=')
+    zoo.merge_options(cfg, {key: cli_value(value)})
+    assert WRONG[entry] in refusal(cfg)
+
+
+def cli_value(text: str):
+    from mmengine.config import DictAction
+
+    return DictAction._parse_iterable(text)
+
+
+@pytest.mark.parametrize(
+    'path',
+    [
+        'model', 'model.backbone', 'model.data_preprocessor', 'visualizer', 'param_scheduler.0',
+        'custom_hooks.0', 'default_hooks.timer', 'optim_wrapper.optimizer', 'vis_backends.0',
+        'train_dataloader.dataset', 'train_dataloader.sampler', 'val_evaluator',
+        'train_dataloader.dataset.pipeline.2', 'val_dataloader.dataset.pipeline.0',
+    ],
+)  # fmt: skip
+def test_a_dict_without_type_is_named_by_its_place(cfg, path):
+    settings = cfg
+    for key in path.split('.'):
+        settings = settings[int(key) if key.isdecimal() else key]
+    settings.pop('type')
+    *place, last = path.split('.')
+    name = '.'.join(place) + f'[{last}]' if last.isdecimal() else path
+    assert refusal(cfg).startswith(f'{name} has no `type`, which names the class to build')
+
+
+@pytest.mark.parametrize(('name', 'meant'), [('modle', 'model'), ('models', 'model')])
+def test_a_misspelt_model(cfg, name, meant):
+    cfg = Config({name if key == 'model' else key: value for key, value in cfg.items()})
+    assert refusal(cfg) == f"{name} has no effect: did you mean '{meant}'?"
+
+
+def test_no_model(cfg):
+    cfg = Config({key: value for key, value in cfg.items() if key != 'model'})
+    assert refusal(cfg) == 'the config has no model'
+
+
+def test_a_configs_own_variables_are_not_refused(cfg):
+    """Near misses of known keys that something uses, and variants that are meant."""
+    cfg.custom_hook = cfg.custom_hooks[0]
+    cfg.val_dataloader_2 = cfg.coco_val_dataloader = dict(a=1)
+    cfg.modes = 'topdown'
+    cfg.default_hooks.checkpoint_2 = dict(type='CheckpointHook')
+    check(cfg)
+
+
+def test_only_what_runs_is_checked(cfg):
+    cfg.optim_wrapper.optimizer.type = None
+    check(cfg, ('test',))
+    assert 'optim_wrapper.optimizer has no `type`' in refusal(cfg)
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None  # as --no-validate
+    cfg.optim_wrapper.optimizer.type = 'AdamW'
+    check(cfg)
+    cfg.test_cfg = cfg.test_dataloader = cfg.test_evaluator = None
+    check(cfg)
+    assert 'nothing to test with' in refusal(cfg, ('test',))
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        ("dataset_info['sigmas'] = dataset_info['sigmas'][:10]", 'has 10 sigmas for 17 keypoints'),
+        ("dataset_info['joint_weights'] = [1.0]", 'has 1 joint_weights for 17 keypoints'),
+        ("del dataset_info['sigmas']", 'lacks one of dataset_name, '),
+        ('del dataset_info', 'cannot be used: AttributeError: '),
+        ('dataset_info = dict(', 'cannot be used: SyntaxError'),
+    ],
+)
+def test_a_metainfo_file_is_checked(cfg, tmp_path, change, words):
+    path = tmp_path / 'metainfo.py'
+    path.write_text(f'{METAINFO.read_text()}\n{change}\n')
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        loader.dataset.metainfo = dict(from_file=str(path))
+    assert f"metainfo file '{path}' {words}" in refusal(cfg)
+
+
+def test_heads_of_other_keypoints_on_purpose(cfg):
+    """Converted data, a metric that converts, UDP's three maps a keypoint."""
+    step = dict(type='KeypointConverter', num_keypoints=16, mapping=[(i, i) for i in range(16)])
+    converted = Config(cfg.to_dict())
+    converted.model.head.out_channels = 16
+    converted.train_dataloader.dataset.pipeline.insert(1, ConfigDict(step))
+    converted.val_evaluator.pred_converter = dict(num_keypoints=17, mapping=[(0, 0)])
+    check(converted)
+    cfg.model.head.decoder.update(type='UDPHeatmap', heatmap_type='combined')
+    assert 'set it to 51' in refusal(cfg)
+    cfg.model.head.out_channels = 51
+    check(cfg)
+
+
+def test_a_config_of_mmpose_0():
+    cfg = Config(dict(model=dict(type='TopDown'), data=dict(train={}), total_epochs=210))
+    assert 'MMPose 0.x' in refusal(cfg)
+
+
+def test_nan_anywhere_in_the_network(cfg):
+    cfg.model.backbone.drop_path_rate = math.nan
+    assert refusal(cfg) == 'model.backbone.drop_path_rate is no number (NaN)'
+
+
+@pytest.mark.parametrize('key', ['train_cfg.max_epochs.x', 'param_scheduler.9.begin'])
+def test_an_option_that_leads_nowhere(cfg, key):
+    with pytest.raises(ConfigError, match=f'--cfg-options {key}: '):
+        zoo.merge_options(cfg, {key: 1})
