@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from hrformer_mmpose.errors import DataError
-from hrformer_mmpose.heads.segmentation import IGNORED, SegmentationHead
+from hrformer_mmpose.heads.segmentation import SegmentationHead
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_lower_maps_are_enlarged_and_concatenated(head):
 @torch.no_grad()
 def test_ignored_pixels_do_not_count(head):
     target = torch.zeros(2, 8, 10, dtype=torch.long)
-    target[:, 4:] = IGNORED
+    target[:, 4:] = 255
     logits = head(MAPS).log_softmax(1)
     expected = -logits[:, 0, :4].mean()
     assert torch.allclose(head.loss(MAPS, target)['loss_seg'], expected)
@@ -44,7 +44,7 @@ def test_iou_by_hand():
 
     metric = IoU()
     metric.dataset_meta = dict(classes=('none', 'person', 'never'))
-    true = torch.tensor([[0, 0, 1], [1, 1, IGNORED]])
+    true = torch.tensor([[0, 0, 1], [1, 1, 255]])
     found = torch.tensor([[0, 1, 1], [1, 0, 2]])
     metric.process({}, [dict(gt_mask=true, pred_mask=found)])
     figures = metric.evaluate(1)
@@ -107,7 +107,7 @@ class TestData:
         info['img'] = np.zeros((8, 10, 3), np.uint8)
         load = TRANSFORMS.build(dict(type='hrformer_mmpose.LoadMask', size=(4, 6)))
         load(dict(info))
-        cv2.imwrite(info['mask_path'], np.full((8, 10), IGNORED, np.uint8))
+        cv2.imwrite(info['mask_path'], np.full((8, 10), 255, np.uint8))
         load(dict(info))
         cv2.imwrite(info['mask_path'], np.full((8, 10), 2, np.uint8))
         with pytest.raises(DataError, match='holds 2, classes are 0 to 1'):
