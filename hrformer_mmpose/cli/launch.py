@@ -56,9 +56,9 @@ def train(args: argparse.Namespace) -> None:
 
 def test(args: argparse.Namespace) -> None:
     """Test as `cli.test_parser` describes."""
-    cfg = load_config(args)
     cli.check_out('--out', args.out, FORMATS)
     cli.check_out('--dump', args.dump, ('.pkl', '.pickle'))
+    cfg = load_config(args, ('test',))
     cfg.load_from = _existing(args.checkpoint)
     cfg.resume = False
     if args.badcase and not _reports(cfg):
@@ -70,7 +70,7 @@ def test(args: argparse.Namespace) -> None:
         cfg.test_cfg.fp16 = True  # MMEngine's name for autocast of either type
         torch.set_autocast_gpu_dtype(dtype)
     merge_options(cfg, args.cfg_options)
-    runner = build_runner(cfg, ('test',))
+    runner = build_runner(cfg)
     if args.fuse:
         runner.register_hook(FuseHook(args.compile), 'LOW')
     elif args.compile:
@@ -79,19 +79,28 @@ def test(args: argparse.Namespace) -> None:
     runner.test()
 
 
-def load_config(args: argparse.Namespace) -> Config:
-    """Read the config and merge the flags that training and testing share.
+def load_config(args: argparse.Namespace, uses: Sequence[str] = ('train', 'val')) -> Config:
+    """Read the config, merge the flags that training and testing share, and check it.
 
-    --cfg-options are merged here so that flags find what they name, and again after the flags.
+    --cfg-options are merged first, so that flags find what they name, and again after the flags.
+
+    Args:
+        args: the command line. uses: what will run, see `config_checks.check`.
 
     Raises:
-        ConfigError: the file is not there or does not parse, or an option or a folder of the
-            command line cannot be used.
+        ConfigError: the file is not there or does not parse, the config cannot run, or a folder
+            or the launcher of the command line cannot be used.
     """
     cli.check_folder('--work-dir', args.work_dir)
     cli.check_folder('--show-dir', args.show_dir)
+    if missing := [name for name in ENVIRONMENT[args.launcher] if name not in os.environ]:
+        raise ConfigError(
+            f'--launcher {args.launcher} without {missing[0]} in the environment: start it by '
+            'tools/dist_*.sh or tools/slurm_*.sh, or leave the flag out for one process'
+        )
     cfg = read_config(args.config)
     merge_options(cfg, args.cfg_options)
+    check(cfg, uses)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
@@ -105,21 +114,8 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def build_runner(cfg: Config, uses: Sequence[str] = ('train', 'val')) -> Runner:
-    """Check the config, join the other processes, if any, and build the runner.
-
-    Args:
-        cfg: complete. uses: what will run, see `config_checks.check`.
-
-    Raises:
-        ConfigError: the config cannot run, or the launcher's environment is not there.
-    """
-    check(cfg, uses)
-    if missing := [name for name in ENVIRONMENT[cfg.launcher] if name not in os.environ]:
-        raise ConfigError(
-            f'--launcher {cfg.launcher} without {missing[0]} in the environment: start it by '
-            'tools/dist_*.sh or tools/slurm_*.sh, or leave the flag out for one process'
-        )
+def build_runner(cfg: Config) -> Runner:
+    """Join the other processes, if any, and build the runner."""
     if cfg.launcher != 'none' and not torch.cuda.is_available():
         _join_on_cpu(cfg)
     cfg.setdefault('runner_type', 'hrformer_mmpose.Runner')
@@ -138,7 +134,7 @@ def _join_on_cpu(cfg: Config) -> None:
     if cfg.launcher != 'pytorch':
         raise ConfigError(f'--launcher {cfg.launcher} needs CUDA; on CPUs use tools/dist_train.sh')
     torch.distributed.init_process_group('gloo')
-    cfg.setdefault('env_cfg', {})['dist_cfg'] = dict(backend='gloo')
+    cfg.env_cfg = {**(cfg.get('env_cfg') or {}), 'dist_cfg': dict(backend='gloo')}
     cfg.model_wrapper_cfg = dict(
         type='MMDistributedDataParallel',
         device_ids=None,
