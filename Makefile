@@ -4,14 +4,17 @@
 #   PYTHON=python3.12   interpreter to make .venv with
 #   TORCH=2.10.0        another PyTorch than requirements.txt names (V100: see README, "GPUs")
 #   VENV=/some/folder   another place for the environment
+# make fuzz    damaged and hostile inputs: INPUTS=10000 SEED=time in seconds, or as given
 
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= $(shell sed -n 's/^torch==//p' requirements.txt)
 DEMO ?= data/demo
+INPUTS ?= 10000
+SEED ?= $(shell date +%s)
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --only-binary=:all:
 
-.PHONY: demo test test-slow lint doctor clean
+.PHONY: demo test test-slow fuzz lint doctor clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/python tools/demo.py --data-root $(DEMO)
@@ -21,6 +24,9 @@ test: $(VENV)/.installed
 
 test-slow: $(VENV)/.installed
 	$(VENV)/bin/python -m pytest -q -m 'slow or not slow' --durations=20
+
+fuzz: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m tests.fuzz --inputs $(INPUTS) --seed $(SEED)
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .

@@ -1,0 +1,70 @@
+"""Hostile inputs end in a right result or in one line; disturbed runs lose nothing.
+
+FUZZ_INPUTS and FUZZ_SEED choose other numbers of inputs and other inputs.
+"""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip('mmpose')
+from tests.conftest import ROOT
+
+from .harness import Campaign
+from .kinds import DISTURBED, SHARES
+from .planted import OUTCOME_OF, Planted
+from .worker import Bounds
+
+INPUTS, SEED = int(os.environ.get('FUZZ_INPUTS', 10_000)), os.environ.get('FUZZ_SEED', '17')
+
+
+def fuzz(*arguments: str, module: str = 'tests.fuzz') -> str:
+    """Run in a process of its own, which must be free of threads, since it forks."""
+    command = [sys.executable, '-m', module, *arguments]
+    env = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    ended = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    print(ended.stdout)
+    assert ended.returncode == 0, ended.stdout + ended.stderr[-3000:]
+    return ended.stdout
+
+
+def test_the_harness_tells_each_outcome(tmp_path):
+    bounds = Bounds(cpu=1, wall=30, memory=100 << 20, threads=50)
+    told = []
+    results = Campaign(tmp_path, 0, bounds).run([(Planted(), range(len(OUTCOME_OF)))], told.append)
+    assert [result.outcome for result in results] == [*OUTCOME_OF]
+    assert [result.name for result in results] == [f'plant {n}' for n in range(len(OUTCOME_OF))]
+    assert len(told) == len(results)
+    assert (results[1].error, results[1].message) == ('DataError', 'one line')
+    assert (results[2].error, results[2].where) == ('KeyError', 'planted.py <lambda>')
+    assert (results[3].error, results[3].where) == ('SIGSEGV', 'planted.py <lambda>')
+    assert results[4].where == 'planted.py _hang'
+    assert results[6].error == 'os.system'
+    assert results[11].error == 'exit 3'
+    assert not [*tmp_path.glob('planted-*')], 'files are left behind'
+
+
+def test_a_hundred_inputs():
+    kinds = ('checkpoints', 'images', 'annotations', 'detections')
+    out = fuzz(*kinds, '--inputs', '100', '--seed', '3')
+    assert re.search(r'^\| all \| 100 \| ', out, re.MULTILINE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', SHARES)
+def test_inputs(kind):
+    fuzz(kind, '--inputs', str(INPUTS * SHARES[kind] // 10_000), '--seed', SEED)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', DISTURBED)
+def test_disturbed_runs(kind):
+    fuzz(kind, '--wall', '600')
+
+
+@pytest.mark.slow
+def test_memory_is_flat():
+    fuzz(module='tests.fuzz.soak')
