@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpose.registry import DATASETS, METRICS
 
+from hrformer_mmpose import zoo
 from hrformer_mmpose.cli import check_dataset, terminal
 from hrformer_mmpose.errors import UserError
 from hrformer_mmpose.synthetic import shapes
@@ -188,7 +189,7 @@ def test_the_check_and_a_run_agree(root, capsys, kind):
     """What a test run would do: build the metric, build the data set, read every sample."""
     DATA[kind](root)
     status, out = check(capsys, '--splits', 'val', '--full')
-    cfg = Config.fromfile(CONFIG)
+    cfg = Config.fromfile(zoo.find(CONFIG))
     init_default_scope('mmpose')
     refusal = None
     try:

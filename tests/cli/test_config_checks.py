@@ -10,7 +10,6 @@ from mmengine.config import Config, ConfigDict
 from hrformer_mmpose import zoo
 from hrformer_mmpose.cli.config_checks import check
 from hrformer_mmpose.errors import ConfigError
-from tests.conftest import ROOT
 
 OURS = [Path(zoo.find(name)) for name in zoo.names()]
 THEIRS = Path(mmpose.__file__).parent / '.mim/configs'
@@ -19,7 +18,7 @@ METAINFO = THEIRS / '_base_/datasets/coco.py'
 
 @pytest.fixture
 def cfg() -> Config:
-    return Config.fromfile(ROOT / 'configs/hrformer_tiny_demo_112x84.py')
+    return Config.fromfile(zoo.find('hrformer_tiny_demo_112x84'))
 
 
 def refusal(cfg: Config, uses=('train', 'val')) -> str:

@@ -55,7 +55,9 @@ def config(tmp_path, synthetic_root, monkeypatch) -> Config:
     path = tmp_path / 'tiny.py'
     text = CONFIG.format(root=ROOT, workers=0, persistent=False)
     # MMPose's backbone runs at multiples of 32 only.
-    text = text.replace('tiny_demo_112x84', 'tiny_coco_256x192').replace('(4,)', 'None')
+    text = text.replace(
+        'quickstart/hrformer_tiny_demo_112x84', 'hrformer_tiny_coco_256x192'
+    ).replace('(4,)', 'None')
     path.write_text(text + NO_WORKERS)
     cfg = Config.fromfile(path)
     cfg.work_dir = str(tmp_path / 'work')

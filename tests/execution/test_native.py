@@ -172,7 +172,7 @@ def test_without_proc(monkeypatch):
     assert '/proc/self/maps' in refused()
 
 
-CODE = 'from hrformer_mmpose.layers import native; print(native.available())'
+CODE = 'from hrformer_mmpose.execution import cpu; print(cpu.available())'
 
 
 def the_file(folder) -> pathlib.Path:

@@ -14,14 +14,15 @@ import numpy as np
 import torch
 
 from hrformer_mmpose.checkpoint import load_weights, save_weights
-from hrformer_mmpose.datasets import synthetic
 from hrformer_mmpose.export import files as export
-from hrformer_mmpose.inference import TorchNetwork, build, read_config
+from hrformer_mmpose.inference.torch_network import TorchNetwork, build
+from hrformer_mmpose.synthetic import dataset as synthetic
+from hrformer_mmpose.zoo import read_config
 from tests.conftest import ROOT
 
 # What trains, validates and saves within a second or two; 449 weights in less than 1 MB.
 CONFIG = f"""
-_base_ = ['{ROOT}/configs/hrformer_tiny_demo_112x84.py']
+_base_ = ['{ROOT}/configs/quickstart/hrformer_tiny_demo_112x84.py']
 model = dict(
     backbone=dict(
         arch=dict(

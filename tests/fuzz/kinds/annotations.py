@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from mmengine.registry import init_default_scope
 
+from hrformer_mmpose.cli import check_dataset
 from hrformer_mmpose.datasets.coco import CocoDataset
-from hrformer_mmpose.engine import check_dataset
 from hrformer_mmpose.errors import UserError
 from hrformer_mmpose.evaluation.coco_metric import CocoMetric
 from tests.fuzz.materials import Materials

@@ -8,10 +8,10 @@ from typing import Any
 
 import cv2
 
-from hrformer_mmpose import terminal
-from hrformer_mmpose.command import main
-from hrformer_mmpose.datasets import benchmark as data_benchmark
-from hrformer_mmpose.engine import check_dataset, cli, convert, launch, model_table
+from hrformer_mmpose.benchmark import data as data_benchmark
+from hrformer_mmpose.cli import arguments as cli
+from hrformer_mmpose.cli import check_dataset, launch, main, model_table, terminal
+from hrformer_mmpose.cli import convert_checkpoint as convert
 from tests.fuzz.materials import Materials, fast_mmengine, picture
 from tests.fuzz.mutate import misspelt
 from tests.fuzz.worker import run_command

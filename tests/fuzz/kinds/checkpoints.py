@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from hrformer_mmpose import inference
 from hrformer_mmpose.checkpoint import load_weights, save_weights, to_official
+from hrformer_mmpose.inference import torch_network as inference
 from tests.fuzz.kinds.archives import archive_of, change_directory, entries_of
 from tests.fuzz.kinds.pickles import HOSTILE, Call, edit, encoded, numpy_object, steps_of
 from tests.fuzz.materials import Materials

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from hrformer_mmpose import terminal
-from hrformer_mmpose.engine import cli, launch
-from hrformer_mmpose.inference import read_config
+from hrformer_mmpose.cli import arguments as cli
+from hrformer_mmpose.cli import launch, terminal
+from hrformer_mmpose.zoo import read_config
 from tests.fuzz.materials import Materials, fast_mmengine
 from tests.fuzz.mutate import mutate_bytes, mutate_tree
 from tests.fuzz.worker import run_command

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hrformer_mmpose.runtime.detectors import CocoDetections, UnknownImageError
+from hrformer_mmpose.inference.detectors import CocoDetections, UnknownImageError
 from tests.fuzz.materials import Materials
 from tests.fuzz.mutate import mutate_json
 

@@ -15,9 +15,8 @@ from typing import Any
 import cv2
 import torch
 
-from hrformer_mmpose import terminal
-from hrformer_mmpose.command import main
-from hrformer_mmpose.engine import cli, launch
+from hrformer_mmpose.cli import arguments as cli
+from hrformer_mmpose.cli import launch, main, terminal
 from tests.fuzz.disturb import ALLOCATES, FULL, KILL, in_fork
 from tests.fuzz.materials import Materials, fast_mmengine, picture
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from hrformer_mmpose.runtime.estimator import PoseRuntime
+from hrformer_mmpose.inference.estimator import PoseRuntime
 from tests.fuzz.materials import Materials, picture
 from tests.fuzz.mutate import mutate_bytes, mutate_tree
 

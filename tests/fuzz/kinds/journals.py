@@ -10,7 +10,7 @@ from typing import Any
 
 import cv2
 
-from hrformer_mmpose.command import main
+from hrformer_mmpose.cli import main
 from tests.fuzz.materials import Materials, picture
 from tests.fuzz.mutate import mutate_bytes, mutate_tree
 from tests.fuzz.worker import run_command
