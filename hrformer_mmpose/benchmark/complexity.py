@@ -1,4 +1,4 @@
-"""What a network costs, counted instead of timed: calls, memory traffic, FLOPs, bytes kept.
+"""Count calls, memory traffic, FLOPs and bytes kept for backward of a network.
 
 Counts are the same on every machine and in every run. One multiply-add is one FLOP, the convention
 of the paper's tables and of MMPose's; all convolutions, linear layers and matrix products count,
@@ -18,7 +18,7 @@ aten = torch.ops.aten
 
 @dataclass
 class Counts:
-    """Of one forward pass.
+    """Counts of one forward pass.
 
     Attributes:
         calls: operators that compute or copy; views are free.

@@ -301,7 +301,7 @@ def _evaluate(scope: str, ann_file: str, count: int) -> tuple[float, float, floa
 
 
 def simulate(ann_file: str, count: int) -> list[dict]:
-    """What a model might give for `count` boxes: good poses, bad ones, and nonsense."""
+    """Simulate predictions for `count` boxes: good, bad and random poses."""
     rng = np.random.default_rng(0)
     persons = json.loads(Path(ann_file).read_text())['annotations']
     samples = []

@@ -1,4 +1,4 @@
-"""What the names in a pickle stand for: functions that build records without behaviour.
+"""Builders for the names in a pickle: plain records without behaviour.
 
 Each takes the unpickler, which counts what is built, and the arguments that the file gives.
 """
@@ -16,11 +16,11 @@ ENTRY = 200  # bytes that an entry of a dict takes
 
 
 class History:
-    """What is stored of MMEngine's `HistoryBuffer`: `_log_history`, `_count_history`, ..."""
+    """Stored state of MMEngine's `HistoryBuffer`: `_log_history`, `_count_history`, ..."""
 
 
 class Settings(dict):
-    """What is stored of a settings object (yacs' CfgNode, argparse's Namespace)."""
+    """Stored state of a settings object (yacs' CfgNode, argparse's Namespace)."""
 
 
 class Name(NamedTuple):

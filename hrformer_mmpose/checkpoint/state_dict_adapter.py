@@ -1,4 +1,4 @@
-"""What the entries of an HRFormer file are called, and what their names and shapes tell.
+"""Names of state-dict entries: conversion, origin and architecture.
 
 The authors' code projects query, key and value by three layers where MMPose's has one, and calls
 the FFN `mlp`; its pose networks call the head `keypoint_head`, as MMPose 0.x did. Nothing else
@@ -37,7 +37,7 @@ _CLASSIFICATION = re.compile(r'(backbone\.|head\.)?(classifier|incre_modules|dow
 
 
 def origin(state_dict: Mapping[str, torch.Tensor]) -> str:
-    """Whose network the entries belong to.
+    """Return the origin of a state dict.
 
     Returns:
         'mmpose' (1.x, 0.x and the ImageNet backbones converted for them, whose names are the same

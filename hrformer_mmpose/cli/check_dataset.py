@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
 
 @dataclass
 class Split:
-    """What was found about one data set: `problems` stop a run, `notes` are worth a look."""
+    """Findings about one data set: `problems` stop a run, `notes` are worth a look."""
 
     name: str
     counts: list[str] = field(default_factory=list)

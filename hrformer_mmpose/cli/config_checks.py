@@ -128,7 +128,7 @@ def _meant(key: str, known: tuple[str, ...]) -> str | None:
 
 
 def _is_variable(cfg: Mapping, key: str) -> bool:
-    """Whether the value also stands elsewhere in the config, which was its purpose then."""
+    """Return whether the config uses the value elsewhere, so that the key is a variable."""
 
     def holds(tree: Any) -> bool:
         if tree == cfg[key]:
@@ -140,7 +140,7 @@ def _is_variable(cfg: Mapping, key: str) -> bool:
 
 
 def _is_whole(cfg: Mapping, use: str, needed: bool) -> bool:
-    """Whether the config has all parts of a use; it may also have none of them."""
+    """Return whether the config has all parts of a use; having none is allowed."""
     missing = [key for key in TOGETHER[use] if cfg.get(key) is None]
     present = [key for key in TOGETHER[use] if key not in missing]
     if missing and present:
@@ -222,12 +222,12 @@ def _check_values(cfg: Mapping) -> None:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is an int or a float, and no bool."""
+    """Return whether a value is an int or a float, but not a bool."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def is_whole_number(value: Any) -> bool:
-    """Whether a value is an int, and no bool."""
+    """Return whether a value is an int, but not a bool."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 

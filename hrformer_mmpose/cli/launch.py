@@ -174,7 +174,7 @@ def _enable_badcase(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def _reports(cfg: Config) -> bool:
-    """Whether an evaluator of the config is ours, which finds the worst cases itself."""
+    """Return whether the config evaluates with this package's `CocoMetric`."""
     return any(kind['type'] == 'hrformer_mmpose.CocoMetric' for kind in _evaluators(cfg))
 
 

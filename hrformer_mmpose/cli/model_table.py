@@ -43,7 +43,7 @@ latter. - : nothing found."""
 
 @dataclass
 class Published:
-    """What was published of a config; None where no figure was found.
+    """Published figures of a config; None where none was found.
 
     Attributes:
         params: millions. gflops: in `unit`. score: AP on COCO val2017, or top-1.
@@ -92,7 +92,7 @@ class Row:
     reason: str | None
 
     def strays(self) -> list[str]:
-        """What differs from the published figures by more than it may."""
+        """Return the counts that differ from the published figures by more than the tolerance."""
         if self.published is None:
             return []
         count = self.gflops if self.published.decimal else self.gflops_as_published

@@ -1,4 +1,4 @@
-"""What a command shows: user errors as one line, and how far long work is."""
+"""Terminal output of commands: user errors as one line, and progress of long work."""
 
 import argparse
 import errno
@@ -50,7 +50,7 @@ def run(tool: Callable[[argparse.Namespace], int | None], parser: argparse.Argum
 
 
 def _unread() -> bool:
-    """Whether whoever read this program's output has stopped."""
+    """Return whether the reader of this program's output has closed it."""
     try:
         print(flush=True)
     except BrokenPipeError:
@@ -59,7 +59,7 @@ def _unread() -> bool:
 
 
 def one_line(error: BaseException) -> str | None:
-    """What to tell the user; None if the error is not theirs to mend.
+    """Return the line to print for an error; None if it is not a user's mistake.
 
     A mistake in a config also surfaces as the registry's KeyError or as a TypeError for an
     unexpected argument of a class that the config names.

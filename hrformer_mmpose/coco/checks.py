@@ -1,4 +1,4 @@
-"""What can be wrong with annotations and detections, told by file and id.
+"""Checks of annotations and detections, reported by file and id.
 
 Each check is a mask over the rows of an array; a `Finding` is a check that some rows failed.
 """

@@ -19,7 +19,7 @@ AREA_OF_BOX = 0.53  # MMPose's area of a person without one, as a share of the b
 
 @dataclass(frozen=True, eq=False)
 class Persons(Sequence):
-    """What annotated and detected persons share: image and box.
+    """Persons of a data set as arrays: image and box of each.
 
     Attributes:
         prefix: folder of the images. file_name: (P,) bytes. image: (P,) ids. id: (P,).

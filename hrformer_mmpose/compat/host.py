@@ -1,4 +1,4 @@
-"""What stands between a bare machine and `import mmpose`.
+"""Stand-ins for the packages that `import mmpose` needs and a new machine lacks.
 
 MMPose 1.3.2 imports, at the top of its modules, packages that no top-down heatmap model ever calls
 and that cannot be had as wheels everywhere (mmdet, mmcv's operators, torchvision, xtcocotools), and
@@ -108,7 +108,7 @@ _supplied: dict[str, str] = {}
 
 
 def supplied() -> dict[str, str]:
-    """What has been stood in for so far: module name -> why the real one did not import."""
+    """Return the replaced modules so far: name -> error of the real import."""
     return dict(_supplied)
 
 

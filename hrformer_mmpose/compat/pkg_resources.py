@@ -17,7 +17,7 @@ class Distribution:
         self.version = self._distribution.version
 
     def has_metadata(self, name: str) -> bool:
-        """Whether the metadata holds the file `name`."""
+        """Return whether the metadata contains the file `name`."""
         return self._distribution.read_text(name) is not None
 
     def get_metadata(self, name: str) -> str:

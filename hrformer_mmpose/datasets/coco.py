@@ -186,7 +186,7 @@ class CocoDataset(ReproducibleSamples, _CocoDataset):
         raise DataError(f"no image of '{self.ann_file}' can be read")
 
     def left_out(self) -> list[str]:
-        """What `on_error='skip'` has left out so far: one line each."""
+        """Return one line for each sample that `on_error='skip'` has skipped so far."""
         lines = list(self._left_out)
         if self._broken is not None:
             broken = np.flatnonzero(self._broken.numpy())

@@ -193,7 +193,7 @@ class PackImage(BaseTransform):
     """`inputs` (3, H, W) and a sample with `gt_label`, for `ImageClassifier`."""
 
     def transform(self, results: dict) -> dict:
-        """What the collate function takes."""
+        """Pack the image for the collate function."""
         image = np.ascontiguousarray(results['img'].transpose(2, 0, 1))
         sample = BaseDataElement(metainfo=dict(img_path=results.get('img_path')))
         sample.gt_label = int(results['gt_label'])

@@ -108,7 +108,7 @@ class PackMask(BaseTransform):
     """`inputs` (3, H, W) and a sample with `gt_mask` (H, W), for `Segmentor`."""
 
     def transform(self, results: dict) -> dict:
-        """What the collate function takes."""
+        """Pack image and mask for the collate function."""
         image = np.ascontiguousarray(results['img'].transpose(2, 0, 1))
         sample = BaseDataElement(metainfo=dict(img_path=results['img_path']))
         sample.gt_mask = torch.from_numpy(np.ascontiguousarray(results['mask'])).long()

@@ -232,5 +232,5 @@ def for_reduced(matrix: np.ndarray, results: dict) -> np.ndarray:
 
 
 def turned(reduced: tuple[int, ...], shape: tuple[int, int]) -> bool:
-    """Whether a reduced image lies on its side with respect to `shape`."""
+    """Return whether a reduced image lies on its side with respect to `shape`."""
     return (reduced[0] > reduced[1]) != (shape[0] > shape[1]) and reduced[0] != reduced[1]

@@ -21,7 +21,7 @@ ADVICE = 'set it back, or use load_from instead of --resume to start from the we
 
 
 class Settings:
-    """What a config says of optimizer and schedules, to be kept while a run is resumed.
+    """Settings of optimizer and schedules in a config, which resuming must keep.
 
     The optimizer's numbers (learning rate, weight decay, betas, ...) take effect: `apply`. What
     does not fit the state in the file is refused: another optimizer, other groups of parameters,

@@ -93,7 +93,7 @@ def _arrays(value: Any) -> Any:
 
 
 def is_training_state(content: Any) -> bool:
-    """Whether a file's content can be resumed: a runner's counters, optimizer and message hub."""
+    """Return whether content holds a resumable state: counters, optimizer and message hub."""
     if not isinstance(content, Mapping) or not {'meta', 'optimizer', 'message_hub'} <= {*content}:
         return False
     return {'epoch', 'iter'} <= {*content['meta']}

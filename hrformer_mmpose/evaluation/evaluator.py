@@ -56,7 +56,7 @@ class Truth:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What the evaluator found.
+    """Precision and recall of one evaluation.
 
     Attributes:
         figures: name -> value, -1 where there is nothing to measure.

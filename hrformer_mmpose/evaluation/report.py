@@ -1,4 +1,4 @@
-"""What an evaluation's figures rest on, and where the errors are.
+"""Report on the causes of an evaluation's metrics and on the errors behind them.
 
 A prediction goes with a person as in "Benchmarking and Error Diagnosis in Multi-Instance Pose
 Estimation" (Ronchi and Perona, ICCV 2017): by falling score each takes the most similar person left

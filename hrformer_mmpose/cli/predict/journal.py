@@ -1,4 +1,4 @@
-"""What a long prediction has done so far, a line for each image, so that it can go on after a kill.
+"""Journal of a prediction: one line for each finished image, so that a killed run can continue.
 
 The first line says by what the lines below were made; a run with other settings does not go on. A
 line is written when all of its image is done, the picture included; a line that a kill cut short
@@ -22,7 +22,7 @@ ADVICE = 'choose another --out, or --force to begin anew'
 
 @dataclass
 class Content:
-    """What a journal holds.
+    """Content of a journal.
 
     Attributes:
         settings: what its predictions depend on; None where there is nothing yet. entries: name ->
@@ -55,7 +55,7 @@ class Content:
         return None if changed else entry
 
     def done(self, name: str, stamp: list[int] | None = None) -> bool:
-        """Whether a file needs no more work; one that failed is tried again. See `current`."""
+        """Return whether a file is finished; a failed one is tried again. See `current`."""
         entry = self.current(name, stamp)
         return entry is not None and not entry.get('failed')
 
@@ -100,7 +100,7 @@ class Journal:
 
     @property
     def finished(self) -> bool:
-        """Whether a run came to its end, and nothing was added since."""
+        """Return whether a run completed and nothing was added since."""
         return self._content.finished
 
     def _take_up(self, settings: dict, force: bool) -> None:
@@ -207,7 +207,7 @@ def check_start(data: bytes, path: Path, advice: str = ADVICE) -> None:
 
 
 def is_start(data: bytes) -> bool:
-    """Whether a file starts as a journal does, even if it was cut short there."""
+    """Return whether data start like a journal, possibly truncated within the start."""
     return data.startswith(START) or START.startswith(data)
 
 

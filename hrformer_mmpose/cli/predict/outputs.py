@@ -1,4 +1,4 @@
-"""What a prediction leaves behind: names, folders, COCO results, a contact sheet, a summary."""
+"""Outputs of a prediction: names, folders, COCO results, contact sheet, summary."""
 
 import argparse
 import contextlib
@@ -39,7 +39,7 @@ def make_folder(path: Path) -> None:
 
 
 def is_journal(path: Path) -> bool:
-    """Whether a file is a journal, by its name and by how it starts."""
+    """Return whether a file is a journal, by its name and first bytes."""
     if not JOURNAL.fullmatch(path.name) or not path.is_file():
         return False
     with open(path, 'rb') as file:
@@ -229,7 +229,7 @@ def report(
     shard: int = 0,
     shards: int = 1,
 ) -> int:
-    """What came of it, and each problem; returns the exit status."""
+    """Print a summary and each problem; return the exit status."""
     problems = [line for entry in entries for line in entry.get('problems', ())]
     failed = sum(bool(entry.get('failed')) for entry in entries)
     videos = [entry for entry in entries if entry.get('kind') == 'video']

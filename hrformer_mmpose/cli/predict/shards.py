@@ -15,7 +15,7 @@ MOST_PARTS = 10_000  # each run looks for the journals of all
 
 
 def settings_of(args: argparse.Namespace) -> dict:
-    """What the predictions depend on, by the names of the flags."""
+    """Return the settings that predictions depend on, by name of flag."""
     return dict(
         model=fingerprint(args.model),
         checkpoint=args.checkpoint and fingerprint(args.checkpoint),
@@ -99,7 +99,7 @@ def others(out: Path, shard: int, shards: int, settings: dict) -> list[Content]:
 def entry_of(
     name: str, books: Sequence[Content | Journal], stamp: list[int] | None = None
 ) -> dict | None:
-    """What the journals know of a file: from the first that was able to use it, if any was.
+    """Return the journals' entry of a file, preferring one without a problem.
 
     Entries of a file that has changed since do not count, see `Content.current`.
     """
