@@ -47,6 +47,7 @@ class _Worker:
     rss: int = 0
     buffer: bytes = b''
     killed: str | None = None
+    message: str = ''
 
 
 @dataclass
@@ -150,10 +151,13 @@ class Campaign:
             wall = time.monotonic() - worker.started
             if cpu - worker.cpu > self.bounds.cpu or wall > self.bounds.wall:
                 worker.killed = 'hang'
+                worker.message = f'{cpu - worker.cpu:.0f} s of CPU, {wall:.0f} s'
                 os.kill(worker.pid, signal.SIGUSR1)  # faulthandler notes where
                 time.sleep(0.2)
-            elif rss - worker.rss > 4 * self.bounds.memory or threads > self.bounds.threads:
-                worker.killed = 'memory'
+            elif rss - worker.rss > 4 * self.bounds.memory:
+                worker.killed, worker.message = 'memory', f'{(rss - worker.rss) >> 20} MiB'
+            elif threads > self.bounds.threads:
+                worker.killed, worker.message = 'memory', f'{threads} threads'
         if worker.killed:
             os.kill(worker.pid, signal.SIGKILL)
 
@@ -180,4 +184,6 @@ def _post_mortem(worker: _Worker, status: int) -> Result:
     names = [f'{Path(file).name} {function}' for file, function in frames]
     ours = [name for name, (file, _) in zip(names, frames, strict=True) if file.startswith(PACKAGE)]
     where = ' < '.join(dict.fromkeys([*ours[:1], *names[:1]]))
-    return Result(worker.kind.name, worker.number, outcome, worker.name, error, where)
+    return Result(
+        worker.kind.name, worker.number, outcome, worker.name, error, where, worker.message
+    )

@@ -23,7 +23,9 @@ CONFIG = """
 default_scope = 'mmpose'
 pipeline = [dict(type='hrformer_mmpose.LoadImage'), dict(type='GetBBoxCenterScale'),
     dict(type='hrformer_mmpose.TopdownAffine', input_size=(48, 64)), dict(type='PackPoseInputs')]
-val_dataloader = dict(dataset=dict(
+model = dict(type='TopdownPoseEstimator')
+val_cfg = dict()
+val_dataloader = dict(batch_size=1, sampler=dict(type='DefaultSampler'), dataset=dict(
     type='hrformer_mmpose.CocoDataset', data_root={root!r}, ann_file={file!r},
     data_mode='topdown', data_prefix=dict(img='val2017/'), pipeline=pipeline, test_mode={test}))
 val_evaluator = dict(type='hrformer_mmpose.CocoMetric', ann_file={root!r} + '/' + {file!r})

@@ -125,12 +125,9 @@ class Arguments:
                 rng.choice(('--nothing', '--json', '--batch-size=x')),
             ]
         if tool == 'benchmark_data':
-            flags = ['--rounds', 1]
-            return rng.choice(
-                (['loading', m.data, '--samples', 4, *flags],
-                    ['memory', self._annotations(), '--persons', 50],
-                 ['evaluation', self._annotations(), '--detections', 50, *flags])
-            )  # fmt: skip
+            loading = ['loading', m.data, '--samples', 4]
+            evaluation = ['evaluation', self._annotations(), '--detections', 50]
+            return [*rng.choice((loading, evaluation)), '--rounds', 1]
         return []
 
     def _annotations(self) -> Path:
