@@ -1,9 +1,9 @@
-"""COCO's keypoint annotations and detections as arrays, read once.
+"""COCO keypoint annotations and detections as arrays.
 
-A JSON file is parsed object by object: masks are dropped and lists of numbers packed while the file
-is being read, so that the peak stays near the file's own size. The arrays go to the data set and to
-the metric alike (`read` hands out the same object while somebody holds it), and to worker processes
-as shared memory, since arrays have no reference counts that a look would write to.
+A JSON file is parsed object by object. Masks are dropped and lists of numbers are packed during
+parsing, so that peak memory stays near the size of the file. Data set and metric share the arrays
+(`read` returns the same object while it is referenced). Forked workers share their memory, because
+reading an array writes no reference counts.
 
 Legend: I images, N annotations, K keypoints, D detections.
 """
@@ -30,14 +30,24 @@ class Annotations:
     """One annotation file.
 
     Attributes:
-        path: of the file. categories: its list, as it stands there.
-        image_id, width, height: (I,). file_name: (I,) UTF-8 bytes. crowd_index: (I,), NaN without.
-        id, image, category_id: (N,), `image` the image's id. iscrowd: (N,) bool.
-        bbox: (N, 4) xywh pixels. keypoints: (N, K, 3) x, y, visibility; K is the file's most
-            frequent count. Both NaN where an entry is missing or not of numbers.
-        length: (N,) numbers an entry has for its keypoints, -1 if none.
-        area: (N,), NaN without. num_keypoints: (N,), -1 without.
-        annotated: whether the file has a list of annotations (the one of test-dev has not).
+        path: path of the file.
+        categories: the file's list of categories.
+        image_id: (I,).
+        width: (I,) pixels.
+        height: (I,) pixels.
+        file_name: (I,) UTF-8 bytes.
+        crowd_index: (I,), NaN where missing.
+        id: (N,).
+        image: (N,) id of the image.
+        category_id: (N,).
+        iscrowd: (N,) bool.
+        bbox: (N, 4) xywh in pixels; NaN where missing or not numeric.
+        keypoints: (N, K, 3) x, y, visibility; K is the most frequent count of the file. NaN where
+            missing, not numeric or of another count.
+        length: (N,) count of numbers in the keypoints entry, -1 where missing.
+        area: (N,) square pixels, NaN where missing.
+        num_keypoints: (N,), -1 where missing.
+        annotated: False if the file has no list of annotations (test-dev).
     """
 
     path: str
@@ -59,15 +69,15 @@ class Annotations:
     annotated: bool
 
     def rows_of(self, image_ids: np.ndarray) -> np.ndarray:
-        """Row of each image id in the image arrays; -1 for an id that is not there."""
+        """Return the row of each image id in the image arrays; -1 for an unknown id."""
         return rows_of(image_ids, self.image_id)
 
     def labelled(self) -> np.ndarray:
-        """(N,) how many keypoints have a visibility above 0."""
+        """Return the number of keypoints with a visibility above 0, (N,)."""
         return (self.keypoints[..., 2] > 0).sum(1)
 
     def names(self) -> list[str]:
-        """File names of the images."""
+        """Return the file names of the images."""
         return [name.decode() for name in self.file_name.tolist()]
 
 
@@ -76,8 +86,11 @@ class Detections:
     """One file of person boxes in COCO's result format.
 
     Attributes:
-        path: of the file. image, category_id: (D,). bbox: (D, 4) xywh pixels. score: (D,). The
-            latter two are NaN where an entry is missing or no number.
+        path: path of the file.
+        image: (D,) id of the image.
+        category_id: (D,).
+        bbox: (D, 4) xywh in pixels; NaN where missing or not numeric.
+        score: (D,); NaN where missing or not numeric.
     """
 
     path: str
@@ -91,7 +104,7 @@ _read: 'weakref.WeakValueDictionary[tuple, Annotations]' = weakref.WeakValueDict
 
 
 def read(path: str) -> Annotations:
-    """Read an annotation file; the same object again while it is in use and the file unchanged.
+    """Read an annotation file; return the same object while it is in use and the file unchanged.
 
     Raises:
         DataError: the file is missing, empty, or not in COCO's keypoint format.
@@ -127,7 +140,7 @@ def read_detections(path: str) -> Detections:
 
 
 def rows_of(ids: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Row of the first occurrence of each of `ids` in `table`; -1 for what is not there."""
+    """Return the row of the first occurrence of each id in `table`; -1 for a missing id."""
     if not len(table):
         return np.full(len(ids), -1)
     order = np.argsort(table, kind='stable')
@@ -164,7 +177,7 @@ def _load(path: str, kind: str) -> Any:
 
 
 def _compact(entry: dict) -> dict:
-    """An object of the file without its mask, and with its numbers packed."""
+    """Drop the mask of an object and pack its lists of numbers."""
     entry.pop('segmentation', None)
     for key in ('keypoints', 'bbox'):
         value = entry.get(key)
@@ -217,7 +230,7 @@ def _objects(entries: Any, name: str) -> list[dict]:
 
 
 def _most_frequent(length: np.ndarray) -> int:
-    """The usual count of numbers of a person's keypoints, a multiple of 3."""
+    """Return the most frequent count of numbers in a keypoints entry, a multiple of 3."""
     counts = Counter(int(n) for n in length if n > 0 and n % 3 == 0)
     return counts.most_common(1)[0][0] if counts else 3
 
@@ -236,7 +249,7 @@ def _first(value: Any, count: int) -> array | list | None:
 
 
 def _rows(values: list[array | list | None], width: int) -> np.ndarray:
-    """(len(values), width) float64; NaN for a row of another length."""
+    """Stack rows to (len(values), width) float64; a row of another length becomes NaN."""
     rows = np.full((len(values), width), np.nan)
     for row, value in zip(rows, values, strict=True):
         if value is not None and len(value) == width:
@@ -245,7 +258,7 @@ def _rows(values: list[array | list | None], width: int) -> np.ndarray:
 
 
 def _integers(entries: list[dict], key: str, default: int | None = None) -> np.ndarray:
-    """(len(entries),) int64 of a key, which may be missing only with a default."""
+    """Return the values of a key, (len(entries),) int64. A missing key needs a default."""
     values = [entry.get(key, default) for entry in entries]
     for entry, value in zip(entries, values, strict=True):
         if not isinstance(value, int):

@@ -1,6 +1,6 @@
 """Checks of annotations and detections, reported by file and id.
 
-Each check is a mask over the rows of an array; a `Finding` is a check that some rows failed.
+Each check is a mask over the rows of an array. A `Finding` lists the rows that failed a check.
 """
 
 from collections.abc import Iterator
@@ -19,9 +19,12 @@ class Finding:
     """Rows of a file that failed one check.
 
     Attributes:
-        path: the file. kind: 'annotation', 'image' or 'detection'. what: what is wrong.
-        rows: numbers of the rows, ascending. ids: what names each of them to the user.
-        fatal: whether such a row cannot be a sample; else it is worth a look.
+        path: path of the file.
+        kind: 'annotation', 'image' or 'detection'.
+        what: description of the problem.
+        rows: indices of the rows, ascending.
+        ids: name of each row in messages.
+        fatal: True if such a row cannot be a sample.
     """
 
     path: str
@@ -32,16 +35,17 @@ class Finding:
     fatal: bool = True
 
     def lines(self) -> Iterator[str]:
-        """One line a row, naming file and id."""
+        """Yield one line for each row, naming file and id."""
         for name in self.ids:
             yield f"{self.kind} {name} in '{self.path}' {self.what}"
 
 
 def check_annotations(annotations: Annotations, num_keypoints: int) -> list[Finding]:
-    """Findings about images and persons of an annotation file.
+    """Check images and persons of an annotation file.
 
     Args:
-        annotations: what `annotations.read` gave. num_keypoints: how many the data set defines.
+        annotations: see `annotations.read`.
+        num_keypoints: number of keypoints that the data set defines.
     """
     a = annotations
     found: list[Finding] = []
@@ -83,7 +87,7 @@ def check_annotations(annotations: Annotations, num_keypoints: int) -> list[Find
 
 
 def check_detections(detections: Detections, annotations: Annotations) -> list[Finding]:
-    """Findings about a detection file, and whether it is of the annotations' images."""
+    """Check a detection file, and that it belongs to the images of the annotations."""
     d = detections
     found: list[Finding] = []
 
@@ -109,7 +113,7 @@ def check_detections(detections: Detections, annotations: Annotations) -> list[F
 
 
 def usable(findings: list[Finding], kind: str, count: int) -> np.ndarray:
-    """(count,) mask of the rows of a kind without a fatal finding."""
+    """Return a (count,) mask of the rows of a kind without a fatal finding."""
     mask = np.ones(count, bool)
     for finding in findings:
         if finding.fatal and finding.kind == kind:
@@ -118,18 +122,18 @@ def usable(findings: list[Finding], kind: str, count: int) -> np.ndarray:
 
 
 def repeated(ids: np.ndarray) -> np.ndarray:
-    """(N,) whether the same id came before."""
+    """Return an (N,) mask of the ids that occurred before."""
     mask = np.ones(len(ids), bool)
     mask[np.unique(ids, return_index=True)[1]] = False
     return mask
 
 
 def finite(values: np.ndarray) -> np.ndarray:
-    """(N,) whether all numbers of a row are."""
+    """Return an (N,) mask of the rows whose numbers are all finite."""
     return np.isfinite(values).all(tuple(range(1, values.ndim)))
 
 
 def clipped_sides(bbox: np.ndarray, width: np.ndarray, height: np.ndarray) -> np.ndarray:
-    """(N, 2) sides of the box that the data set makes of an annotated one: cut at the image."""
+    """Return the (N, 2) sides of boxes clipped to their images, as the data set clips them."""
     start, last = bbox[:, :2], np.stack([width - 1, height - 1], 1)
     return np.clip(start + bbox[:, 2:], 0, last) - np.clip(start, 0, last)

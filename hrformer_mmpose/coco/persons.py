@@ -1,7 +1,7 @@
-"""The samples of a top-down data set as arrays; the dictionary of one is made when asked for.
+"""Samples of a top-down data set as arrays; a sample's dictionary is built on access.
 
-MMPose keeps a pickled dictionary a person, with the raw annotation and its polygons. Here a person
-takes about 300 bytes, which worker processes share.
+MMPose keeps a pickled dictionary for each person, including the raw annotation and its polygons.
+Here a person takes about 300 bytes, which worker processes share.
 
 Legend: P persons, K keypoints.
 """
@@ -22,9 +22,14 @@ class Persons(Sequence):
     """Persons of a data set as arrays: image and box of each.
 
     Attributes:
-        prefix: folder of the images. file_name: (P,) bytes. image: (P,) ids. id: (P,).
-        size: (P, 2) height, width of the image. bbox: (P, 4) x1, y1, x2, y2, float32.
-        score: (P,) of the box, float32. K: number of keypoints.
+        prefix: folder of the images.
+        K: number of keypoints.
+        file_name: (P,) bytes.
+        image: (P,) id of the image.
+        id: (P,).
+        size: (P, 2) height and width of the image in pixels.
+        bbox: (P, 4) x1, y1, x2, y2 in pixels, float32.
+        score: (P,) score of the box, float32.
     """
 
     prefix: str
@@ -40,7 +45,7 @@ class Persons(Sequence):
         return len(self.id)
 
     def __getitem__(self, index):
-        """The sample of a number, or the persons of a slice, list or mask."""
+        """Return the sample at an index, or the persons of a slice, list or mask."""
         if not isinstance(index, int | np.integer):
             return self.take(index)
         if not -len(self) <= index < len(self):
@@ -48,27 +53,27 @@ class Persons(Sequence):
         return self._sample(index)
 
     def take(self, index) -> 'Persons':
-        """Some of the persons: `index` as NumPy takes it."""
+        """Select persons by any index that NumPy accepts."""
         arrays = {f.name: getattr(self, f.name) for f in fields(self)}
         arrays = {name: a[index] for name, a in arrays.items() if isinstance(a, np.ndarray)}
         return replace(self, **arrays)
 
     def img_path(self, index: int) -> str:
-        """Path of a person's image."""
+        """Return the path of a person's image."""
         return osp.join(self.prefix, self.file_name[index].decode())
 
     def img_paths(self) -> list[str]:
-        """Paths of all images, each once, sorted."""
+        """Return the unique image paths, sorted."""
         return [osp.join(self.prefix, name.decode()) for name in np.unique(self.file_name).tolist()]
 
     def nbytes(self) -> int:
-        """Bytes that all arrays take."""
+        """Return the bytes of all arrays."""
         arrays = (getattr(self, f.name) for f in fields(self))
         return sum(a.nbytes for a in arrays if isinstance(a, np.ndarray))
 
 
 class RawAnnotation(dict):
-    """An annotation made for one sample alone, so that packing it need not copy its 51 numbers."""
+    """Annotation that belongs to one sample, so that packing the sample need not copy it."""
 
     def __deepcopy__(self, memo: dict) -> 'RawAnnotation':
         return self
@@ -79,9 +84,13 @@ class AnnotatedPersons(Persons):
     """Persons with keypoints.
 
     Attributes:
-        keypoints: (P, K, 3) x, y, visibility, float32. area, raw_area: (P,), the latter NaN
-            where the file has none. raw_bbox: (P, 4) xywh float64. category_id: (P,).
-            num_keypoints: (P,). crowd_index: (P,), NaN where the file has none.
+        keypoints: (P, K, 3) x, y, visibility, float32.
+        area: (P,) square pixels.
+        raw_area: (P,) area in the file, NaN where missing.
+        raw_bbox: (P, 4) xywh in pixels, float64.
+        category_id: (P,).
+        num_keypoints: (P,).
+        crowd_index: (P,), NaN where missing.
     """
 
     keypoints: np.ndarray
@@ -114,7 +123,7 @@ class AnnotatedPersons(Persons):
         return sample
 
     def _raw(self, i: int) -> dict:
-        """The annotation as the file has it, without its mask."""
+        """Return the annotation as in the file, without its mask."""
         raw = RawAnnotation(
             num_keypoints=int(self.num_keypoints[i]),
             iscrowd=0,
@@ -131,7 +140,7 @@ class AnnotatedPersons(Persons):
 
 @dataclass(frozen=True, eq=False)
 class DetectedPersons(Persons):
-    """Boxes of a detector; their keypoints are zeros, as in MMPose."""
+    """Boxes of a detector; keypoints are zeros, as in MMPose."""
 
     def _sample(self, i: int) -> dict:
         return dict(
@@ -147,11 +156,13 @@ class DetectedPersons(Persons):
 
 
 def annotated(a: Annotations, prefix: str, usable: np.ndarray, interval: int = 1) -> Persons:
-    """Persons with a box and labelled keypoints, in the order of MMPose's data set.
+    """Return the persons with a box and labelled keypoints, in the order of MMPose's data set.
 
     Args:
-        a: annotations. prefix: folder of the images. usable: (N,) mask of what may be a sample.
-        interval: keep only images whose id is a multiple.
+        a: annotations.
+        prefix: folder of the images.
+        usable: (N,) mask of annotations that may be samples.
+        interval: keep only images whose id is a multiple of it.
     """
     place = a.rows_of(a.image)
     width, height = a.width[place], a.height[place]
@@ -191,11 +202,14 @@ def annotated(a: Annotations, prefix: str, usable: np.ndarray, interval: int = 1
 
 
 def detected(d: Detections, a: Annotations, prefix: str, usable: np.ndarray, K: int) -> Persons:
-    """Detections of category 1 (person), in the file's order; `id` is their number among these.
+    """Return the detections of category 1 (person) in file order; `id` counts these.
 
     Args:
-        d: detections. a: annotations of their images. prefix: folder of the images.
-        usable: (D,) mask of what may be a sample. K: number of keypoints.
+        d: detections.
+        a: annotations of their images.
+        prefix: folder of the images.
+        usable: (D,) mask of detections that may be samples.
+        K: number of keypoints.
     """
     person = np.flatnonzero(d.category_id == 1)
     rows, number = person[usable[person]], np.flatnonzero(usable[person])
