@@ -1,4 +1,4 @@
-"""Writing checkpoint files; a crash leaves the old one or the new one, never half of one."""
+"""Atomic writes: after a crash a file is the old one or the new one, never a part."""
 
 import io
 import os
@@ -24,12 +24,13 @@ def save_weights(
     """Write weights alone, as `.safetensors` or in PyTorch's format.
 
     Args:
-        state_dict: what to write. path: the ending `.safetensors` chooses the format.
-        origin: where the weights come from, noted in the file (`recorded_origin`).
+        state_dict: weights to write.
+        path: the suffix `.safetensors` selects that format.
+        origin: origin of the weights, stored in the file (`recorded_origin`).
         wrapper: name of the entry that holds the weights, in PyTorch's format.
 
     Raises:
-        OSError: the file cannot be written; what stood there before is as it was.
+        OSError: the file cannot be written; an existing one is unchanged.
     """
     tensors = {key: value.contiguous() for key, value in state_dict.items()}
     if str(path).endswith('.safetensors'):
@@ -46,15 +47,14 @@ def save_weights(
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[str]:
-    """Write a file that appears only when it is complete and on the disk.
+    """Replace a file atomically.
 
     Yields:
-        Where to write: an empty file in the same folder, of a name that no other process has,
-        which then takes `path`'s place in one step. If that fails, `path` is as it was before and
-        the rest is removed.
+        Path of an empty temporary file in the same folder. It is flushed to the disk and renamed
+        to `path` on exit. After an error `path` is unchanged and the temporary file is removed.
     """
     partial = f'{path}.{secrets.token_hex(4)}{PARTIAL}'
-    # Created here, so that no link of this name leads the writing elsewhere.
+    # O_EXCL: an existing link of this name would redirect the write.
     os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield partial
@@ -77,7 +77,7 @@ def _sync(path: str, flags: int) -> None:
 
 
 def safetensors_package() -> Any:
-    """The package, which is needed only for its files."""
+    """Import safetensors, which is required for its files only."""
     try:
         import safetensors.torch
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Advisory file locks, which the system releases when a process ends, however it ends."""
+"""Advisory file locks, released by the system when their process ends, also after a kill."""
 
 import errno
 from typing import IO
@@ -13,8 +13,8 @@ def lock(file: IO) -> bool:
     """Take the exclusive lock of an open file, without waiting.
 
     Returns:
-        False if another process (or another open file of this one) holds it. True also where
-        there are no locks: on Windows and on some network file systems the user has to take care.
+        False if another process or another open file of this process holds it. True where locks are
+        not supported: on Windows and on some network file systems.
     """
     if fcntl is None:
         return True

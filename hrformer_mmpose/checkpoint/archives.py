@@ -21,11 +21,11 @@ _LEGACY = 0x1950A86A20F9469CFC6C  # begins a file of the older format, as a pick
 
 
 class ArchiveError(pickle.UnpicklingError):
-    """The file is not as `torch.save` writes it."""
+    """The file does not have the format of `torch.save`."""
 
 
 def load(path: str, skip_tensors: bool = False) -> Any:
-    """The file's content, tensors on the CPU.
+    """Load the content of a file, tensors on the CPU.
 
     Args:
         path: a file of `torch.save`. skip_tensors: tensors get no data (device meta).
@@ -98,7 +98,7 @@ class _Zip:
 
 
 def _load_legacy(file: BinaryIO, skip_tensors: bool) -> Any:
-    """Read the pickles of the older format, which come before the bytes of the tensors."""
+    """Read a file of the older format: pickles, then the bytes of the tensors."""
     size = os.fstat(file.fileno()).st_size
     file.seek(0)
     if Unpickler(file, size, _parse).load() != _LEGACY:
@@ -134,7 +134,7 @@ def _load_legacy(file: BinaryIO, skip_tensors: bool) -> Any:
 
 
 def _parse(pid: Any) -> tuple[StorageType, str, int]:
-    """Type, key and bytes of the storage that a persistent id names."""
+    """Return type, key and bytes of the storage of a persistent id."""
     _, kind, key, _, count, *view = pid
     if not isinstance(kind, StorageType) or type(key) is not str or any(view):
         raise ArchiveError('a reference to no tensor')
@@ -150,7 +150,7 @@ def _storage(storage: torch.UntypedStorage, kind: StorageType, size: int) -> Sto
 
 
 def _fill(storage: torch.UntypedStorage, file: BinaryIO) -> None:
-    """Read a storage's bytes; at an entry's end zipfile compares the checksum."""
+    """Read the bytes of a storage; zipfile compares the checksum at the end of an entry."""
     data = torch.empty(0, dtype=torch.uint8).set_(storage).numpy()
     if file.readinto(data) != len(data):
         raise ArchiveError('the end is missing')

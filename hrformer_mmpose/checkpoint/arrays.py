@@ -1,4 +1,4 @@
-"""Tensors and NumPy arrays out of a pickle, each checked against the bytes that it is built on."""
+"""Tensors and NumPy arrays of a pickle, each checked against the size of its data."""
 
 import math
 import pickle
@@ -10,11 +10,11 @@ import torch
 
 
 class UnsupportedError(pickle.UnpicklingError):
-    """A tensor of a kind that weights here never are."""
+    """A tensor of a kind that is not used for weights (sparse, quantised, meta, ...)."""
 
 
 class Storage(NamedTuple):
-    """Bytes of a tensor, and the type that the file gives them."""
+    """Bytes of a tensor and their type."""
 
     data: torch.UntypedStorage
     dtype: torch.dtype
@@ -52,7 +52,7 @@ _UNSUPPORTED = (
 
 
 def dtype_named(name: str) -> torch.dtype | StorageType | None:
-    """The type, or class of storages, that a name in the file stands for; None for others.
+    """Return the dtype or storage class of a name in the file; None for other names.
 
     Raises:
         UnsupportedError: it is one of tensors that weights never are.
@@ -76,7 +76,7 @@ def _tensor(
     *_: Any,
     dtype: torch.dtype | None = None,
 ) -> torch.Tensor:
-    """A view of a storage, no larger than that."""
+    """Build a view of a storage within its bounds."""
     dtype = dtype or storage.dtype
     numbers = (offset, *size, *stride)
     if any(type(n) is not int or n < 0 for n in numbers) or len(size) != len(stride):
@@ -106,7 +106,7 @@ def _tensor_of_type(
 
 
 class NumpyType:
-    """A NumPy type as the file describes it; made into one when an array needs it."""
+    """NumPy dtype as described in the file, built when an array needs it."""
 
     _PATTERN = re.compile(r'[<>|=]?(b1|[iu][1248]|f[248]|[US][1-9]\d{0,5})')
 
@@ -116,13 +116,13 @@ class NumpyType:
         self.text = text
 
     def set_state(self, state: Any) -> None:
-        """Take the byte order; the rest describes records, which are refused."""
+        """Set the byte order; the rest of the state describes records, which are refused."""
         if type(state) is not tuple or state[1] not in ('<', '>', '|', '=') or any(state[2:5]):
             raise pickle.UnpicklingError('a NumPy type of several fields')
         self.text = state[1] + self.text.lstrip('<>|=')
 
     def __call__(self) -> np.dtype:
-        """The type itself."""
+        """Build the dtype."""
         return np.dtype(self.text)
 
 
@@ -135,25 +135,25 @@ def _scalar(reader: Any, dtype: NumpyType, data: Any) -> np.generic:
 
 
 def _empty(*_: Any) -> np.ndarray:
-    """An array that takes its content from the state that follows."""
+    """Build an empty array; `set_state` fills it."""
     return np.empty(0, np.int8)
 
 
 def _from_buffer(reader: Any, data: Any, dtype: NumpyType, shape: tuple, order: str) -> np.ndarray:
-    """An array under protocol 5."""
+    """Build an array of pickle protocol 5."""
     order = 'F' if order == 'F' else 'C'
     return np.ndarray(shape, dtype(), _content(reader, shape, dtype, data), order=order).copy(order)
 
 
 def set_state(reader: Any, array: np.ndarray, state: Any) -> None:
-    """Give an array of `_empty` its shape, type and content."""
+    """Set shape, dtype and content of an array."""
     _, shape, dtype, is_fortran, data = state
     content = _content(reader, shape, dtype, data)
     array.__setstate__((1, shape, dtype(), is_fortran is True, content))
 
 
 def _content(reader: Any, shape: Any, dtype: Any, data: Any) -> bytes:
-    """The bytes of an array, which are as many as it needs."""
+    """Return the bytes of an array; refuse any other size."""
     if type(data) is str:  # of Python 2
         data = data.encode('latin1')
     elif type(data) is bytearray:  # of protocol 5
@@ -174,7 +174,7 @@ BUILDERS = {
     'torch._utils._rebuild_tensor_v3': _tensor_of_type,
     'numpy.ndarray': _empty,
     'numpy.dtype': _numpy_type,
-    # Either module name may stand in a file: it is that of the NumPy that wrote it.
+    # NumPy 1 and 2 write different module names.
     'numpy.core.multiarray._reconstruct': _empty,
     'numpy._core.multiarray._reconstruct': _empty,
     'numpy.core.numeric._frombuffer': _from_buffer,

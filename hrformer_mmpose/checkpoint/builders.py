@@ -24,7 +24,7 @@ class Settings(dict):
 
 
 class Name(NamedTuple):
-    """A name in the file, and the function that builds what a call of it would give."""
+    """Name in the file, and the function that builds the result of calling it."""
 
     name: str
     build: Callable[..., Any]
@@ -34,7 +34,7 @@ _SCALARS = (str, bytes, bool, int, float, type(None), torch.dtype)
 
 
 def checked_key(key: Any) -> Any:
-    """A key of a dict, which is hashed: nested tuples take for ever, as do many that collide."""
+    """Refuse keys that are slow to hash: nested tuples, and many that collide."""
     for part in key if type(key) is tuple and len(key) <= 3 else (key,):
         if type(part) not in _SCALARS or (type(part) is int and part.bit_length() > 64):
             raise pickle.UnpicklingError(f'a {type(key).__name__} as key')
@@ -42,21 +42,21 @@ def checked_key(key: Any) -> Any:
 
 
 def nothing(*_: Any) -> None:
-    """Stands for `getattr`, by which a HistoryBuffer names four of its own methods."""
+    """Replace `getattr`, which a HistoryBuffer uses to refer to its methods."""
 
 
 def _first(_: Any, value: Any, *__: Any) -> Any:
-    """A parameter is read as its tensor."""
+    """Read a parameter as its tensor."""
     return value
 
 
 def _from_type(reader: Any, function: Name, _: Any, arguments: tuple, *__: Any) -> Any:
-    """A tensor with attributes is read without them."""
+    """Read a tensor without its attributes."""
     return function.build(reader, *arguments)
 
 
 def _encode(reader: Any, text: str, encoding: str = 'latin1') -> bytes:
-    """Stands for `_codecs.encode`, by which Python 3 pickles bytes under protocol 2."""
+    """Replace `_codecs.encode`, which Python 3 uses to pickle bytes in protocol 2."""
     if type(text) is not str or encoding not in ('latin1', 'latin-1'):
         raise pickle.UnpicklingError('bytes of another codec than latin1')
     reader.spend(len(text))

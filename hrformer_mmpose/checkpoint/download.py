@@ -1,4 +1,4 @@
-"""Weights from an address: fetched once, kept under the whole address, verified."""
+"""Downloads: cached under their whole address and verified."""
 
 import hashlib
 import http.client
@@ -22,7 +22,7 @@ _DATE = re.compile(r'20\d\d[01]\d[0-3]\d')  # published names have one beside th
 
 
 def fetch(url: str) -> str:
-    """The local file of an http(s) address; it is downloaded where it is not there yet.
+    """Return the local file of an http(s) address; download it if it is not cached.
 
     In a distributed run the first process of each node downloads and the others wait.
 
@@ -36,7 +36,7 @@ def fetch(url: str) -> str:
     if not name:
         raise WeightsError(f"'{url}' names no file: give the address of one")
     folder = os.path.join(torch.hub.get_dir(), 'checkpoints')
-    # Two addresses may end alike: the file's name carries the whole address.
+    # Addresses may share their last part, so the file name contains a hash of the address.
     key = hashlib.sha256(url.encode()).hexdigest()[:16]
     path = os.path.join(folder, f'{key}-' + re.sub(r'[^\w.-]', '_', name)[-100:])
     is_distributed = dist.is_available() and dist.is_initialized()
@@ -56,13 +56,13 @@ def fetch(url: str) -> str:
 
 
 def name_hash(name: str) -> str | None:
-    """First digits of the file's SHA-256, which published names carry: -09516375_20220226.pth."""
+    """Return the start of the SHA-256 that published names contain: -09516375_20220226.pth."""
     digits = re.findall(r'(?<=[-_])[0-9a-f]{8,64}(?=[-_.])', name)
     return next((text for text in digits if not _DATE.fullmatch(text)), None)
 
 
 def _adopt(old: str, path: str) -> bool:
-    """Take a file that PyTorch, MMEngine or version 1 downloaded, if its name's hash proves it."""
+    """Adopt an earlier download if the hash in its name matches."""
     expected = name_hash(os.path.basename(old))
     if expected is not None and os.path.isfile(old):
         with suppress(OSError), open(old, 'rb') as file:

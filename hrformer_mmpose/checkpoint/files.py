@@ -1,6 +1,6 @@
-"""Reading checkpoint files, without running anything they bring.
+"""Safe reading of checkpoint files.
 
-Every reason why a file is of no use is a `WeightsError` of one line that names the file.
+Every reason for which a file cannot be used is a one-line `WeightsError` that names the file.
 """
 
 import os
@@ -26,31 +26,31 @@ _LONGEST_NAME = 500  # of an entry; names come into messages
 
 
 def load_weights(path: str | Path) -> dict[str, torch.Tensor]:
-    """The weights of a file, under the names the file gives them.
+    """Load the weights of a file, under the names in the file.
 
     Args:
-        path: a `.pth` file (weights alone, or with whatever a training run or the authors' code
-            wrapped around them), a `.safetensors` file, or an http(s) address.
+        path: a `.pth` file (weights alone or wrapped by a training run or by the authors' code), a
+            `.safetensors` file, or an http(s) address.
 
     Returns:
-        Name -> tensor on the CPU; `to_mmpose` brings the names to this package's. A network takes
-        float16, bfloat16, float32 and float64 (`check_types`).
+        Name -> tensor on the CPU; `to_mmpose` converts the names. Networks accept float16,
+        bfloat16, float32 and float64 (`check_types`).
 
     Raises:
-        WeightsError: the file is missing, damaged, no checkpoint, or wants to run code.
+        WeightsError: the file is missing, damaged, no checkpoint, or would run code.
     """
     return weights_in(read(path), path)
 
 
 def read(source: str | Path, skip_tensors: bool = False) -> Any:
-    """Everything a file holds, safely.
+    """Read the whole content of a file safely.
 
     Args:
         source: path or http(s) address.
-        skip_tensors: leave tensors without data (device meta), for a quick look at the rest.
+        skip_tensors: read tensors without their data (device meta), to inspect the rest quickly.
 
     Returns:
-        What was saved; for safetensors `{'state_dict': ..., 'meta': ...}`.
+        The saved object; for safetensors `{'state_dict': ..., 'meta': ...}`.
 
     Raises:
         WeightsError: see `load_weights`.
@@ -80,7 +80,7 @@ def check(path: str | Path) -> None:
     """Compare every byte of a zip archive (the format of `torch.save`) with its checksums.
 
     Raises:
-        WeightsError: the archive is damaged, or cut short.
+        WeightsError: the archive is damaged or truncated.
     """
     try:
         archives.check(str(path))
@@ -89,10 +89,10 @@ def check(path: str | Path) -> None:
 
 
 def weights_in(content: Any, source: str | Path) -> dict[str, torch.Tensor]:
-    """The tensors of a file's content, out of their wrapping and without DataParallel's prefix.
+    """Unwrap the tensors of a file's content and remove DataParallel's prefix.
 
     Raises:
-        WeightsError: there are none, or one has a name that is no name of a network's.
+        WeightsError: there are no tensors, or a name is not printable or too long.
     """
     state = content
     for wrapper in WRAPPERS:
@@ -118,22 +118,22 @@ def weights_in(content: Any, source: str | Path) -> dict[str, torch.Tensor]:
 
 
 def recorded_origin(content: Any) -> str | None:
-    """Origin that `save_weights` noted in the file; the names alone may no longer tell it."""
+    """Return the origin that `save_weights` stored; converted names may no longer show it."""
     meta = content.get('meta') if isinstance(content, Mapping) else None
-    found = meta.get('origin') if isinstance(meta, Mapping) else None
-    return found if found in ORIGINS else None
+    stored = meta.get('origin') if isinstance(meta, Mapping) else None
+    return stored if stored in ORIGINS else None
 
 
 def check_types(
     weights: Mapping[str, torch.Tensor], target: Mapping[str, torch.Tensor], source: str | Path
 ) -> None:
-    """Compare the types of weights with those of the network that is to take them.
+    """Compare the dtypes of weights with those of a network.
 
-    PyTorch copies integers, booleans and complex numbers into floats without a word.
+    PyTorch silently copies integers, booleans and complex numbers into floats.
 
     Raises:
-        WeightsError: the network's entry is of floats and the file's is of another type than
-            float16, bfloat16, float32 and float64; or it is complex.
+        WeightsError: a floating-point entry of the network has another dtype in the file than
+            float16, bfloat16, float32 or float64; or an entry is complex.
     """
     for key, value in weights.items():
         is_float = key in target and target[key].is_floating_point()
@@ -145,7 +145,7 @@ def check_types(
 
 
 def local_path(source: str) -> str:
-    """The file that `source` names; an http(s) address is fetched once, by one process of a node.
+    """Return the local file of a path or an http(s) address, downloading it once per node.
 
     Raises:
         WeightsError: there is no such file, or it cannot be fetched.
@@ -165,7 +165,7 @@ def local_path(source: str) -> str:
 
 
 def _head(path: str | Path) -> bytes:
-    """First bytes, when they may be a checkpoint's.
+    """Read the first bytes and refuse files that are obviously no checkpoint.
 
     Raises:
         WeightsError: the file cannot be read, is empty, a web page, or points to another file.
@@ -188,7 +188,7 @@ def _head(path: str | Path) -> bytes:
 
 
 def _is_safetensors(head: bytes) -> bool:
-    """A length of 8 bytes, then JSON."""
+    """Return whether the file starts with a length of 8 bytes and JSON."""
     return head[8:9] == b'{' and int.from_bytes(head[:8], 'little') < 2**30
 
 
@@ -213,6 +213,6 @@ def _damaged(path: str | Path, error: Exception) -> WeightsError:
 
 
 def _printable(text: str) -> str:
-    """The first line, without characters that would steer a terminal."""
+    """Return the first line without terminal control characters."""
     line = (text.strip().splitlines() or [''])[0][:120]
     return ''.join(character if character.isprintable() else '?' for character in line)

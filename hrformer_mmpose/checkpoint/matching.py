@@ -1,8 +1,9 @@
-"""Does a file fit a network? Everything is checked before a single weight is loaded.
+"""Matching of weights and network; everything is checked before a weight is loaded.
 
-A file may hold more than the network (a head, index buffers, maps of lower resolution): that is
-left out. It may hold less only where training starts from it: then a head keeps its initial values.
-Whatever else differs is an error that says what the file holds and what the config builds.
+Entries that the network lacks (a head, index buffers, maps of lower resolution) are skipped.
+Missing entries are accepted only when training starts from the file: a head then keeps its initial
+values. Any other difference is an error that names the content of the file and the configured
+network.
 """
 
 import logging
@@ -34,14 +35,14 @@ BACKBONE, HEAD = 'backbone.', 'head.'
 
 @dataclass
 class Match:
-    """Weights under the network's names, and what to tell the user about them."""
+    """Weights under the network's names, with log lines and warnings."""
 
     state: State
     lines: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def load_into(self, model: nn.Module) -> None:
-        """Hand the weights to the network; what they leave out keeps its values."""
+        """Load the weights into the network; missing entries keep their values."""
         model.load_state_dict(self.state, strict=False)
 
 
@@ -49,36 +50,36 @@ def match(
     weights: Mapping[str, torch.Tensor],
     model: nn.Module,
     source: str | Path,
-    found: str | None = None,
+    stored_origin: str | None = None,
     complete: bool = False,
 ) -> Match:
-    """Bring a file's weights to the names of a network, and check that they fit.
+    """Convert weights to the names of a network and check that they fit.
 
-    The relative position bias of the authors' pose files: their released code computes it and does
-    not add it. Where the network adds one, such a file's tables become zeros, so that it computes
-    what theirs does; `HRFormer(official_pose_rpe=True)` takes them as they are.
+    The authors' released pose code computes the relative position bias without adding it. If the
+    network adds one, the tables of such a file become zeros, which gives the same output;
+    `HRFormer(official_pose_rpe=True)` loads the tables instead.
 
     Args:
         weights: as `load_weights` returns them.
         model: a pose estimator with `backbone` and `head`, or a backbone.
-        source: the file's name, for messages.
-        found: the origin, when the file says it (`files.recorded_origin`).
-        complete: the network must be filled completely, as for testing. Otherwise its head and
-            maps that the file does not make may keep their initial values.
+        source: name of the file, for messages.
+        stored_origin: origin stored in the file (`files.recorded_origin`), if any.
+        complete: require weights for the whole network, as for testing. Otherwise its head and its
+            lower maps may keep their initial values.
 
     Raises:
         WeightsError: the file is of another architecture, predicts another number of keypoints, or
-            lacks what `complete` asks for.
+            lacks entries that `complete` requires.
     """
     target = model.state_dict()
-    found = found or origin(weights)
+    source_origin = stored_origin or origin(weights)
     try:
         state = _at_prefix(to_mmpose(weights), target)
     except WeightsError as error:
         raise WeightsError(f"'{source}': {error}") from error
     shapes = {key: tuple(value.shape) for key, value in target.items()}
     result = Match({key: value for key, value in state.items() if key in shapes})
-    _fit_tables(result, state, model, target, source, found)
+    _fit_tables(result, state, model, target, source, source_origin)
     result.state.update({key: value for key, value in target.items() if key.endswith(INDEX)})
 
     wrong = [key for key, value in result.state.items() if tuple(value.shape) != shapes[key]]
@@ -97,7 +98,7 @@ def match(
     keypoints = num_keypoints(weights)
     head = '' if keypoints is None else f', {keypoints} keypoints'
     result.lines = [
-        f"recognised '{source}': {architecture(weights)}{head}, origin {found}",
+        f"recognised '{source}': {architecture(weights)}{head}, origin {source_origin}",
         f'converted: {_conversion(weights, state)}',
         f'loaded: {_groups(result.state)}',
         f'left out: {_groups(left_out) or "nothing"}',
@@ -114,13 +115,15 @@ def match(
 
 
 def load_pretrained(model: nn.Module, source: str | Path, prefix: str | None = None) -> Match:
-    """Load a file, of whatever origin, into a network that is to be trained.
+    """Load a file of any origin into a network before training.
 
     Args:
-        model: see `match`. source: path or address. prefix: take only the entries under it.
+        model: see `match`.
+        source: path or address.
+        prefix: load only the entries under this prefix.
 
     Returns:
-        What was done, for the log.
+        The match, with its log lines.
 
     Raises:
         WeightsError: the file cannot be read or does not fit. The network is as it was.
@@ -138,12 +141,12 @@ def load_pretrained(model: nn.Module, source: str | Path, prefix: str | None = N
 
 
 def _at_prefix(state: State, target: Mapping[str, torch.Tensor]) -> State:
-    """Entries of a backbone alone and of a whole model, brought to the one that `target` is."""
+    """Add or remove the prefix of the backbone so that entries match `target`."""
     is_whole = any(key.startswith(BACKBONE) for key in state)
-    wants_whole = any(key.startswith(BACKBONE) for key in target)
-    if is_whole and not wants_whole:
+    target_is_whole = any(key.startswith(BACKBONE) for key in target)
+    if is_whole and not target_is_whole:
         return {key.removeprefix(BACKBONE): value for key, value in state.items()}
-    if wants_whole and not is_whole:
+    if target_is_whole and not is_whole:
         return {
             key if key.startswith(HEAD) else BACKBONE + key: value for key, value in state.items()
         }
@@ -151,27 +154,32 @@ def _at_prefix(state: State, target: Mapping[str, torch.Tensor]) -> State:
 
 
 def _fit_tables(
-    result: Match, state: State, model: nn.Module, target: Mapping, source: str | Path, found: str
+    result: Match,
+    state: State,
+    model: nn.Module,
+    target: Mapping,
+    source: str | Path,
+    source_origin: str,
 ) -> None:
-    """Settle where file and config disagree about the relative position bias."""
-    wanted = [key for key in target if key.endswith(TABLE)]
-    held = [key for key in state if key.endswith(TABLE)]
+    """Resolve differences of file and config in the relative position bias."""
+    target_tables = [key for key in target if key.endswith(TABLE)]
+    file_tables = [key for key in state if key.endswith(TABLE)]
     add_theirs = any(getattr(m, 'official_pose_rpe', False) for m in model.modules())
-    if wanted and held and found == 'official-pose' and not add_theirs:
-        result.state.update({key: torch.zeros_like(target[key]) for key in wanted})
+    if target_tables and file_tables and source_origin == 'official-pose' and not add_theirs:
+        result.state.update({key: torch.zeros_like(target[key]) for key in target_tables})
         result.warnings.append(
             f"'{source}' is a pose file of the authors, whose code computes a relative position "
             'bias and does not add it; the config adds one (with_rpe=True). It starts at zero, '
             'which computes what their code does; to add the bias of the file set '
             'model.backbone.official_pose_rpe=True'
         )
-    elif wanted and not held and found != 'unknown':
-        result.state.update({key: torch.zeros_like(target[key]) for key in wanted})
+    elif target_tables and not file_tables and source_origin != 'unknown':
+        result.state.update({key: torch.zeros_like(target[key]) for key in target_tables})
         result.warnings.append(
             f"'{source}' holds no relative position bias, the config adds one (with_rpe=True): it "
             'is zero, which computes what the network of the file does'
         )
-    elif held and not wanted and found != 'official-pose':
+    elif file_tables and not target_tables and source_origin != 'official-pose':
         result.warnings.append(
             f"the network of '{source}' adds a relative position bias, the config does not "
             '(with_rpe=False): predictions will differ from the published ones'
@@ -200,7 +208,7 @@ def _check_architecture(
 
 
 def _comparable(state: State, target: Mapping) -> bool:
-    """Heads and window can be told only from the tables, which both must have."""
+    """Return whether both or neither have tables, which heads and window are derived from."""
     return len({any(key.endswith(TABLE) for key in entries) for entries in (state, target)}) == 1
 
 
@@ -227,7 +235,7 @@ def _conversion(weights: Mapping, state: State) -> str:
 
 
 def _groups(keys: Iterable[str]) -> str:
-    """'backbone (1996 entries), head (2)': how many entries each part has."""
+    """Count the entries of each part: 'backbone (1996 entries), head (2)'."""
     keys = list(keys)
     lower = {*lower_maps(keys)}
     counts = Counter('maps of lower resolution' if k in lower else _part(k) for k in keys)
@@ -247,7 +255,7 @@ def _is_finite(value: torch.Tensor) -> bool:
 
 
 def log(result: Match, logger: logging.Logger) -> None:
-    """One line each: what was recognised, converted, loaded, left out; then the warnings."""
+    """Log what was recognised, converted, loaded and skipped, then the warnings."""
     for line in result.lines:
         logger.info(line)
     for warning in result.warnings:

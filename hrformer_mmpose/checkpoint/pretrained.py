@@ -1,4 +1,4 @@
-"""Weights of networks to compare with: their files carry the network's own names."""
+"""Pre-trained weights of other networks, stored under their own names."""
 
 from collections.abc import Callable, Mapping
 
@@ -16,18 +16,19 @@ def load_pretrained(
     optional: Callable[[str], bool] = lambda key: False,
     convert: Callable[[State], State] = lambda state: state,
 ) -> bool:
-    """Load the file that `model.init_cfg` names, if it names one; returns whether it does.
+    """Load the file of `model.init_cfg`; return False if it names no file.
 
-    The file may be wrapped (`load_weights`), of the network alone or as a model's backbone.
+    The file may be wrapped (see `load_weights`) and may hold the network alone or as a backbone.
 
     Args:
-        model: the network. optional: whether the file may lack an entry. convert: brings the file's
-            names to the network's.
+        model: the network.
+        optional: returns whether the file may lack an entry.
+        convert: converts the names of the file to the network's.
 
     Raises:
         WeightsError: the file cannot be read, lacks an entry, or has one of another shape.
     """
-    cfg = model.init_cfg  # None, or a list of how layers begin, is no file
+    cfg = model.init_cfg  # not a checkpoint: None or a list of initializers
     if not isinstance(cfg, Mapping) or cfg['type'] != 'Pretrained':
         return False
     source = cfg['checkpoint']

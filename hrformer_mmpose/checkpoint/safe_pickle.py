@@ -32,7 +32,7 @@ SHARING = 16  # times that a file may use its bytes or values: tied weights, vie
 
 
 class UnsafeError(pickle.UnpicklingError):
-    """The file names code; `names` are 'module.name' of what it asks for."""
+    """The file refers to code; `names` are the 'module.name' of each reference."""
 
     def __init__(self, names: list[str]):
         super().__init__(', '.join(names))
@@ -40,7 +40,7 @@ class UnsafeError(pickle.UnpicklingError):
 
 
 class Unpickler:
-    """Reads one pickle of any protocol.
+    """Read one pickle of any protocol.
 
     Args:
         file: where the pickle begins; afterwards behind its end.
@@ -58,7 +58,7 @@ class Unpickler:
         self._unsafe: dict[str, None] = {}
 
     def load(self) -> Any:
-        """The object.
+        """Return the object.
 
         Raises:
             UnsafeError: the pickle names code.
@@ -70,7 +70,7 @@ class Unpickler:
         except arrays.UnsupportedError:
             raise
         except Exception as error:
-            if self._unsafe:  # what follows an unknown name cannot be understood
+            if self._unsafe:  # the rest depends on an unknown object
                 raise UnsafeError([*self._unsafe]) from error
             raise
         if self._unsafe:
@@ -94,7 +94,7 @@ class Unpickler:
         return self._stack.pop()
 
     def spend(self, size: int) -> None:
-        """Note that `size` bytes are to be built."""
+        """Count `size` bytes against the limit."""
         self._left -= size
         if self._left < 0:
             raise pickle.UnpicklingError('its contents are larger than the file')
@@ -198,14 +198,14 @@ class Unpickler:
 
 
 def _bounded(value: Any) -> Any:
-    """A number as computers have them; Python's of a million digits take minutes to print."""
+    """Refuse integers of arbitrary length; a million digits take minutes to print."""
     if type(value) is int and value.bit_length() > 256:
         raise pickle.UnpicklingError(f'a number of {value.bit_length()} bits')
     return value
 
 
 def _check_nesting(content: Any, limit: int) -> None:
-    """Refuse lists and dicts that hold themselves, or unfold to more than `limit` values.
+    """Refuse lists and dicts that contain themselves or expand to more than `limit` values.
 
     Raises:
         pickle.UnpicklingError: see above.

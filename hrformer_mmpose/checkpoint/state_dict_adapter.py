@@ -60,7 +60,7 @@ def origin(state_dict: Mapping[str, torch.Tensor]) -> str:
 
 
 def to_mmpose(state_dict: Mapping[str, torch.Tensor]) -> State:
-    """The authors' names -> MMPose's; entries that have MMPose's names stay.
+    """Convert the authors' names to MMPose's; entries with MMPose's names stay.
 
     Args:
         state_dict: of a backbone or a whole model. It is not modified.
@@ -98,7 +98,7 @@ def _described(value: torch.Tensor) -> str:
 
 
 def to_official(state_dict: Mapping[str, torch.Tensor]) -> State:
-    """MMPose's names -> the authors'; the inverse of `to_mmpose`, bit for bit.
+    """Convert MMPose's names to the authors'; the exact inverse of `to_mmpose`.
 
     Args:
         state_dict: of a backbone or a whole model, of either naming. It is not modified.
@@ -112,7 +112,7 @@ def to_official(state_dict: Mapping[str, torch.Tensor]) -> State:
     classifies = any(key.startswith('head.classifier.') for key in state_dict)
     converted = {}
     for key, value in state_dict.items():
-        if classifies:  # whose last convolution has the name that a pose head's has
+        if classifies:  # its last convolution has the name of a pose head's
             key = key.removeprefix('backbone.').replace('head.final_layer.', 'final_layer.')
         if '.attn.attn.qkv.' in key:
             if value.ndim == 0 or len(value) % 3:
@@ -131,7 +131,7 @@ def _renamed(key: str, rules: Iterable[tuple[str, str]]) -> str:
 
 
 def lower_maps(keys: Iterable[str]) -> list[str]:
-    """Entries of the last module's maps of lower resolution, which pose networks do not make."""
+    """Return the entries of the last module's lower maps, which pose networks lack."""
     keys = list(keys)
     last = _last(keys, r'(?:backbone\.)?stage4\.(\d{1,3})\.')
     pattern = re.compile(rf'(backbone\.)?stage4\.{last}\.fuse_layers\.[1-3]\.')
@@ -139,7 +139,7 @@ def lower_maps(keys: Iterable[str]) -> list[str]:
 
 
 def architecture(state_dict: Mapping[str, torch.Tensor]) -> str:
-    """Which network the entries belong to, in words: 'HRFormer-S', 'HRNet-W32', 'ResNet', ...
+    """Return the name of the network: 'HRFormer-S', 'HRNet-W32', 'ResNet', ...
 
     An HRFormer that is none of the published three is described by what makes it.
     """
@@ -160,7 +160,7 @@ def architecture(state_dict: Mapping[str, torch.Tensor]) -> str:
 
 
 def _hrformer(state: State) -> str:
-    """Name of the published instance, or the arguments that describe another one."""
+    """Return the name of the published instance, or the arguments of another one."""
     first = 'stage4.0.branches.{}.0.'.format
     branches = range(1 + _last(state, r'stage4\.0\.branches\.(\d{1,3})\.'))
     channels = tuple(_length(state, first(i) + 'norm1.weight') for i in branches)
@@ -175,7 +175,7 @@ def _hrformer(state: State) -> str:
         'num_blocks': 1 + _last(state, r'stage4\.0\.branches\.0\.(\d{1,3})\.'),
         'mlp_ratio': hidden // channels[0],
     }
-    if len(tables) == len(keys):  # without, nobody can tell
+    if len(tables) == len(keys):  # heads are derived from the tables
         found['num_heads'] = tuple(table.shape[1] for table in tables)
         found['window_size'] = (isqrt(len(tables[0])) + 1) // 2
     for name, spec in ARCHS.items():
@@ -186,18 +186,18 @@ def _hrformer(state: State) -> str:
 
 
 def _length(state: Mapping[str, torch.Tensor], key: str) -> int:
-    """Size of an entry along its first dimension; 0 without the entry or the dimension."""
+    """Return the length of an entry's first dimension, 0 if either is missing."""
     return len(state[key]) if key in state and state[key].ndim else 0
 
 
 def _last(keys: Iterable[str], pattern: str) -> int:
-    """The highest number that `pattern` finds."""
+    """Return the highest number that `pattern` matches."""
     matches = (re.match(pattern, key) for key in keys)
     return max((int(match[1]) for match in matches if match), default=-1)
 
 
 def num_keypoints(state_dict: Mapping[str, torch.Tensor]) -> int | None:
-    """Heatmaps that the head's last layer makes; None when there is no such head."""
+    """Return the number of heatmaps of the head's last layer; None without a head."""
     if any(map(_CLASSIFICATION.match, state_dict)):
         return None
     pattern = r'(keypoint_)?head\.final_layer\.(\d+\.)?weight$'
@@ -206,6 +206,6 @@ def num_keypoints(state_dict: Mapping[str, torch.Tensor]) -> int | None:
 
 
 def num_parameters(state_dict: Mapping[str, torch.Tensor]) -> int:
-    """Numbers that training changes: statistics and index buffers are not counted."""
+    """Count trainable values; statistics and index buffers are excluded."""
     buffers = (INDEX, 'running_mean', 'running_var', 'num_batches_tracked')
     return sum(value.numel() for key, value in state_dict.items() if not key.endswith(buffers))
