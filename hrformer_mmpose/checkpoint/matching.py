@@ -94,14 +94,14 @@ def match(
             'a backbone alone can start a training, not be tested or resumed'
         )
 
-    left_out = [key for key in state if key not in result.state and not key.endswith(INDEX)]
+    skipped = [key for key in state if key not in result.state and not key.endswith(INDEX)]
     keypoints = num_keypoints(weights)
     head = '' if keypoints is None else f', {keypoints} keypoints'
     result.lines = [
         f"recognised '{source}': {architecture(weights)}{head}, origin {source_origin}",
         f'converted: {_conversion(weights, state)}',
         f'loaded: {_groups(result.state)}',
-        f'left out: {_groups(left_out) or "nothing"}',
+        f'skipped: {_groups(skipped) or "nothing"}',
     ]
     if missing:
         result.lines.append(f'not in the file, initialised anew: {_groups(missing)}')

@@ -1,4 +1,4 @@
-"""Checkpoints that are complete or not there, in the run's own folder."""
+"""Atomic saving and rotation of checkpoints in the run's own folder."""
 
 import os
 from contextlib import suppress
@@ -18,7 +18,7 @@ _REPLACED = 'replaced_best'  # in the message hub: file names of the best networ
 
 @HOOKS.register_module()
 class CheckpointHook(_CheckpointHook):
-    """MMEngine's `CheckpointHook`: new file, then the pointer, and only then the old file's end.
+    """MMEngine's `CheckpointHook` that removes old files after the new file and pointer exist.
 
     MMEngine removes the oldest (and the previous best) checkpoint before it writes the new one, and
     the pointer `last_checkpoint` in place. Here a kill at any moment leaves the newest complete
@@ -31,7 +31,7 @@ class CheckpointHook(_CheckpointHook):
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Take up from a resumed run which files there are, and finish what a kill left undone."""
+        """Restore the list of files of a resumed run and complete an interrupted rotation."""
         folder = self._folder(runner)
         source = (runner._resume and runner._load_from) or ''
         if not source or os.path.realpath(os.path.dirname(source)) == os.path.realpath(folder):
@@ -49,13 +49,13 @@ class CheckpointHook(_CheckpointHook):
             _point_to(runner, self.file_backend.join_path(self.out_dir, os.path.basename(source)))
 
     def _folder(self, runner: Runner) -> str:
-        """`out_dir` as MMEngine will complete it."""
+        """Return `out_dir` as MMEngine will resolve it."""
         if self.out_dir is None:
             return runner.work_dir
         return os.path.join(self.out_dir, os.path.basename(runner.work_dir))
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Last of all hooks: what is in the checkpoint becomes plain data."""
+        """Convert the checkpoint to plain data, as the last of all hooks."""
         checkpoint.update(to_plain(checkpoint))
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
@@ -85,7 +85,7 @@ class CheckpointHook(_CheckpointHook):
             runner.message_hub.update_info('keep_ckpt_ids', [*self.keep_ckpt_ids])
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        """MMEngine's, which finds no previous best to remove; that follows when all is saved."""
+        """Save the best file; remove the previous one only afterwards."""
         if not self.save_best:
             return
         # The state that knows of a better network also knows which file it replaces.
@@ -116,13 +116,13 @@ class CheckpointHook(_CheckpointHook):
 
 
 def _best_files(runner: Runner) -> dict[str, str]:
-    """Entry of the message hub -> best file, for each metric that has one."""
+    """Return the best file of each metric, by entry of the message hub."""
     info = runner.message_hub.runtime_info
     return {key: info[key] for key in info if key.startswith('best_ckpt') and info[key]}
 
 
 def _find_in(folder: str, runner: Runner) -> None:
-    """Let a state's paths name files of `folder`: those of a copied folder name the original's."""
+    """Map the paths in a state to `folder`; a copied folder's state names the original files."""
     info = runner.message_hub.runtime_info
     paths = _best_files(runner)
     if info.get('last_ckpt'):
@@ -139,7 +139,7 @@ def _find_in(folder: str, runner: Runner) -> None:
 
 
 def _forget(runner: Runner) -> None:
-    """Let a state name no files: they are another folder's, and stay there."""
+    """Forget the files of another folder, so that they stay there."""
     best = _best_files(runner)
     for path in best.values():
         runner.logger.info(f"the best network so far stays in '{path}'; a better one comes here")
@@ -149,7 +149,7 @@ def _forget(runner: Runner) -> None:
 
 
 def _point_to(runner: Runner, path: str) -> None:
-    """Let the pointer name `path`."""
+    """Write `path` to the pointer file."""
     pointer = Path(runner.work_dir) / POINTER
     if is_main_process() and not (pointer.exists() and pointer.read_text() == path):
         with replacing(pointer) as partial:

@@ -1,4 +1,4 @@
-"""A training that diverges stops, and its last finite checkpoint stays."""
+"""Detection of divergence: training stops before a non-finite state is saved."""
 
 import math
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ PATIENCE = 50
 
 
 class FiniteHook(Hook):
-    """Stops a training whose loss and weights are no longer finite, before it saves them.
+    """Stop training when loss and weights are no longer finite, before they are saved.
 
     A single loss or gradient that overflows is not the end: a dynamic loss scale skips its step.
     So the weights are looked at once the loss is not finite, and at the end of each epoch. The loss
@@ -50,14 +50,14 @@ class FiniteHook(Hook):
         self._agree(runner, self._verdict(runner, runner.iter))
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Called by the runner, on the main process alone."""
+        """Check the weights before they are saved (main process only)."""
         buffers = {name for name, _ in unwrapped_model(runner).named_buffers()}
         for part in ('state_dict', 'ema_state_dict'):
             if name := non_finite(checkpoint.get(part, {}), buffers):
                 self._stop(runner, (checkpoint['meta']['iter'], f'{name} is not finite'))
 
     def _verdict(self, runner: Runner, iteration: int) -> tuple[int, str] | None:
-        """At which iteration training diverged, and what shows it; None if it goes on."""
+        """Return the iteration and sign of divergence; None if the state is finite."""
         model = unwrapped_model(runner)
         name = non_finite(model.state_dict(), {name for name, _ in model.named_buffers()})
         if self._since and (name or iteration - self._since >= PATIENCE):
@@ -78,7 +78,7 @@ class FiniteHook(Hook):
 
 
 def non_finite(state: Mapping[str, torch.Tensor], buffers: set[str]) -> str | None:
-    """Name of the first tensor that holds NaN or infinity; `buffers` may hold infinity (masks)."""
+    """Return the first tensor with NaN or infinity; buffers (masks) may hold infinity."""
     tensors = {
         name.removeprefix('module.'): tensor.detach()
         for name, tensor in state.items()
@@ -95,5 +95,5 @@ def non_finite(state: Mapping[str, torch.Tensor], buffers: set[str]) -> str | No
 
 
 def unwrapped_model(runner: Runner) -> nn.Module:
-    """The runner's model without what distributes it."""
+    """Return the runner's model without its distributed wrapper."""
     return runner.model.module if is_model_wrapper(runner.model) else runner.model

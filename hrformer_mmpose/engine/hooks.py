@@ -1,4 +1,4 @@
-"""Checks of a run while it goes on, reports of tests, and what data sets left out."""
+"""Hooks: inference network, compilation, test report, skipped samples, classes."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from .finite_hook import unwrapped_model
 
 
 class FuseHook(Hook):
-    """Tests with the backbone's inference network, where it has one.
+    """Test with the backbone's inference network, if it has one.
 
     To be registered behind hooks that exchange weights before a test, such as the moving average's.
     The backbone itself stays in the model, so that they find it unchanged afterwards.
@@ -32,7 +32,7 @@ class FuseHook(Hook):
         self._own_forward: Callable | None = None  # set on the instance by someone else
 
     def before_test_epoch(self, runner: Runner) -> None:
-        """Called by the runner when the weights are those to test."""
+        """Replace the backbone's forward once the weights to test are loaded."""
         backbone = _backbone(runner)
         if hasattr(backbone, 'fuse_for_inference'):
             fused = backbone.fuse_for_inference()
@@ -54,7 +54,7 @@ class FuseHook(Hook):
 
 
 class CompileHook(Hook):
-    """Compiles the backbone before training or testing; see `compile_network`."""
+    """Compile the backbone before training or testing; see `compile_network`."""
 
     def before_train(self, runner: Runner) -> None:
         """Called by the runner."""
@@ -70,7 +70,7 @@ def _backbone(runner: Runner) -> nn.Module:
 
 
 class ReportHook(Hook):
-    """After a test: tables for the log, figures and report to a file, pictures to the log's folder.
+    """Write the results of a test: tables to the log, metrics and report to a file, pictures.
 
     Args:
         out: file for the figures (.json, .yaml or .pkl); with our `CocoMetric` also the report.
@@ -82,7 +82,7 @@ class ReportHook(Hook):
         self.badcase = badcase
 
     def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
-        """Called by the runner with the figures."""
+        """Write tables, files and pictures."""
         if metrics is None or not is_main_process():
             return
         saved = dict(metrics)
@@ -106,7 +106,7 @@ class ReportHook(Hook):
 
 
 class LeftOutHook(Hook):
-    """Says after each epoch what data sets with `on_error='skip'` have left out."""
+    """Log after each epoch what data sets with `on_error='skip'` have skipped."""
 
     def __init__(self):
         self._told: dict[str, list[str]] = {}
@@ -138,10 +138,10 @@ class LeftOutHook(Hook):
 
 
 class ClassesHook(Hook):
-    """Stops a run whose head and data sets do not have the same classes: labels would mix up."""
+    """Refuse a head and data sets with different classes, whose labels would be mixed up."""
 
     def before_train(self, runner: Runner) -> None:
-        """Called by the runner when the data sets are loaded."""
+        """Compare classes once the data sets are loaded."""
         train = self._checked(runner, runner.train_dataloader)
         val = self._checked(runner, runner.val_dataloader) if runner.val_loop else None
         if train and val and (odd := set(train.metainfo['classes']) ^ set(val.metainfo['classes'])):
@@ -159,7 +159,7 @@ class ClassesHook(Hook):
         self._checked(runner, runner.test_dataloader)
 
     def _checked(self, runner: Runner, loader):
-        """The loader's data set if it has classes, their number the head's."""
+        """Return the loader's data set if it and the head have classes."""
         number = getattr(getattr(unwrapped_model(runner), 'head', None), 'num_classes', None)
         dataset = next(_parts(loader.dataset))
         classes = getattr(dataset, 'metainfo', {}).get('classes')
@@ -178,7 +178,7 @@ def _folder(dataset) -> str:
 
 
 def _parts(dataset) -> Iterator:
-    """A data set, or those that it wraps."""
+    """Yield a data set, or the data sets that it wraps."""
     inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
     if inner == [None]:
         yield dataset

@@ -1,4 +1,4 @@
-"""MMEngine's epochs, with a place to go on from in the middle of one."""
+"""Epoch-based training that can resume within an epoch."""
 
 import logging
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ _VALIDATED = 'epoch_validated'  # MMEngine prints what begins with val
 
 @LOOPS.register_module()
 class EpochBasedTrainLoop(_EpochBasedTrainLoop):
-    """Epochs that a resumed run continues exactly: same samples, same random numbers.
+    """Training loop that a resumed run continues with the same samples and random numbers.
 
     A run that stopped within an epoch goes on with the next batch of it; one that stopped after an
     epoch that was to be validated makes up for that, so that the best network is not missed. The
@@ -48,7 +48,7 @@ class EpochBasedTrainLoop(_EpochBasedTrainLoop):
         return self.runner.model
 
     def run_epoch(self) -> None:
-        """One epoch, or what is left of it."""
+        """Run one epoch, or the rest of it."""
         place = dict(epoch=self._epoch, iter=self._iter - self._done, batches=len(self.dataloader))
         self.runner.message_hub.update_info(_PLACE, place)
         self.runner.call_hook('before_train_epoch')
@@ -62,7 +62,7 @@ class EpochBasedTrainLoop(_EpochBasedTrainLoop):
         self._epoch += 1
 
     def run_iter(self, idx: int, data_batch: Sequence[dict]) -> None:
-        """One iteration, whose random numbers are drawn from seed, process and iteration."""
+        """Run one iteration with random numbers drawn from seed, process and iteration."""
         start_from(self._common_seed, get_rank(), self._iter)
         super().run_iter(idx, data_batch)
 
@@ -72,7 +72,7 @@ class EpochBasedTrainLoop(_EpochBasedTrainLoop):
 
     @property
     def _common_seed(self) -> int:
-        """Seed of the run, the same in all processes; MMEngine's may have the rank added to it."""
+        """Return the seed of the run, without the rank that MMEngine may add to it."""
         differ = self.runner._randomness_cfg.get('diff_rank_seed', False)
         return self.runner.seed - get_rank() if differ else self.runner.seed
 
@@ -83,7 +83,7 @@ class EpochBasedTrainLoop(_EpochBasedTrainLoop):
             self.runner.val_loop.run()
 
     def _batches_done(self) -> int:
-        """Batches of the current epoch that the resumed run has had."""
+        """Return the number of batches of the current epoch that were already used."""
         place = self.runner.message_hub.runtime_info.get(_PLACE)
         if not place:
             return 0

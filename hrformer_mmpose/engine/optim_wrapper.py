@@ -1,4 +1,4 @@
-"""Mixed precision where the hardware has it, plain float32 where it has not."""
+"""Mixed precision where the hardware supports it, float32 elsewhere."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ DTYPES = ('auto', 'float16', 'bfloat16')
 
 
 def autocast_dtype(wanted: str = 'auto') -> torch.dtype | None:
-    """The type that autocast should take on this machine; one log line where it is another.
+    """Return the autocast dtype for this machine; log a line if it differs from the request.
 
     Args:
         wanted: 'float16', 'bfloat16', or 'auto': bfloat16 where a CUDA device computes with it
@@ -65,7 +65,7 @@ def AutoAmpOptimWrapper(
 
 
 class _CPUAmpOptimWrapper(OptimWrapper):
-    """Forward passes in bfloat16, whose range needs no loss scale."""
+    """Run the forward pass in bfloat16, whose range needs no loss scale."""
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Settings of a config against the state in a checkpoint: the config decides, or it is refused."""
+"""Comparison of a config's settings with the state in a checkpoint."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -86,7 +86,7 @@ class Settings:
                 )
 
     def apply(self, wrapper: OptimWrapper, schedulers: Any) -> list[str]:
-        """Give an optimizer whose state was loaded the config's numbers; return a line for each.
+        """Restore the config's numbers in an optimizer after loading its state; return log lines.
 
         A scheduled number (the learning rate) goes on where the schedule is, in proportion.
         """
@@ -114,7 +114,7 @@ class Settings:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Equality, whether read as a tuple or as a list."""
+    """Compare values, treating tuples and lists alike."""
     return _plain(one) == _plain(other)
 
 

@@ -1,4 +1,4 @@
-"""MMEngine's runner: any origin of weights goes in, and what goes out survives a crash.
+"""MMEngine's runner with safe loading, atomic saving and exact resuming.
 
 Loading: file -> `checkpoint.read` (safe) -> `checkpoint.match` (names, completeness) -> model.
 Saving: MMEngine collects the state, `replacing` puts it on the disk whole. Resuming looks for the
@@ -71,7 +71,7 @@ class Runner(_Runner):
         return super().val()
 
     def resume(self, filename: str, *args, **kwargs) -> None:
-        """Go on with a training run; a file of weights alone starts one.
+        """Resume a training run; a file of weights alone starts a new one.
 
         The config decides, the file gives the state: see `Settings`.
 
@@ -130,7 +130,7 @@ class Runner(_Runner):
         return checkpoint
 
     def save_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
-        """Save as MMEngine does; the file appears when it is complete and on the disk.
+        """Save as MMEngine does, atomically.
 
         Raises:
             WeightsError: the disk is full, or the file cannot be written for another reason. What
@@ -158,19 +158,19 @@ class Runner(_Runner):
         return f"{why}; training stops. The last checkpoint is '{last}': --resume goes on from it"
 
     def last_checkpoint(self) -> str:
-        """Path of the file that was saved last; '' where there is none."""
+        """Return the path of the last saved file, or ''."""
         pointer = Path(self.work_dir) / POINTER
         return pointer.read_text().strip() if pointer.exists() else ''
 
     def dump_config(self) -> None:
-        """Called while the runner is built, when the folder may be another run's: nothing yet."""
+        """Do nothing yet: another run may own the folder while this runner is built."""
 
     def write_config(self) -> None:
         """Write the config into `work_dir`."""
         super().dump_config()
 
     def register_hooks(self, *args, **kwargs) -> None:
-        """MMEngine's hooks, and those that watch over every run."""
+        """Register MMEngine's hooks and this package's checks."""
         super().register_hooks(*args, **kwargs)
         self.register_hook(SetAsideHook())
         self.register_hook(FiniteHook())
@@ -178,12 +178,12 @@ class Runner(_Runner):
         self.register_hook(ClassesHook(), 'VERY_HIGH')
 
     def _init_model_weights(self) -> None:
-        """Initial (and pre-trained) weights, unless a resumed file is to replace all of them."""
+        """Initialize the weights, unless a resumed file replaces all of them."""
         if not self._resume:
             super()._init_model_weights()
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """MMEngine's, with this package's epochs where the config names no loop."""
+        """Build the training loop, by default `EpochBasedTrainLoop` of this package."""
         if isinstance(loop, dict) and 'type' not in loop and loop.get('by_epoch', True):
             loop = {key: value for key, value in loop.items() if key != 'by_epoch'}
             loop['type'] = EpochBasedTrainLoop
@@ -200,7 +200,7 @@ class Runner(_Runner):
         return _Runner.build_dataloader(dataloader, *args, **kwargs)
 
     def _search(self) -> str | None:
-        """Newest checkpoint of `work_dir` that verifies."""
+        """Return the newest checkpoint of `work_dir` whose checksums are right."""
         places, unreadable = [], []
         for path in self._candidates():
             try:
@@ -230,7 +230,7 @@ class Runner(_Runner):
         return None
 
     def _candidates(self) -> list[Path]:
-        """Files of `work_dir`; where it has none, of the hook's `out_dir`, which the pointer tells.
+        """Return the files of `work_dir`, or else of the hook's `out_dir`, which the pointer names.
 
         In this order, because a pointer in a copied folder still names the original.
         """

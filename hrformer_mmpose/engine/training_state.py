@@ -1,4 +1,4 @@
-"""A training run's state as plain data: tensors, numbers, text, lists and dicts.
+"""Training state as plain data: tensors, numbers, text, lists and dicts.
 
 MMEngine stores its logged values as objects, which PyTorch's safe reader refuses. What is written
 here instead is read by every PyTorch since 2.1 without a list of exceptions, by MMEngine too (it
@@ -21,7 +21,7 @@ _PLAIN = (str, bytes, bool, int, float, complex, type(None), torch.Size, torch.d
 
 
 def to_plain(value: Any, where: str = 'checkpoint') -> Any:
-    """`value` without objects. One that cannot be stored safely is left out with a warning.
+    """Convert a value to plain data; skip what cannot be stored safely, with a warning.
 
     Args:
         value: a checkpoint as MMEngine's runner makes it, or a part of one.
@@ -59,7 +59,7 @@ _LEFT_OUT = object()
 
 
 def from_plain(checkpoint: dict) -> None:
-    """Give back, in place, the objects that MMEngine's runner works with.
+    """Restore, in place, the objects that MMEngine's runner expects.
 
     Args:
         checkpoint: as read from a file of ours, or of MMEngine's runner.

@@ -1,4 +1,4 @@
-"""The folder of a training run: one run at a time, an earlier run's checkpoints out of the way."""
+"""Work folder of a training run: its lock, and the checkpoints of earlier runs."""
 
 import os
 import socket
@@ -42,7 +42,7 @@ def on_main_process(function: Callable[[], Any]) -> Any:
 
 @contextmanager
 def locked(folder: str) -> Iterator[None]:
-    """Hold a folder for one training run. The lock of a run that was killed does not count.
+    """Lock a folder for one training run. The system releases the lock of a killed run.
 
     Raises:
         ConfigError: another run holds it.
@@ -63,7 +63,7 @@ def locked(folder: str) -> Iterator[None]:
 
 
 class SetAsideHook(Hook):
-    """Moves the checkpoints of an earlier run to a folder of their own.
+    """Move the checkpoints of an earlier run to a folder of their own.
 
     A run that starts anew names its files as the earlier one did and would overwrite them; one
     that goes back to an earlier file would be mixed up with the later ones. They are moved when the
@@ -73,11 +73,11 @@ class SetAsideHook(Hook):
     priority = 'VERY_HIGH'  # before anything is saved
 
     def before_train(self, runner: Runner) -> None:
-        """Called by the runner when weights and data are loaded."""
+        """Collect the earlier files when weights and data are loaded."""
         self._start = runner.iter
 
     def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
-        """Called by the runner; acts after the first iteration."""
+        """Move the earlier files after the first iteration."""
         if runner.iter != self._start or not is_main_process():
             return
         folders = _checkpoint_folders(runner)
@@ -94,14 +94,14 @@ class SetAsideHook(Hook):
 
 
 def _checkpoint_folders(runner: Runner) -> list[Path]:
-    """The work folder, and those that checkpoint hooks write to."""
+    """Return the work folder and the folders of checkpoint hooks."""
     names = [hook.out_dir for hook in runner.hooks if isinstance(hook, CheckpointHook)]
     names = [runner.work_dir, *(str(name) for name in names if '://' not in str(name))]
     return [*dict.fromkeys(Path(os.path.realpath(name)) for name in names)]
 
 
 def _iteration(path: Path) -> int:
-    """Iteration at which a file was saved; -1 where that cannot be read."""
+    """Return the iteration of a checkpoint, -1 if it cannot be read."""
     try:
         content = files.read(path, skip_tensors=True)
         return int(content['meta']['iter'])

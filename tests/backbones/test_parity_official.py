@@ -56,7 +56,7 @@ def test_classification_logits(tmp_path):
     torch.save({'model': official.state_dict('cls_small')}, tmp_path / 'cls.pth')
     model = classification_network('small').eval()
     result = load_pretrained(model, tmp_path / 'cls.pth')
-    assert 'left out: nothing' in result.lines[3]
+    assert 'skipped: nothing' in result.lines[3]
     logits = model.head(model.backbone(official.image(2, 224, 224, seed=7)))
     recorded = official.output('cls_small_logits_2x224x224')
     assert relative_error(logits, recorded) < 1e-5
@@ -66,7 +66,7 @@ def test_classification_logits(tmp_path):
 def test_whole_classification_files_load(tmp_path, name):
     torch.save({'model': official.state_dict(f'cls_{name}')}, tmp_path / 'file.pth')
     result = load_pretrained(classification_network(name), tmp_path / 'file.pth')
-    assert 'left out: nothing' in result.lines[3]
+    assert 'skipped: nothing' in result.lines[3]
     assert len(result.lines) == 4  # nothing initialised anew
 
 

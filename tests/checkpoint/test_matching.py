@@ -93,7 +93,7 @@ def test_the_log_says_what_was_done():
     assert converted == 'converted: query, key and value of 9 blocks joined, FFNs renamed'
     assert taken.startswith('loaded: backbone (')
     assert taken.endswith(' entries), head (2)')
-    assert left_out == 'left out: optimizer_thing (1 entries)'
+    assert left_out == 'skipped: optimizer_thing (1 entries)'
     assert not result.warnings
 
 
@@ -110,7 +110,7 @@ def test_index_buffers_are_ours_whatever_the_file_holds():
 def test_maps_of_lower_resolution():
     multiscale, single = tiny_hrformer(multiscale_output=True), tiny_hrformer()
     result = loaded(multiscale.state_dict(), single)
-    assert result.lines[3].startswith('left out: maps of lower resolution (')
+    assert result.lines[3].startswith('skipped: maps of lower resolution (')
     assert relative_error(output(single), output(multiscale)) == 0
     result = loaded(tiny_hrformer().state_dict(), multiscale)
     assert result.lines[4].startswith('not in the file, initialised anew: maps of lower')
