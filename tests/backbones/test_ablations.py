@@ -40,7 +40,7 @@ def test_windows_see_each_other_by_convolution_or_shift_only():
 def test_every_second_block_is_shifted():
     model = HRFormer(arch='tiny', shift_windows=True)
     shifts = {
-        int(name.split('.')[4]): module.attn.shift
+        int(name.split('.')[4]): module.attn.shift_size
         for name, module in model.named_modules()
         if isinstance(module, HRFormerBlock)
     }

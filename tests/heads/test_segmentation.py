@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from hrformer_mmpose.errors import DataError
-from hrformer_mmpose.heads.segmentation import IGNORED, SegmentationHead
+from hrformer_mmpose.heads.segmentation import SegmentationHead
+
+IGNORED = 255  # default of `ignore_index`
 
 
 @pytest.fixture

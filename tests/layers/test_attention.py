@@ -34,8 +34,8 @@ def naive(layer: LocalWindowSelfAttention, x: torch.Tensor) -> torch.Tensor:
     cells = [(y, x_) for y in range(H) for x_ in range(W)]
     for b in range(B):
         for y, x_ in cells:
-            rows = neighbours(y + top, H + -H % K, K, layer.shift[0])
-            columns = neighbours(x_ + left, W + -W % K, K, layer.shift[1])
+            rows = neighbours(y + top, H + -H % K, K, layer.shift_size[0])
+            columns = neighbours(x_ + left, W + -W % K, K, layer.shift_size[1])
             window = [(i - top, j - left) for i in rows for j in columns]
             inside = [0 <= i < H and 0 <= j < W for i, j in window]
             tokens = [
@@ -80,7 +80,7 @@ def test_equals_a_naive_loop(size, shifted, with_pad_mask, with_rpe):
 @torch.no_grad()
 def test_larger_windows_are_shifted_by_half():
     layer = LocalWindowSelfAttention(4, 1, (5, 5), shifted=True)
-    assert layer.shift == (2, 2)
+    assert layer.shift_size == (2, 2)
     torch.nn.init.normal_(layer.attn.qkv.bias)
     x = torch.randn(1, 10, 7, 4)
     assert relative_error(layer(x), naive(layer, x)) < 1e-5

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hrformer_mmpose.layers import padding_mask, window_merge, window_partition
+from hrformer_mmpose.layers import padding_mask, window_partition, window_reverse
 
 
 def test_windows_come_in_row_major_order_with_centred_padding():
@@ -23,7 +23,7 @@ def test_padding_is_split_with_the_odd_row_below():
 @pytest.mark.parametrize('size', [(7, 14), (8, 14), (7, 13), (10, 9), (1, 1), (16, 12)])
 def test_merge_undoes_partition(size):
     x = torch.rand(2, *size, 3)
-    assert torch.equal(window_merge(window_partition(x, (7, 7)), (7, 7), size), x)
+    assert torch.equal(window_reverse(window_partition(x, (7, 7)), (7, 7), size), x)
 
 
 @pytest.mark.parametrize('size', [(8, 14), (7, 13), (10, 9)])
