@@ -12,7 +12,7 @@ from ..registry import MODELS
 class TokenDepthWiseConv(nn.Module):
     """3x3 depth-wise convolution of tokens.
 
-    MMPose's FFN receives the tokens only. A hook of the block sets `size` = (H, W) before each call.
+    MMPose's FFN receives tokens only. A hook of the block sets `size` = (H, W) before each call.
 
     Args:
         channels: C.
