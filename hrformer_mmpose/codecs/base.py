@@ -36,6 +36,7 @@ class HeatmapCodec(BaseKeypointCodec):
     label_mapping_table = dict(keypoint_weights='keypoint_weights')
     field_mapping_table = dict(heatmaps='heatmaps')
     shift_heatmap: bool
+    scale_factor: np.ndarray  # input pixels a heatmap pixel, (2), set by subclasses
     flip_mode = 'heatmap'
 
     def __init__(
@@ -69,6 +70,28 @@ class HeatmapCodec(BaseKeypointCodec):
     @property
     def _name(self) -> str:
         return type(self).__name__
+
+    def encode(
+        self, keypoints: np.ndarray, keypoints_visible: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """Encode keypoints as target heatmaps.
+
+        Args:
+            keypoints: (N, K, 2), in input pixels.
+            keypoints_visible: (N, K), 1 by default. Keypoints below `VISIBLE` have no target.
+                Keypoints with NaN or infinite coordinates count as invisible.
+
+        Returns:
+            heatmaps: (K, H, W), or (3 K, H, W) for UDP's 'combined', float32.
+            keypoint_weights: (N, K), the visibility; 0 if the Gaussian is outside the map.
+        """
+        weights = np.ones(keypoints.shape[:2], np.float32)
+        if keypoints_visible is not None:
+            weights = keypoints_visible.copy()
+        finite = np.isfinite(keypoints)
+        weights[~finite.all(axis=-1)] = 0
+        centers = np.where(finite, keypoints, 0) / self.scale_factor
+        return dict(heatmaps=self._draw(centers, weights), keypoint_weights=weights)
 
     def decode(self, encoded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Decode the heatmaps of one person.
@@ -111,21 +134,24 @@ class HeatmapCodec(BaseKeypointCodec):
         return self._to_input(positions), torch.where(scores.isfinite(), scores, 0.0)
 
     @abstractmethod
+    def _draw(self, centers: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Draw target heatmaps.
+
+        Args:
+            centers: keypoints in heatmap pixels, (N, K, 2).
+            weights: (N, K), modified in place: 0 for keypoints outside the map.
+
+        Returns:
+            (K, H, W) or (3 K, H, W), float32.
+        """
+
+    @abstractmethod
     def _locate(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, H, W) -> positions in heatmap pixels (B, K, 2), scores (B, K)."""
 
     @abstractmethod
     def _to_input(self, positions: Tensor) -> Tensor:
         """Convert heatmap pixels to input pixels, (B, K, 2) -> (B, K, 2)."""
-
-    def _finite(
-        self, keypoints: np.ndarray, visible: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Copy keypoints and weights; set both to 0 for NaN and infinite coordinates."""
-        weights = np.ones(keypoints.shape[:2], np.float32) if visible is None else visible.copy()
-        finite = np.isfinite(keypoints)
-        weights[~finite.all(axis=-1)] = 0
-        return np.where(finite, keypoints, 0), weights
 
     def _windowed_gaussians(
         self, centers: np.ndarray, pixels: np.ndarray, weights: np.ndarray

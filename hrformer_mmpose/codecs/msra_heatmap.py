@@ -45,31 +45,14 @@ class MSRAHeatmap(HeatmapCodec):
         self.unbiased = unbiased
         self.scale_factor = (np.array(input_size) / heatmap_size).astype(np.float32)
 
-    def encode(
-        self, keypoints: np.ndarray, keypoints_visible: np.ndarray | None = None
-    ) -> dict[str, np.ndarray]:
-        """Encode keypoints as target heatmaps.
-
-        Args:
-            keypoints: (N, K, 2), in input pixels.
-            keypoints_visible: (N, K), 1 by default; no Gaussian below `VISIBLE`. Keypoints with
-                NaN or infinite coordinates count as invisible.
-
-        Returns:
-            heatmaps: (K, H, W), float32.
-            keypoint_weights: (N, K), the visibility; 0 if the Gaussian is outside the map.
-        """
-        keypoints, weights = self._finite(keypoints, keypoints_visible)
-        centers = keypoints / self.scale_factor
-        if self.unbiased:
-            radius = 3 * self.sigma
-            is_outside = (centers - radius >= self.heatmap_size) | (centers + radius + 1 < 0)
-            weights[is_outside.any(axis=-1) & (weights >= VISIBLE)] = 0
-            heatmaps = gaussian_heatmaps(self.heatmap_size, centers, self.sigma, weights >= VISIBLE)
-        else:
+    def _draw(self, centers: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        if not self.unbiased:
             pixels = (centers + 0.5).astype(np.int64)
-            heatmaps = self._windowed_gaussians(pixels, pixels, weights)
-        return dict(heatmaps=heatmaps, keypoint_weights=weights)
+            return self._windowed_gaussians(pixels, pixels, weights)
+        radius = 3 * self.sigma
+        is_outside = (centers - radius >= self.heatmap_size) | (centers + radius + 1 < 0)
+        weights[is_outside.any(axis=-1) & (weights >= VISIBLE)] = 0
+        return gaussian_heatmaps(self.heatmap_size, centers, self.sigma, weights >= VISIBLE)
 
     def _locate(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
         x, y, score = refinement.heatmap_maximum(heatmaps)

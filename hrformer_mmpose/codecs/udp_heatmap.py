@@ -64,27 +64,10 @@ class UDPHeatmap(HeatmapCodec):
             np.float32
         )
 
-    def encode(
-        self, keypoints: np.ndarray, keypoints_visible: np.ndarray | None = None
-    ) -> dict[str, np.ndarray]:
-        """Encode keypoints as target heatmaps.
-
-        Args:
-            keypoints: (N, K, 2), in input pixels.
-            keypoints_visible: (N, K), 1 by default; no Gaussian below `VISIBLE`. Keypoints with
-                NaN or infinite coordinates count as invisible.
-
-        Returns:
-            heatmaps: (K, H, W), or (3 K, H, W) for 'combined'; float32.
-            keypoint_weights: (N, K), the visibility; 0 if the Gaussian is outside the map.
-        """
-        keypoints, weights = self._finite(keypoints, keypoints_visible)
-        centers = keypoints / self.scale_factor
+    def _draw(self, centers: np.ndarray, weights: np.ndarray) -> np.ndarray:
         if self.heatmap_type == 'combined':
-            heatmaps = offset_heatmaps(self.heatmap_size, centers, self._radius, weights >= VISIBLE)
-        else:
-            heatmaps = self._windowed_gaussians(centers, (centers + 0.5).astype(np.int64), weights)
-        return dict(heatmaps=heatmaps, keypoint_weights=weights)
+            return offset_heatmaps(self.heatmap_size, centers, self._radius, weights >= VISIBLE)
+        return self._windowed_gaussians(centers, (centers + 0.5).astype(np.int64), weights)
 
     @property
     def _radius(self) -> float:
