@@ -1,11 +1,11 @@
-"""The configs that come with the package, by name."""
+"""Configs of the package, by name."""
 
 from pathlib import Path
 
 from .errors import ConfigError
 
 _HERE = Path(__file__).resolve().parent
-# Beside the package in a checkout, inside it where a wheel was installed.
+# Beside the package in a checkout, inside the package after installation from a wheel.
 CONFIGS = next(
     (folder for folder in (_HERE / 'configs', _HERE.parent / 'configs') if folder.is_dir()),
     _HERE / 'configs',
@@ -13,17 +13,18 @@ CONFIGS = next(
 
 
 def names() -> list[str]:
-    """Names of all configs."""
+    """List the names of all configs."""
     return sorted(_paths())
 
 
 def find(config: str | Path) -> str:
-    """Return the path of a config given by path or by name.
+    """Return the path of a config.
 
-    `configs/NAME.py` is found in whichever folder of `configs` the file is.
+    Args:
+        config: a path, a name, or `configs/NAME.py` for a config in any folder of `configs/`.
 
     Raises:
-        ConfigError: neither a file nor a known name.
+        ConfigError: neither a file nor the name of a config.
     """
     path = Path(config)
     if path.is_file():

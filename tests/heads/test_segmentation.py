@@ -26,7 +26,7 @@ def test_lower_maps_are_enlarged_and_concatenated(head):
     expected = head.classifier(head.merge(torch.cat([MAPS[0], large], 1)))
     assert torch.allclose(head(MAPS), expected)
     assert not torch.allclose(
-        SegmentationHead((4, 6), 3, align_corners=False)._resized(MAPS[1], (8, 10)), large
+        SegmentationHead((4, 6), 3, align_corners=False)._resize(MAPS[1], (8, 10)), large
     )
     assert head.predict(MAPS, (32, 40)).shape == (2, 32, 40)
 
