@@ -1,4 +1,4 @@
-"""The segmentation head, its data and its figure."""
+"""The segmentation head, its data set and its metric."""
 
 import cv2
 import numpy as np
@@ -47,10 +47,9 @@ def test_iou_by_hand():
     metric = IoU()
     metric.dataset_meta = dict(classes=('none', 'person', 'never'))
     true = torch.tensor([[0, 0, 1], [1, 1, IGNORED]])
-    found = torch.tensor([[0, 1, 1], [1, 0, 2]])
-    metric.process({}, [dict(gt_mask=true, pred_mask=found)])
-    figures = metric.evaluate(1)
-    assert figures == pytest.approx(
+    predicted = torch.tensor([[0, 1, 1], [1, 0, 2]])
+    metric.process({}, [dict(gt_mask=true, pred_mask=predicted)])
+    assert metric.evaluate(1) == pytest.approx(
         {'seg/none': 100 / 3, 'seg/person': 50.0, 'seg/mIoU': (100 / 3 + 50) / 2}
     )
 

@@ -12,9 +12,9 @@ from tests.conftest import relative_error
 
 
 def neighbours(y: int, size: int, K: int, shift: int) -> range:
-    """Rows of a padded map that row y sees: windows begin at `shift`, the first one is cut off.
+    """Rows of a padded map in the window of row y; the first window ends at row `shift`.
 
-    A map of one window is not cut.
+    A map of one window is not shifted.
     """
     if size <= K:
         return range(size)
@@ -25,7 +25,7 @@ def neighbours(y: int, size: int, K: int, shift: int) -> range:
 
 
 def naive(layer: LocalWindowSelfAttention, x: torch.Tensor) -> torch.Tensor:
-    """Token by token; padded tokens are real zeros that go through the projection."""
+    """Attention token by token, with padded tokens as explicit zeros."""
     B, H, W, C = x.shape
     K, h = layer.window[0], layer.attn.num_heads
     d = C // h

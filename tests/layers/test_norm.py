@@ -1,4 +1,4 @@
-"""Normalisation layers by MMPose's configuration."""
+"""Normalisation layers from MMPose's configs."""
 
 import pytest
 import torch
