@@ -3,7 +3,7 @@
 Parameter names equal those of DeiT and timm, whose checkpoints load: class tokens and classifiers
 are skipped, and the position embedding is interpolated to the size of the map.
 
-Shapes: B batch, H and W of the image, C channels, N tokens, h heads, d = C / h channels a head.
+Shapes: B batch, H and W of the image, C channels, N tokens.
 """
 
 from math import isqrt
@@ -15,36 +15,21 @@ from torch import nn
 
 from ..checkpoint.pretrained import load_pretrained
 from ..errors import ConfigError
-from ..layers import DropPath
+from ..layers import DropPath, WindowMSA
 from ..registry import MODELS
 
 
-class _Attention(nn.Module):
-    def __init__(self, channels: int, num_heads: int):
-        super().__init__()
-        self.num_heads = num_heads
-        self.qkv = nn.Linear(channels, 3 * channels)
-        self.proj = nn.Linear(channels, channels)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        B, N, _ = x.shape
-        qkv = self.qkv(x).view(B, N, 3, self.num_heads, -1)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # B, h, N, d each
-        x = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(x.transpose(1, 2).flatten(2))
-
-
 class _Block(nn.Module):
-    def __init__(self, channels: int, num_heads: int, drop_path: float):
+    def __init__(self, channels: int, num_heads: int, grid: tuple[int, int], drop_path: float):
         super().__init__()
         self.norm1 = nn.LayerNorm(channels, eps=1e-6)
-        self.attn = _Attention(channels, num_heads)
+        self.attn = WindowMSA(channels, num_heads, grid, with_rpe=False)  # one window
         self.norm2 = nn.LayerNorm(channels, eps=1e-6)
         self.mlp = nn.Sequential()
         self.mlp.add_module('fc1', nn.Linear(channels, 4 * channels))
         self.mlp.add_module('act', nn.GELU())
         self.mlp.add_module('fc2', nn.Linear(4 * channels, channels))
-        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        self.drop_path = DropPath(drop_path)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x + self.drop_path(self.attn(self.norm1(x)))
@@ -86,7 +71,8 @@ class VisionTransformer(BaseModule):
         self.patch_embed.add_module('proj', nn.Conv2d(3, channels, patch, patch))
         self.pos_embed = nn.Parameter(torch.empty(1, self.grid[0] * self.grid[1], channels))
         rates = torch.linspace(0, drop_path_rate, depth).tolist()
-        self.blocks = nn.Sequential(*(_Block(channels, num_heads, rate) for rate in rates))
+        blocks = (_Block(channels, num_heads, self.grid, rate) for rate in rates)
+        self.blocks = nn.Sequential(*blocks)
         self.norm = nn.LayerNorm(channels, eps=1e-6)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         for layer in self.modules():

@@ -1,6 +1,5 @@
 """Base class of the heatmap codecs: checks of arguments, decoding in batches."""
 
-import math
 from abc import abstractmethod
 from collections.abc import Sequence
 
@@ -10,9 +9,6 @@ from mmpose.codecs.base import BaseKeypointCodec
 from torch import Tensor
 
 from ..errors import ConfigError
-from .gaussian_heatmap import windowed_gaussian_heatmaps
-
-VISIBLE = 0.5  # least visibility of a keypoint that is drawn, as in MMPose
 
 
 class HeatmapCodec(BaseKeypointCodec):
@@ -78,7 +74,7 @@ class HeatmapCodec(BaseKeypointCodec):
 
         Args:
             keypoints: (N, K, 2), in input pixels.
-            keypoints_visible: (N, K), 1 by default. Keypoints below `VISIBLE` have no target.
+            keypoints_visible: (N, K), 1 by default. Keypoints below 0.5 have no target.
                 Keypoints with NaN or infinite coordinates count as invisible.
 
         Returns:
@@ -152,30 +148,6 @@ class HeatmapCodec(BaseKeypointCodec):
     @abstractmethod
     def _to_input(self, positions: Tensor) -> Tensor:
         """Convert heatmap pixels to input pixels, (B, K, 2) -> (B, K, 2)."""
-
-    def _windowed_gaussians(
-        self, centers: np.ndarray, pixels: np.ndarray, weights: np.ndarray
-    ) -> np.ndarray:
-        """Draw Gaussians within three sigma of a pixel.
-
-        Args:
-            centers: centres of the Gaussians, (N, K, 2).
-            pixels: centres of the windows, (N, K, 2), integer.
-            weights: (N, K), modified in place: 0 where the window misses the map.
-
-        Returns:
-            (K, H, W), float32.
-        """
-        radius = 3 * self.sigma
-        # MMPose rounds towards zero here.
-        left, right = (pixels - radius).astype(np.int64), (pixels + radius + 1).astype(np.int64)
-        is_outside = ((left >= self.heatmap_size) | (right < 0)).any(axis=-1)
-        weights[is_outside & (weights >= VISIBLE)] = 0
-        start = pixels + math.floor(-radius)
-        length = math.floor(radius + 1) - math.floor(-radius)
-        return windowed_gaussian_heatmaps(
-            self.heatmap_size, centers, self.sigma, weights >= VISIBLE, start, length
-        )
 
     def _add_offset(
         self, x: Tensor, y: Tensor, offset: Tensor, is_inside: Tensor | None = None

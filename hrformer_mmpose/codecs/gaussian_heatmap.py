@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 Size = Sequence[int]  # (W, H), as in MMPose
+VISIBLE = 0.5  # minimum weight of a keypoint with a target, as in MMPose
 
 
 def gaussian_heatmaps(
@@ -34,30 +35,31 @@ def gaussian_heatmaps(
 
 
 def windowed_gaussian_heatmaps(
-    size: Size,
-    centers: np.ndarray,
-    sigma: float,
-    visible: np.ndarray,
-    start: np.ndarray,
-    length: int,
+    size: Size, centers: np.ndarray, sigma: float, weights: np.ndarray, pixels: np.ndarray
 ) -> np.ndarray:
-    """`gaussian_heatmaps` that are zero outside a square window.
+    """`gaussian_heatmaps` within three sigma of a pixel, 0 elsewhere.
 
     Args:
         size: (W, H).
         centers: (N, K, 2).
         sigma: standard deviation, in heatmap pixels.
-        visible: (N, K), False for keypoints without a Gaussian.
-        start: first pixel of each window, (N, K, 2), integer.
-        length: side of the windows, in heatmap pixels.
+        weights: (N, K), modified in place: 0 where the window is outside the map.
+        pixels: centres of the windows, (N, K, 2), integer.
 
     Returns:
         (K, H, W), float32.
     """
+    radius = 3 * sigma
+    # MMPose rounds towards zero here.
+    left, right = (pixels - radius).astype(np.int64), (pixels + radius + 1).astype(np.int64)
+    is_outside = ((left >= size) | (right < 0)).any(axis=-1)
+    weights[is_outside & (weights >= VISIBLE)] = 0
+    start = pixels + math.floor(-radius)
+    length = math.floor(radius + 1) - math.floor(-radius)
     rows = _gaussian(start[..., None] + np.arange(length) - centers[..., None], sigma)
     patches = _outer(rows[:, :, 0], rows[:, :, 1])
     maps = np.zeros((centers.shape[1], *size[::-1]), dtype=np.float32)
-    _paste(maps, patches, start, visible)
+    _paste(maps, patches, start, weights >= VISIBLE)
     return maps
 
 

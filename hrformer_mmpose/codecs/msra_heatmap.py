@@ -8,8 +8,8 @@ from torch import Tensor
 
 from ..registry import KEYPOINT_CODECS
 from . import refinement
-from .base import VISIBLE, HeatmapCodec
-from .gaussian_heatmap import gaussian_heatmaps
+from .base import HeatmapCodec
+from .gaussian_heatmap import VISIBLE, gaussian_heatmaps, windowed_gaussian_heatmaps
 
 
 @KEYPOINT_CODECS.register_module()
@@ -48,7 +48,9 @@ class MSRAHeatmap(HeatmapCodec):
     def _draw(self, centers: np.ndarray, weights: np.ndarray) -> np.ndarray:
         if not self.unbiased:
             pixels = (centers + 0.5).astype(np.int64)
-            return self._windowed_gaussians(pixels, pixels, weights)
+            return windowed_gaussian_heatmaps(
+                self.heatmap_size, pixels, self.sigma, weights, pixels
+            )
         radius = 3 * self.sigma
         is_outside = (centers - radius >= self.heatmap_size) | (centers + radius + 1 < 0)
         weights[is_outside.any(axis=-1) & (weights >= VISIBLE)] = 0

@@ -9,8 +9,8 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..registry import KEYPOINT_CODECS
 from . import refinement
-from .base import VISIBLE, HeatmapCodec
-from .gaussian_heatmap import offset_heatmaps
+from .base import HeatmapCodec
+from .gaussian_heatmap import VISIBLE, offset_heatmaps, windowed_gaussian_heatmaps
 
 TYPES = ('gaussian', 'combined')
 
@@ -67,7 +67,8 @@ class UDPHeatmap(HeatmapCodec):
     def _draw(self, centers: np.ndarray, weights: np.ndarray) -> np.ndarray:
         if self.heatmap_type == 'combined':
             return offset_heatmaps(self.heatmap_size, centers, self._radius, weights >= VISIBLE)
-        return self._windowed_gaussians(centers, (centers + 0.5).astype(np.int64), weights)
+        pixels = (centers + 0.5).astype(np.int64)
+        return windowed_gaussian_heatmaps(self.heatmap_size, centers, self.sigma, weights, pixels)
 
     @property
     def _radius(self) -> float:
