@@ -1,6 +1,6 @@
-"""What a HRFormer consists of, and the ways to say it: a name, a flat dict, or MMPose's `extra`.
+"""Architectures of HRFormer: by name, as a flat dict, or as MMPose's `extra`.
 
-All three become a tuple of four `Stage`s, which is the only form the network knows.
+All three are converted to a tuple of four `Stage`s, the arguments of the network.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,8 @@ from typing import Any
 
 from .errors import ConfigError, UnknownArgumentError
 
-# Paper, table 1. Per stage: num_modules, num_blocks. Per branch: channels, num_heads (and, where
-# they differ from the defaults below, mlp_ratios and window_sizes).
+# Paper, table 1. num_modules and num_blocks: one value a stage. channels, num_heads, mlp_ratios and
+# window_sizes: one value a branch. Omitted keys have the defaults below.
 ARCHS: dict[str, dict[str, Any]] = {
     'tiny': dict(num_modules=(1, 1, 3, 2), channels=(18, 36, 72, 144), num_heads=(1, 2, 4, 8)),
     'small': dict(num_modules=(1, 1, 4, 2), channels=(32, 64, 128, 256), num_heads=(1, 2, 4, 8)),
@@ -28,10 +28,10 @@ REQUIRED = ('channels', 'num_heads')
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of parallel branches, highest resolution first.
+    """Stage of parallel branches, highest resolution first.
 
-    Stage 1 is a single branch of bottlenecks: of its per-branch values only `channels` (the width
-    of the bottleneck's inner maps) and `num_blocks` count.
+    Stage 1 is a single branch of bottlenecks: it uses only `num_modules`, `num_blocks` and
+    `channels` (of the bottleneck's inner maps).
     """
 
     num_modules: int
@@ -43,21 +43,21 @@ class Stage:
 
     @property
     def depth(self) -> int:
-        """Transformer blocks one after the other on the longest branch."""
+        """Number of consecutive transformer blocks on the longest branch."""
         return self.num_modules * max(self.num_blocks)
 
 
 def stages_from_arch(arch: str | Mapping) -> tuple[Stage, ...]:
-    """Four stages from a name of `ARCHS` or a flat dict.
+    """Convert a name of `ARCHS` or a flat dict to four stages.
 
     Args:
         arch: 'tiny', 'small', 'base', or a dict. Required keys: `channels` and `num_heads`, one
-            value a branch. Optional: `mlp_ratios` and `window_sizes` (an int or (height, width)),
-            one a branch; `num_modules` and `num_blocks`, one a stage; `stem_channels`, the width
-            of stage 1's inner maps. A single number stands for four equal ones.
+            value a branch. Optional keys: `mlp_ratios` and `window_sizes` (an int or (height,
+            width)), one value a branch; `num_modules` and `num_blocks`, one value a stage;
+            `stem_channels`, the channels of stage 1's inner maps. A number is repeated four times.
 
     Raises:
-        ConfigError: unknown name, missing key, or a tuple of another length than four.
+        ConfigError: unknown name, missing key, or a tuple whose length is not four.
         UnknownArgumentError: unknown key.
     """
     if isinstance(arch, str):
@@ -67,30 +67,32 @@ def stages_from_arch(arch: str | Mapping) -> tuple[Stage, ...]:
     _check_keys('arch', arch, required=REQUIRED, optional=DEFAULTS)
     spec = {**DEFAULTS, **arch}
     stem_channels = spec.pop('stem_channels')
-    spec = {key: _four(key, value) for key, value in spec.items()}
+    spec = {key: _as_four(key, value) for key, value in spec.items()}
     stem = Stage(spec['num_modules'][0], (spec['num_blocks'][0],), (stem_channels,))
-    return (stem, *(_stage_of(spec, index) for index in (1, 2, 3)))
+    return (stem, *(_stage_from_arch(spec, index) for index in (1, 2, 3)))
 
 
 def stages_from_extra(extra: Mapping) -> tuple[tuple[Stage, ...], dict[str, Any]]:
-    """Four stages, and the other settings, from MMPose's nested `extra`.
+    """Convert MMPose's nested `extra` to four stages and other settings.
 
-    `extra` is left as it is. Keys that MMPose's own class writes into it are accepted.
+    `extra` is not modified. Keys that MMPose's class adds to it are accepted.
 
     Args:
         extra: `stage1` to `stage4`, and optionally `drop_path_rate`, `with_rpe`, `with_pad_mask`
             and `upsample`.
 
     Returns:
-        The stages, and the other settings by `HRFormer`'s names, `upsample` as `layers.fusion`'s.
+        Four stages, and a dict with `drop_path_rate`, `with_rpe`, `with_pad_mask`,
+        `multiscale_output` and `upsample` (a key of `layers.fusion.UPSAMPLE`) where given.
 
     Raises:
-        ConfigError: a value that does not fit. UnknownArgumentError: an unknown key.
+        ConfigError: an invalid value.
+        UnknownArgumentError: an unknown key.
     """
     names = ('stage1', 'stage2', 'stage3', 'stage4')
-    plain = ('drop_path_rate', 'with_rpe', 'with_pad_mask')
-    _check_keys('extra', extra, required=names, optional=(*plain, 'upsample'))
-    settings = {key: extra[key] for key in plain if key in extra}
+    scalars = ('drop_path_rate', 'with_rpe', 'with_pad_mask')
+    _check_keys('extra', extra, required=names, optional=(*scalars, 'upsample'))
+    settings = {key: extra[key] for key in scalars if key in extra}
     if 'upsample' in extra:
         settings['upsample'] = _upsample(extra['upsample'])
     if 'multiscale_output' in extra['stage4']:
@@ -99,12 +101,12 @@ def stages_from_extra(extra: Mapping) -> tuple[tuple[Stage, ...], dict[str, Any]
 
 
 def _stage_from_extra(name: str, spec: Mapping) -> Stage:
-    per_branch = ('num_blocks', 'num_channels')
+    per_branch: tuple[str, ...] = ('num_blocks', 'num_channels')
     required = ('num_modules', 'num_branches', 'block', *per_branch)
     block, attention = 'BOTTLENECK', ('num_heads', 'mlp_ratios', 'window_sizes')
     optional: tuple[str, ...] = ('multiscale_output', 'drop_path_rates')
     if name == 'stage1':
-        # MMPose's configs give them, some by the latter name; a bottleneck has no use for them.
+        # Some of MMPose's configs have these keys; bottlenecks do not use them.
         optional += (*attention, 'num_mlp_ratios')
     else:
         block, required = 'HRFORMERBLOCK', (*required, *attention)
@@ -118,19 +120,15 @@ def _stage_from_extra(name: str, spec: Mapping) -> Stage:
                 f'extra.{name}: {key} has {len(spec[key])} entries, '
                 f'num_branches={spec["num_branches"]} needs as many'
             )
-    if name == 'stage1':
-        return Stage(spec['num_modules'], tuple(spec['num_blocks']), tuple(spec['num_channels']))
+    values = {key: tuple(spec[key]) for key in per_branch if key in attention}
+    if values:
+        values['window_sizes'] = tuple(_pair(window) for window in values['window_sizes'])
     return Stage(
-        spec['num_modules'],
-        tuple(spec['num_blocks']),
-        tuple(spec['num_channels']),
-        tuple(spec['num_heads']),
-        tuple(spec['mlp_ratios']),
-        tuple(_pair(window) for window in spec['window_sizes']),
+        spec['num_modules'], tuple(spec['num_blocks']), tuple(spec['num_channels']), **values
     )
 
 
-def _stage_of(spec: Mapping, index: int) -> Stage:
+def _stage_from_arch(spec: Mapping, index: int) -> Stage:
     branches = index + 1
     return Stage(
         spec['num_modules'][index],
@@ -142,7 +140,7 @@ def _stage_of(spec: Mapping, index: int) -> Stage:
     )
 
 
-def _four(key: str, value: Any) -> tuple:
+def _as_four(key: str, value: Any) -> tuple:
     if not isinstance(value, Sequence):
         return (value,) * 4
     if len(value) != 4:
@@ -165,9 +163,9 @@ def _check_keys(name: str, spec: Mapping, required, optional) -> None:
         raise ConfigError(f'{name} must be a dict, it is {spec!r}')
     if missing := [key for key in required if key not in spec]:
         raise ConfigError(f'{name} lacks {", ".join(missing)}')
-    known = {*required, *optional}
-    if unknown := [key for key in spec if key not in known]:
+    valid = {*required, *optional}
+    if unknown := [key for key in spec if key not in valid]:
         raise UnknownArgumentError(
             f'{name}: unknown key {", ".join(map(repr, unknown))}; '
-            f'known: {", ".join(sorted(known))}'
+            f'known: {", ".join(sorted(valid))}'
         )

@@ -1,28 +1,28 @@
-"""Errors that a user can mend: their message is one line that names what is wrong and what to do.
+"""Errors with a message of one line that states what is wrong and what to do.
 
-The command line tools print such a message alone, without a traceback (see `engine/cli.py`).
+The commands print this line without a traceback (see `cli/terminal.py`).
 """
 
 
 class UserError(Exception):
-    """Something the user gave is wrong; `str(error)` is the one line to show."""
+    """Invalid input from the user; `str(error)` is the line to print."""
 
 
 class ConfigError(UserError, ValueError):
-    """A value in a config, or an argument of one of our classes, cannot be used."""
+    """Invalid value in a config or as an argument."""
 
 
 class UnknownArgumentError(UserError, TypeError):
-    """A config names an argument that does not exist."""
+    """Argument that does not exist."""
 
 
 class DataError(UserError, ValueError):
-    """A data root, an annotation file or an image is missing or broken."""
+    """Missing or corrupt data root, annotation file or image."""
 
 
 class WeightsError(UserError, OSError):
-    """Weights cannot be fetched or read."""
+    """Weights that cannot be fetched, read or loaded."""
 
 
 class DivergenceError(UserError, FloatingPointError):
-    """The loss or the weights of a training run are no longer finite."""
+    """Loss or weights that are no longer finite."""

@@ -1,6 +1,6 @@
-"""What the MODELS registry of this package holds.
+"""Register all models.
 
-The backbone itself knows nothing of registries: it runs where only PyTorch is installed.
+HRFormer and the heads do not depend on registries, so that they run with PyTorch alone.
 """
 
 from .backbones import HRFormer

@@ -1,7 +1,7 @@
-"""Child registries of MMPose's, so that `type='hrformer_mmpose.HRFormer'` works in a config.
+"""Child registries of MMPose's, for `type='hrformer_mmpose.HRFormer'` in a config.
 
-Class names equal MMPose's where the job is the same; the prefix tells them apart. The modules
-named in `locations` are imported at the first look-up.
+Class names equal MMPose's where the purpose is the same; the prefix distinguishes them. The first
+lookup imports the modules in `locations`.
 """
 
 from mmengine import registry as mmengine_registry
@@ -34,5 +34,5 @@ METRICS = _child(
 HOOKS = _child(mmpose_registry.HOOKS, 'engine.checkpoint_hook', 'engine.hooks')
 LOOPS = _child(mmpose_registry.LOOPS, 'engine.loops')
 FUNCTIONS = _child(mmengine_registry.FUNCTIONS, 'datasets.collate')
-# MMPose's own tools build the runner from MMEngine's registry.
+# MMPose's tools build the runner from MMEngine's registry.
 RUNNERS = _child(mmengine_registry.RUNNERS, 'engine.runner')

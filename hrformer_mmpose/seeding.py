@@ -1,9 +1,9 @@
-"""Random numbers that depend on where training is, not on what happened before.
+"""Random numbers as a function of the position in training, independent of its history.
 
-Before each training iteration every generator of a process starts from (seed, process, iteration);
-while a training sample is made, they start from (seed, epoch, sample). So nothing has to be saved
-to go on exactly after a crash, and a sample's augmentation does not depend on the number of worker
-or training processes.
+Before each training iteration, every generator of a process is seeded with (seed, process,
+iteration); for each training sample, with (seed, epoch, sample). Exact resuming therefore needs no
+saved state, and a sample's augmentation does not depend on the number of worker or training
+processes.
 """
 
 import random
@@ -15,34 +15,34 @@ import torch
 from torch.utils.data import get_worker_info
 
 
-def start_from(*entropy: int) -> None:
-    """Start the generators of Python, NumPy and PyTorch (CUDA's too, once in use) anew.
+def seed_all(*entropy: int) -> None:
+    """Seed the generators of Python, NumPy and PyTorch (including CUDA's, if initialised).
 
     Args:
-        entropy: non-negative numbers that name the place; other numbers, other streams.
+        entropy: non-negative numbers; different numbers give different streams.
     """
     words = np.random.SeedSequence(entropy).generate_state(3).tolist()
     random.seed(words[0])
     np.random.seed(words[1])
-    # torch.manual_seed would also note, for CUDA, a seed and a stack trace where it is not in use.
+    # torch.manual_seed would also queue a seed and a stack trace for an uninitialised CUDA.
     torch.default_generator.manual_seed(words[2])
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed(words[2])
 
 
 @contextmanager
-def drawn_from(*entropy: int) -> Iterator[None]:
-    """`start_from` for a while; then the generators on the CPU go on where they were.
+def temporary_seed(*entropy: int) -> Iterator[None]:
+    """Call `seed_all` and restore the generators on the CPU on exit.
 
-    In a loading worker they do not: each sample starts them anew, and saving their states would
-    cost more than the augmentation.
+    In a loading worker they are not restored: each sample seeds them again, and saving their states
+    would cost more than the augmentation.
     """
     if get_worker_info() is not None:
-        start_from(*entropy)
+        seed_all(*entropy)
         yield
         return
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    start_from(*entropy)
+    seed_all(*entropy)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Configs: those that come with the package, by name, and reading any."""
+"""Configs of the package by name, and reading of any config."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 _HERE = Path(__file__).resolve().parent
-# Beside the package in a checkout, inside it where a wheel was installed.
+# Beside the package in a checkout, inside the package after installation from a wheel.
 CONFIGS = next(
     (folder for folder in (_HERE / 'configs', _HERE.parent / 'configs') if folder.is_dir()),
     _HERE / 'configs',
@@ -17,17 +17,18 @@ CONFIGS = next(
 
 
 def names() -> list[str]:
-    """Names of all configs."""
+    """List the names of all configs."""
     return sorted(_paths())
 
 
 def find(config: str | Path) -> str:
-    """Return the path of a config given by path or by name.
+    """Return the path of a config.
 
-    `configs/NAME.py` is found in whichever folder of `configs` the file is.
+    Args:
+        config: a path, a name, or `configs/NAME.py` for a config in any folder of `configs/`.
 
     Raises:
-        ConfigError: neither a file nor a known name.
+        ConfigError: neither a file nor the name of a config.
     """
     path = Path(config)
     if path.is_file():

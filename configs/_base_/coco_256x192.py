@@ -7,8 +7,8 @@ train_pipeline = [
     dict(type='hrformer_mmpose.LoadImage'),
     dict(type='GetBBoxCenterScale'),
     dict(type='RandomFlip', direction='horizontal'),
-    # The authors' augmentation, not MMPose 1.x's (docs/data.md, "Recipes"). The shift comes first,
-    # because half of a body is not shifted.
+    # The authors' augmentation, not MMPose 1.x's (docs/data.md, "Recipes"). The shift precedes
+    # RandomHalfBody, because half-body boxes are not shifted.
     dict(
         type='hrformer_mmpose.RandomBBoxTransform',
         distribution='clipped',
@@ -28,13 +28,13 @@ val_pipeline = [
     dict(type='PackPoseInputs'),
 ]
 
-# MMPose's inferencer reads these two: how images become inputs, and whose detector it takes.
+# For MMPose's inferencer: the kind of model, and the data set whose default detector it loads.
 data_mode = 'topdown'
 dataset_type = 'CocoDataset'
 
-# The folder that holds annotations/, train2017/, val2017/ and person_detection_results/.
+# Folder with annotations/, train2017/, val2017/ and person_detection_results/.
 data_root = '{{$COCO_ROOT:data/coco}}'
-# Person boxes for validation and test, relative to the data root (or an absolute path).
+# Person detections for validation and test: an absolute path, or relative to the data root.
 detections = (
     '{{$COCO_DETECTIONS:person_detection_results/COCO_val2017_detections_AP_H_56_person.json}}'
 )

@@ -1,4 +1,4 @@
-# DARK: targets lie between pixels, and decoding finds them there (docs/codecs.md).
+# DARK: sub-pixel targets and decoding (docs/codecs.md).
 _base_ = ['coco_256x192.py']
 
 codec = dict(_base_.codec, unbiased=True, blur_kernel_size=11)

@@ -1,4 +1,4 @@
-# UDP: crops, flips and targets measure from pixel centre to pixel centre (docs/codecs.md).
+# UDP: crops, flips and targets measure distances between pixel centres (docs/codecs.md).
 _base_ = ['coco_384x288.py']
 
 codec = dict(_base_.codec, type='hrformer_mmpose.UDPHeatmap', blur_kernel_size=17)

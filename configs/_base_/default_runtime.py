@@ -1,15 +1,15 @@
-# What every run shares: hooks, log, processes.
+# Settings of all runs: hooks, logging, processes.
 default_scope = 'mmpose'
 custom_imports = dict(imports=['hrformer_mmpose'], allow_failed_imports=False)
 
-# Safe loading, atomic saving, exact resuming (MMPose's own tools take it from here, too).
+# Safe loading, atomic saving and exact resuming, also with MMPose's own tools.
 runner_type = 'hrformer_mmpose.Runner'
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    # After every epoch: the last three files with everything needed to go on, and the best weights.
+    # After each epoch: keep the last three checkpoints for resuming, and the best weights.
     checkpoint=dict(
         type='hrformer_mmpose.CheckpointHook',
         interval=1,

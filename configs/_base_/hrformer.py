@@ -1,4 +1,4 @@
-# Top-down heatmap regression on HRFormer's map of the highest resolution.
+# Top-down heatmap regression on HRFormer's highest-resolution map.
 model = dict(
     type='TopdownPoseEstimator',
     data_preprocessor=dict(
@@ -16,6 +16,6 @@ model = dict(
         deconv_out_channels=None,
         loss=dict(type='KeypointMSELoss', use_target_weight=True),
     ),
-    # The codec says how mirrored heatmaps are aligned (shift_heatmap, flip_mode).
+    # The codec sets the alignment of mirrored heatmaps (shift_heatmap, flip_mode).
     test_cfg=dict(flip_test=True),
 )

@@ -1,4 +1,4 @@
-# HRFormer-B, from ImageNet weights.
+# HRFormer-B, initialised from ImageNet weights.
 _base_ = ['hrformer.py']
 pretrained = dict(
     type='Pretrained',

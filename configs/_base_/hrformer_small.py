@@ -1,4 +1,4 @@
-# HRFormer-S, from ImageNet weights.
+# HRFormer-S, initialised from ImageNet weights.
 _base_ = ['hrformer.py']
 pretrained = dict(
     type='Pretrained',

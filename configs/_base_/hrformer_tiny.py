@@ -1,4 +1,4 @@
-# HRFormer-T, from random weights: no ImageNet weights of it are published under MMPose's names. The
-# authors state no drop path; HRFormer-S's is taken.
+# HRFormer-T, initialised at random: MMPose publishes no ImageNet weights for it. The authors state
+# no drop path rate; this is HRFormer-S's.
 _base_ = ['hrformer.py']
 model = dict(backbone=dict(arch='tiny', drop_path_rate=0.1), head=dict(in_channels=18))

@@ -1,8 +1,8 @@
 _base_ = ['default_runtime.py']
 
-# Whole images of 1000 classes. The authors' pre-training (docs/data.md, "Recipes"): AdamW, 300
-# epochs, cosine, 20 warm-up epochs, RandAugment m9, mixup 0.8, cutmix 1.0, erasing 0.25, clipping
-# at 5.
+# ImageNet classification with the authors' recipe (docs/data.md, "Recipes"): AdamW, 300 epochs,
+# cosine schedule, 20 warm-up epochs, RandAugment m9, mixup 0.8, CutMix 1.0, random erasing 0.25,
+# gradient clipping at 5.
 data_root = '{{$IMAGENET_ROOT:data/imagenet}}'
 loaded = [dict(type='hrformer_mmpose.LoadImage')]
 packed = [dict(type='hrformer_mmpose.PackImage')]
@@ -52,18 +52,18 @@ optim_wrapper = dict(
     type='hrformer_mmpose.AutoAmpOptimWrapper',
     loss_scale='dynamic',
     optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05),
-    # As in the authors' code, which lets the relative position bias decay here and not for poses.
+    # As in the authors' code: the relative position bias decays here, but not in pose estimation.
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
     clip_grad=dict(max_norm=5.0),
 )
-# From 1e-6 to 1e-3 and down to 1e-5. The cosine spans the warm-up, too, as timm's does.
+# From 1e-6 to 1e-3, then down to 1e-5. The cosine includes the warm-up, as in timm.
 param_scheduler = [
     dict(type='LinearLR', begin=0, end=20, start_factor=1e-3, convert_to_iter_based=True),
     dict(
         type='CosineAnnealingLR', begin=0, end=300, eta_min_ratio=0.01, convert_to_iter_based=True
     ),
 ]
-# The rate above is for 8 GPUs x 128 images; --auto-scale-lr adapts it to what is there.
+# The learning rate is for 8 GPUs x 128 images; --auto-scale-lr scales it to the actual batch size.
 auto_scale_lr = dict(enable=False, base_batch_size=1024)
 
 model = dict(

@@ -1,4 +1,4 @@
-# The authors' recipe: AdamW, 210 epochs, a tenth of the rate at 170 and again at 200, in fp16.
+# The authors' recipe: AdamW, 210 epochs, learning rate / 10 at epochs 170 and 200, fp16.
 train_cfg = dict(by_epoch=True, max_epochs=210, val_interval=10)
 val_cfg = dict()
 test_cfg = dict()
@@ -13,5 +13,5 @@ param_scheduler = [
     dict(type='LinearLR', begin=0, end=500, start_factor=0.001, by_epoch=False),
     dict(type='MultiStepLR', begin=0, end=210, milestones=[170, 200], gamma=0.1, by_epoch=True),
 ]
-# The rate above is for 8 GPUs x 32 images; --auto-scale-lr adapts it to what is there.
+# The learning rate is for 8 GPUs x 32 images; --auto-scale-lr scales it to the actual batch size.
 auto_scale_lr = dict(enable=False, base_batch_size=256)

@@ -1,3 +1,3 @@
-# Ablation (paper, table 11: "HRNet-B").
+# Ablation: residual units instead of transformer blocks (paper, table 11: "HRNet-B").
 _base_ = ['../hrformer_base_coco_256x192.py']
 model = dict(backbone=dict(block='conv', init_cfg=None))

@@ -1,4 +1,4 @@
-# Ablation: windows of 15 (section 3.1: K).
+# Ablation: windows of 15 x 15 (paper, section 3.1: K).
 _base_ = ['../hrformer_tiny_coco_256x192.py']
 arch = dict(
     _delete_=True,

@@ -1,4 +1,4 @@
-# ViT-B/16 or DeiT-B with SimpleBaseline's head (paper, table 10): which one, its weights say.
+# ViT-B/16 or DeiT-B, depending on the weights, with SimpleBaseline's head (paper, table 10).
 _base_ = ['../_base_/top_down.py']
 model = dict(
     backbone=dict(

@@ -1,4 +1,4 @@
-# HRFormer-T on the built-in data set of generated people: minutes on two CPU cores (make demo).
+# HRFormer-T on the built-in data set of synthetic people; minutes on two CPU cores (make demo).
 _base_ = ['../_base_/default_runtime.py', '../_base_/hrformer.py', '../_base_/coco_256x192.py']
 
 max_epochs = 7
@@ -6,8 +6,8 @@ train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=2)
 val_cfg = dict()
 test_cfg = dict()
 
-# At 112 x 84 the maps are 28 x 21 and 14 x 11: windows of 7 need (almost) no padding. A person is
-# small in them, so one deconvolution doubles the heatmaps, and UDP sets targets between pixels.
+# At 112 x 84 the first maps are 28 x 21 and 14 x 11, so that windows of 7 have almost no padding.
+# People are small there: one deconvolution doubles the resolution, and UDP gives sub-pixel targets.
 codec = dict(
     type='hrformer_mmpose.UDPHeatmap',
     input_size=(84, 112),
@@ -64,7 +64,7 @@ val_pipeline = [
     dict(type='PackPoseInputs'),
 ]
 
-# Annotated boxes; loading in the training process, which two cores do faster than with a worker.
+# Annotated boxes. With two cores, loading in the training process is faster than a worker.
 data_root = '{{$DEMO_ROOT:data/demo}}'
 train_dataloader = dict(
     batch_size=16,

@@ -1,6 +1,6 @@
-# Learns a handful of real people by heart: a check, in minutes on a CPU, that loading, training,
-# decoding and evaluation fit together on COCO-style data. It trains *and* tests on the persons of
-# train2017, without augmentation; its AP says nothing about other people.
+# Overfits a few real people: checks in minutes on a CPU that loading, training, decoding and
+# evaluation work together on COCO-style data. It trains and tests on the persons of train2017
+# without augmentation; its AP does not measure generalisation.
 _base_ = ['hrformer_tiny_demo_112x84.py']
 
 max_epochs = 50

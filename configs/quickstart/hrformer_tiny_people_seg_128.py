@@ -1,4 +1,4 @@
-# HRFormer-T segments the generated people of the built-in data set (synthetic FOLDER --masks).
+# Segmentation of the built-in synthetic people with HRFormer-T (synthetic FOLDER --masks).
 _base_ = ['../_base_/default_runtime.py']
 
 data_root = '{{$PEOPLE_ROOT:data/people}}'

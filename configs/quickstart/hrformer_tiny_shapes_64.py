@@ -1,4 +1,4 @@
-# HRFormer-T on generated shapes: the pre-training recipe in small, minutes on two CPU cores.
+# HRFormer-T on synthetic shapes: a small pre-training run, minutes on two CPU cores.
 _base_ = ['../imagenet/hrformer_tiny_imagenet_224.py']
 
 data_root = '{{$SHAPES_ROOT:data/shapes}}'
@@ -41,6 +41,6 @@ param_scheduler = [
         convert_to_iter_based=True,
     ),
 ]
-# Mixed images teach little in so few iterations.
+# Too few iterations for mixed images.
 model = dict(head=dict(num_classes=5, label_smooth=0.0), mixup=0.0, cutmix=0.0)
 default_hooks = dict(logger=dict(interval=10))

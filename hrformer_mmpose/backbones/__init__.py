@@ -1,4 +1,4 @@
-"""HRFormer in plain PyTorch; MMEngine, where it is installed, adds `init_cfg`."""
+"""HRFormer in plain PyTorch; with MMEngine installed it accepts `init_cfg`."""
 
 from ..arch import ARCHS
 from .hrformer import HRFormer

@@ -1,34 +1,40 @@
-"""HRFormer (Yuan et al., NeurIPS 2021, https://arxiv.org/abs/2110.09408), section 3.
+"""HRFormer (Yuan et al., NeurIPS 2021, https://arxiv.org/abs/2110.09408), section 3, figure 2.
 
-A convolutional stem and stage 1 bring the image to a quarter of its size; stages 2 to 4 keep 2, 3
-and 4 maps at 1/4, 1/8, 1/16 and 1/32 of it. A module of a stage sends each map through its
-transformer blocks and then exchanges information between all maps.
+    image -> conv1, conv2 (1/4) -> layer1 (bottlenecks)
+          -> transition1 -> stage2 (maps at 1/4, 1/8)
+          -> transition2 -> stage3 (maps at 1/4, 1/8, 1/16)
+          -> transition3 -> stage4 (maps at 1/4, 1/8, 1/16, 1/32)
+
+A transition adds a map of half the resolution. A stage is a sequence of `HRFormerModule`s:
+transformer blocks on each map, then a fusion of all maps.
 
 Names and shapes of all parameters and buffers equal `mmpose.models.backbones.HRFormer`'s, so that
-files go both ways. Deviations from that class: any input size works; the padding mask holds when
-only one axis is padded; `with_cp` reaches the transformer blocks; layers are initialised so that
-the network trains from scratch; unknown arguments are errors; `extra` is not modified.
+checkpoints are interchangeable. Deviations from that class: any input size works; the padding mask
+also applies if a single axis is padded; `with_cp` reaches the transformer blocks; the
+initialisation suits training from scratch; unknown arguments are errors; `extra` is not modified.
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..arch import Stage, stages_from_arch, stages_from_extra
+from ..checkpoint import matching
 from ..errors import ConfigError, WeightsError
 from ..execution.policy import stock
 from ..layers import Bottleneck, build_transition, conv_norm
-from .hrformer_module import HRFormerModule, apply_transition
+from .hrformer_module import apply_transition, build_stage
 from .inference import fuse_network
 
 try:
     from mmengine.model import BaseModule
-except ImportError:  # the network runs where only torch is installed
+except ImportError:  # only PyTorch is installed
 
     class BaseModule(nn.Module):
-        """The part of MMEngine's class that a network without `init_cfg` needs."""
+        """Substitute for MMEngine's class, without `init_cfg`."""
 
         def __init__(self, init_cfg: dict | None = None):
             super().__init__()
@@ -36,10 +42,28 @@ except ImportError:  # the network runs where only torch is installed
                 raise ConfigError('init_cfg needs MMEngine: pip install mmengine')
 
         def init_weights(self) -> None:
-            """Weights are set when the layers are made."""
+            """Keep the weights that the constructor set."""
 
 
 BLOCKS = ('transformer', 'conv')
+STEM_CHANNELS = 64
+
+
+def init_layer(layer: nn.Module) -> None:
+    """Initialise a convolution or linear layer for training from scratch.
+
+    Convolutions preserve the variance of their input (He et al., with the fan-in of one group).
+    Linear layers follow Swin: a normal distribution with a standard deviation of 0.02, truncated at
+    two standard deviations. `WindowMSA` initialises its bias table likewise.
+    """
+    if isinstance(layer, nn.Conv2d):
+        nn.init.kaiming_normal_(layer.weight, mode='fan_in', nonlinearity='relu')
+    elif isinstance(layer, nn.Linear):
+        nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04)
+    else:
+        return
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
 
 
 @stock
@@ -49,37 +73,35 @@ class HRFormer(BaseModule):
     Args:
         arch: 'tiny', 'small', 'base', or a flat dict (see `arch.stages_from_arch`).
         in_channels: channels of the image.
-        drop_path_rate: stochastic depth; grows linearly from 0 at the first block to this at the
-            last.
-        with_rpe: learned relative position bias. The authors' released pose code computes it and
-            leaves it out, so their pose files reproduce with False; MMPose's with True.
-        official_pose_rpe: add the bias that the authors' pose files hold although their code does
-            not. By default such a file loads into a network with_rpe=True with a bias of zero.
-        with_pad_mask: keep real tokens from attending to padded ones; the published weights were
-            trained without.
-        with_dwconv: the 3x3 depth-wise convolution in the FFN (paper, table 7).
-        shift_windows: shift the windows of every second block of a branch by half a window, as
-            Swin does (paper, tables 8 and 9).
-        block: 'transformer', or 'conv' for HRNet's residual units of two 3x3 convolutions in the
-            same layout (paper, table 11: "HRNet-T").
-        with_cp: recompute the transformer blocks in the backward pass instead of keeping their
-            activations.
-        norm_cfg: BatchNorm's configuration; `type` is 'BN' or 'SyncBN'.
-        transformer_norm_cfg: LayerNorm's configuration.
-        norm_eval: keep BatchNorm in evaluation mode while training.
-        frozen_stages: -1 freezes nothing, 0 the stem, n >= 1 the stem and stages 1 to n (with the
-            transitions that follow them).
-        multiscale_output: return all four maps, not only the one of the highest resolution.
-        align_corners: upsample in the fusion as the authors' classification and segmentation
-            networks do (see `layers.fusion.UPSAMPLE`), not as the pose networks.
-        extra: MMPose's nested form; give either this or `arch`. What it holds of the arguments
-            above (drop_path_rate, with_rpe, with_pad_mask, upsample, stage4.multiscale_output)
-            takes their place.
-        init_cfg: MMEngine's, e.g. `dict(type='Pretrained', checkpoint=...)`. By default layers keep
-            the initialisation they are made with (`init_layer`).
+        drop_path_rate: stochastic depth, increasing linearly from 0 at the first block to this
+            rate at the last.
+        with_rpe: learned relative position bias. The authors' released pose code computes the bias
+            but does not add it: their pose checkpoints reproduce with False, MMPose's with True.
+        official_pose_rpe: add the bias stored in the authors' pose checkpoints. By default such a
+            checkpoint loads into a network with_rpe=True with a bias of zero.
+        with_pad_mask: mask padded tokens as keys of the attention. The published weights were
+            trained without the mask.
+        with_dwconv: 3x3 depth-wise convolution in the FFN (paper, table 7).
+        shift_windows: shift the windows of every second block by half a window, as in Swin (paper,
+            tables 8 and 9).
+        block: 'transformer', or 'conv' for HRNet's residual units in the same layout (paper, table
+            11: "HRNet-T").
+        with_cp: gradient checkpointing: recompute the transformer blocks in the backward pass.
+        norm_cfg: config of all BatchNorms; `type` is 'BN' or 'SyncBN'.
+        transformer_norm_cfg: config of all LayerNorms.
+        norm_eval: keep BatchNorm in evaluation mode during training.
+        frozen_stages: -1 freezes nothing, 0 the stem, n >= 1 the stem and stages 1 to n with the
+            transitions after them.
+        multiscale_output: return all four maps instead of the highest resolution only.
+        align_corners: upsample as the authors' classification and segmentation networks instead of
+            their pose networks (see `layers.fusion.UPSAMPLE`).
+        extra: MMPose's nested form, instead of `arch`. Its drop_path_rate, with_rpe, with_pad_mask,
+            upsample and stage4.multiscale_output override the arguments above.
+        init_cfg: MMEngine's, e.g. `dict(type='Pretrained', checkpoint=...)`. By default the layers
+            keep the initialisation of `init_layer`.
 
     Raises:
-        ConfigError: a value that does not fit (unknown `arch`, heads that do not divide channels).
+        ConfigError: an invalid value (unknown `arch`, heads that do not divide channels).
         UnknownArgumentError: unknown keys in `arch` or `extra`.
 
     Example:
@@ -152,57 +174,50 @@ class HRFormer(BaseModule):
         norm_cfg: dict,
         drop_path_rate: float,
         multiscale_output: bool,
-        upsample: str,
-        **block_cfg,
+        **module_cfg,
     ) -> None:
-        self.conv1, self.bn1 = conv_norm(in_channels, 64, norm_cfg, 3, stride=2)
-        self.conv2, self.bn2 = conv_norm(64, 64, norm_cfg, 3, stride=2)
+        stage1, stage2, stage3, stage4 = stages
+        self.conv1, self.bn1 = conv_norm(in_channels, STEM_CHANNELS, norm_cfg, 3, stride=2)
+        self.conv2, self.bn2 = conv_norm(STEM_CHANNELS, STEM_CHANNELS, norm_cfg, 3, stride=2)
         self.relu = nn.ReLU(inplace=True)
         self.layer1 = nn.Sequential()
-        width, inner = 64, stages[0].channels[0]
-        for _ in range(stages[0].num_modules * stages[0].num_blocks[0]):
-            self.layer1.append(Bottleneck(width, inner, norm_cfg))
-            width = inner * Bottleneck.expansion
+        channels = STEM_CHANNELS
+        for _ in range(stage1.num_modules * stage1.num_blocks[0]):
+            self.layer1.append(Bottleneck(channels, stage1.channels[0], norm_cfg))
+            channels = stage1.channels[0] * Bottleneck.expansion
 
-        rates = torch.linspace(0, drop_path_rate, sum(s.depth for s in stages[1:])).tolist()
-        widths: tuple[int, ...] = (width,)
-        for number, stage in enumerate(stages[1:], start=2):
-            transition = build_transition(widths, stage.channels, norm_cfg)
-            self.add_module(f'transition{number - 1}', transition)
-            modules = nn.Sequential()
-            for index in range(stage.num_modules):
-                module_rates = [rates.pop(0) for _ in range(max(stage.num_blocks))]
-                is_last = number == 4 and index == stage.num_modules - 1
-                outputs = 1 if is_last and not multiscale_output else len(stage.channels)
-                module = HRFormerModule(
-                    stage, module_rates, outputs, upsample, norm_cfg, **block_cfg
-                )
-                modules.append(module)
-            self.add_module(f'stage{number}', modules)
-            widths = stage.channels
+        depth = stage2.depth + stage3.depth + stage4.depth
+        rates = iter(torch.linspace(0, drop_path_rate, depth).tolist())
+        build = partial(build_stage, drop_path_rates=rates, norm_cfg=norm_cfg, **module_cfg)
+        self.transition1 = build_transition((channels,), stage2.channels, norm_cfg)
+        self.stage2 = build(stage2)
+        self.transition2 = build_transition(stage2.channels, stage3.channels, norm_cfg)
+        self.stage3 = build(stage3)
+        self.transition3 = build_transition(stage3.channels, stage4.channels, norm_cfg)
+        self.stage4 = build(stage4, num_outputs=None if multiscale_output else 1)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Image to maps.
+        """Compute the maps of an image.
 
         Args:
             x: (B, in_channels, H, W), any H and W.
 
         Returns:
-            The map of the highest resolution, (B, C_1, ceil(H / 4), ceil(W / 4)), alone; with
+            The highest-resolution map, (B, C_1, ceil(H / 4), ceil(W / 4)); with
             `multiscale_output` followed by those at 1/8, 1/16 and 1/32.
         """
-        # One layout throughout: the blocks' tokens are the channels-last view of a map.
+        # Channels last throughout: the blocks' tokens are a view of the map.
         x = x.contiguous(memory_format=torch.channels_last)
-        x = self.relu(self.bn1(self.conv1(x)))
-        x = self.relu(self.bn2(self.conv2(x)))
-        maps = [self.layer1(x)]
-        for number in (2, 3, 4):
-            transition = getattr(self, f'transition{number - 1}')
-            maps = getattr(self, f'stage{number}')(apply_transition(transition, maps))
+        x = self.relu(self.bn1(self.conv1(x)))  # B, 64, H / 2, W / 2
+        x = self.relu(self.bn2(self.conv2(x)))  # B, 64, H / 4, W / 4
+        maps = [self.layer1(x)]  # B, 256, H / 4, W / 4
+        maps = self.stage2(apply_transition(self.transition1, maps))  # 1/4, 1/8
+        maps = self.stage3(apply_transition(self.transition2, maps))  # 1/4, 1/8, 1/16
+        maps = self.stage4(apply_transition(self.transition3, maps))  # 1/4, 1/8, 1/16, 1/32
         return tuple(maps)
 
     def init_weights(self) -> None:
-        """Load what `init_cfg` names: a file of any origin that `checkpoint.match` knows.
+        """Load the checkpoint of `init_cfg`, of any origin that `checkpoint.match` supports.
 
         Raises:
             WeightsError: the file cannot be fetched or read, or does not fit.
@@ -213,13 +228,11 @@ class HRFormer(BaseModule):
             return
         from mmengine.logging import MMLogger
 
-        from ..checkpoint import matching  # it knows this package's architectures
-
         try:
             result = matching.load_pretrained(self, cfg['checkpoint'], cfg.get('prefix'))
         except WeightsError as error:
             raise WeightsError(
-                f'no pre-trained weights: {error}. To go on with random weights add --cfg-options '
+                f'no pre-trained weights: {error}. To start from random weights, add --cfg-options '
                 'model.backbone.init_cfg=None; to use another file, '
                 'model.backbone.init_cfg.checkpoint=FILE'
             ) from error
@@ -227,19 +240,19 @@ class HRFormer(BaseModule):
         self._is_init = True
 
     def fuse_for_inference(self) -> nn.Module:
-        """Make a network for inference alone, with the same outputs, from the present weights.
+        """Convert a copy of the network for inference, with the same outputs.
 
-        Modules with hooks, parametrizations or adapters, and those of other classes than this one
-        is made with, are copied as they are, with a line in the log; their hooks are called.
+        Modules with hooks, parametrizations or adapters, and modules of replaced classes, are
+        copied unchanged, with a warning in the log; their hooks are called.
 
         Returns:
-            `FusedHRFormer`; this network stays as it is. Later changes of its weights do not show
-            in the other.
+            `InferenceHRFormer`. This network is not modified; later changes of its weights do not
+            affect the copy.
         """
         return fuse_network(self)
 
     def train(self, mode: bool = True) -> 'HRFormer':
-        """Set training mode, frozen stages (and with `norm_eval` every BatchNorm) aside."""
+        """Set training mode, except for frozen stages and, with `norm_eval`, BatchNorm."""
         super().train(mode)
         self._freeze_stages()
         if mode and self.norm_eval:
@@ -249,29 +262,13 @@ class HRFormer(BaseModule):
         return self
 
     def _freeze_stages(self) -> None:
-        frozen = []
-        if self.frozen_stages >= 0:
-            frozen += [self.conv1, self.bn1, self.conv2, self.bn2]
-        for number in range(1, self.frozen_stages + 1):
-            frozen.append(self.layer1 if number == 1 else getattr(self, f'stage{number}'))
-            if number < 4:
-                frozen.append(getattr(self, f'transition{number}'))
-        for module in frozen:
-            module.eval().requires_grad_(False)
-
-
-def init_layer(layer: nn.Module) -> None:
-    """Initialise one layer so that HRFormer trains from scratch.
-
-    Convolutions keep the variance of their input (He et al., with the fan of one group), the
-    attention's linear layers are drawn from a normal distribution of 0.02, truncated at two
-    standard deviations, as in Swin; the bias tables likewise, where they are made.
-    """
-    if isinstance(layer, nn.Conv2d):
-        nn.init.kaiming_normal_(layer.weight, mode='fan_in', nonlinearity='relu')
-    elif isinstance(layer, nn.Linear):
-        nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04)
-    else:
-        return
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
+        parts = (
+            (self.conv1, self.bn1, self.conv2, self.bn2),
+            (self.layer1, self.transition1),
+            (self.stage2, self.transition2),
+            (self.stage3, self.transition3),
+            (self.stage4,),
+        )
+        for part in parts[: self.frozen_stages + 1]:
+            for module in part:
+                module.eval().requires_grad_(False)

@@ -1,4 +1,6 @@
-"""One module of a stage of HRFormer (paper, section 3.2, figure 2): blocks, then the exchange."""
+"""Stages of HRFormer (paper, section 3.2, figure 2): parallel branches, then the fusion."""
+
+from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -11,23 +13,23 @@ from ..layers import BasicBlock, MultiScaleFusion
 
 @stock
 class HRFormerModule(nn.Module):
-    """Transformer blocks on every branch, then the exchange between branches.
+    """Transformer blocks on each branch, then the exchange between branches.
 
     Args:
-        stage: widths, heads, ... of the branches.
-        drop_paths: rate of stochastic depth of the first, second, ... block of each branch.
-        num_outputs: maps to make, highest resolution first.
+        stage: channels, heads, ... of each branch.
+        drop_path_rates: stochastic depth of the first, second, ... block of each branch.
+        num_outputs: number of output maps, highest resolution first.
         upsample: see `MultiScaleFusion`.
-        norm_cfg: BatchNorm's configuration.
+        norm_cfg: config of the BatchNorms.
         block: 'transformer' or 'conv', see `HRFormer`.
-        shift_windows: every second block of a branch cuts its windows half a window further.
+        shift_windows: shift the windows of every second block by half a window.
         block_cfg: other arguments of `HRFormerBlock`.
     """
 
     def __init__(
         self,
         stage: Stage,
-        drop_paths: list[float],
+        drop_path_rates: list[float],
         num_outputs: int,
         upsample: str,
         norm_cfg: dict,
@@ -36,41 +38,55 @@ class HRFormerModule(nn.Module):
         **block_cfg,
     ):
         super().__init__()
-        branches = zip(
-            stage.num_blocks,
-            stage.channels,
-            stage.num_heads,
-            stage.window_sizes,
-            stage.mlp_ratios,
-            strict=True,
-        )
         self.branches = nn.ModuleList()
-        for num_blocks, channels, heads, window, ratio in branches:
+        for branch, channels in enumerate(stage.channels):
+            rates = drop_path_rates[: stage.num_blocks[branch]]
             if block == 'conv':
-                blocks = [BasicBlock(channels, norm_cfg) for _ in range(num_blocks)]
+                blocks = [BasicBlock(channels, norm_cfg) for _ in rates]
             else:
                 blocks = [
                     HRFormerBlock(
                         channels,
-                        heads,
-                        window,
-                        ratio,
-                        rate,
+                        stage.num_heads[branch],
+                        stage.window_sizes[branch],
+                        stage.mlp_ratios[branch],
+                        drop_path=rate,
                         shifted=shift_windows and index % 2 == 1,
                         norm_cfg=norm_cfg,
                         **block_cfg,
                     )
-                    for index, rate in enumerate(drop_paths[:num_blocks])
+                    for index, rate in enumerate(rates)
                 ]
             self.branches.append(nn.Sequential(*blocks))
         self.fuse_layers = MultiScaleFusion(stage.channels, num_outputs, norm_cfg, upsample)
 
     def forward(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
         """List of (B, C_j, H_j, W_j) -> list of `num_outputs` maps."""
-        return self.fuse_layers([branch(x) for branch, x in zip(self.branches, maps, strict=True)])
+        maps = [branch(x) for branch, x in zip(self.branches, maps, strict=True)]
+        return self.fuse_layers(maps)
+
+
+def build_stage(
+    stage: Stage, drop_path_rates: Iterator[float], num_outputs: int | None = None, **module_cfg
+) -> nn.Sequential:
+    """Build the modules of a stage.
+
+    Args:
+        stage: number of modules; channels, heads, ... of each branch.
+        drop_path_rates: rates of all remaining blocks; this stage takes the first ones.
+        num_outputs: number of maps after the last module; all by default.
+        module_cfg: other arguments of `HRFormerModule`.
+    """
+    modules = nn.Sequential()
+    for index in range(stage.num_modules):
+        rates = [next(drop_path_rates) for _ in range(max(stage.num_blocks))]
+        is_last = index == stage.num_modules - 1
+        outputs = num_outputs if is_last and num_outputs else len(stage.channels)
+        modules.append(HRFormerModule(stage, rates, outputs, **module_cfg))
+    return modules
 
 
 def apply_transition(transition: nn.ModuleList, maps: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Make the maps of the next stage; a new branch starts from the lowest map."""
+    """Compute the next stage's inputs; a new branch starts from the lowest-resolution map."""
     inputs = [maps[min(i, len(maps) - 1)] for i in range(len(transition))]
     return [x if layer is None else layer(x) for layer, x in zip(transition, inputs, strict=True)]

@@ -1,8 +1,8 @@
 """HRFormer for inference: the same outputs in fewer and larger steps.
 
-`HRFormer.fuse_for_inference()` makes it from a network's weights: BatchNorm is folded into
-the convolutions, activations and residual sums go into the kernels before them where there are such
-(`layers/kernels.py`), and the position bias is gathered once, not at every call.
+`HRFormer.fuse_for_inference()` converts a network. BatchNorm is folded into the convolutions,
+activations and residual sums are fused into the preceding kernels where PyTorch has such kernels,
+and the position bias is gathered once instead of at each call.
 """
 
 import logging
@@ -19,7 +19,8 @@ def fuse_network(network: nn.Module, block: type[nn.Module] = FusedBlock) -> nn.
     """Convert a network for inference; see `HRFormer.fuse_for_inference`.
 
     Args:
-        network: stays as it is. block: class that converts an `HRFormerBlock`.
+        network: an `HRFormer`; not modified.
+        block: inference class of `HRFormerBlock`.
     """
     reasons = policy.obstacles_to_fusing(network)
     if reasons:
@@ -28,17 +29,17 @@ def fuse_network(network: nn.Module, block: type[nn.Module] = FusedBlock) -> nn.
         logging.getLogger(__name__).warning(
             'not converted for inference: %s: %s%s', name or 'the network', reason, more
         )
-    return (
-        FusedHRFormer(network, block) if policy.obstacle(network) is None else plain_copy(network)
-    )
+    if policy.obstacle(network) is not None:
+        return plain_copy(network)
+    return InferenceHRFormer(network, block)
 
 
-class FusedHRFormer(nn.Module):
-    """`HRFormer` in evaluation mode, for good.
+class InferenceHRFormer(nn.Module):
+    """`HRFormer` in permanent evaluation mode.
 
     Args:
-        network: an `HRFormer` without obstacles of its own (`policy.obstacle`); it is not changed.
-        block: class that converts its transformer blocks.
+        network: an `HRFormer` that `policy.obstacle` accepts; not modified.
+        block: inference class of `HRFormerBlock`.
     """
 
     def __init__(self, network: nn.Module, block: type[nn.Module] = FusedBlock):
@@ -50,29 +51,29 @@ class FusedHRFormer(nn.Module):
             transition = getattr(network, f'transition{number - 1}')
             layers = (None if layer is None else fuse(layer) for layer in transition)
             self.add_module(f'transition{number - 1}', nn.ModuleList(layers))
-            self.add_module(
-                f'stage{number}', _fuse_stage(getattr(network, f'stage{number}'), block)
-            )
+            stage = _fuse_stage(getattr(network, f'stage{number}'), block)
+            self.add_module(f'stage{number}', stage)
         self.eval()
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """(B, in_channels, H, W) -> the maps that the network gives."""
+        """(B, in_channels, H, W) -> the maps of `HRFormer.forward`."""
         maps = [self.stem(x.contiguous(memory_format=torch.channels_last))]
-        for number in (2, 3, 4):
-            transition = getattr(self, f'transition{number - 1}')
-            maps = getattr(self, f'stage{number}')(apply_transition(transition, maps))
+        maps = self.stage2(apply_transition(self.transition1, maps))
+        maps = self.stage3(apply_transition(self.transition2, maps))
+        maps = self.stage4(apply_transition(self.transition3, maps))
         return tuple(maps)
 
-    def train(self, mode: bool = True) -> 'FusedHRFormer':
-        """Stays in evaluation mode: folded statistics cannot be trained."""
+    def train(self, mode: bool = True) -> 'InferenceHRFormer':
+        """Stay in evaluation mode: folded statistics cannot be trained."""
         return super().train(False)
 
 
-class FusedModule(nn.Module):
+class InferenceModule(nn.Module):
     """`HRFormerModule` for inference.
 
     Args:
-        module: whose outputs this one gives. block: see `FusedHRFormer`.
+        module: module to convert; not modified.
+        block: inference class of `HRFormerBlock`.
     """
 
     def __init__(self, module: nn.Module, block: type[nn.Module]):
@@ -89,7 +90,7 @@ def _fuse_stage(stage: nn.Sequential, block: type[nn.Module]) -> nn.Module:
     if policy.obstacle(stage) is not None:
         return plain_copy(stage)
     modules = (
-        FusedModule(module, block)
+        InferenceModule(module, block)
         if type(module) is HRFormerModule and policy.obstacle(module) is None
         else plain_copy(module)
         for module in stage

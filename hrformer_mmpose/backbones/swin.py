@@ -1,4 +1,4 @@
-"""Swin without its shift, with or without a depth-wise convolution (paper, table 8: IntraWin)."""
+"""Swin without shifted windows, optionally with depth-wise convolution (paper, table 8)."""
 
 import torch
 from mmpose.models.backbones import SwinTransformer as _SwinTransformer
@@ -9,10 +9,13 @@ from ..checkpoint.pretrained import State, load_pretrained
 from ..registry import MODELS
 
 
-class TokensDepthWise(nn.Module):
-    """3x3 depth-wise convolution of tokens (B, H * W, C); `size` = (H, W) is set before each call.
+class TokenDepthWiseConv(nn.Module):
+    """3x3 depth-wise convolution of tokens.
 
-    MMPose's FFN is called with the tokens alone, so that the block hands their map's size over.
+    MMPose's FFN receives tokens only. A hook of the block sets `size` = (H, W) before each call.
+
+    Args:
+        channels: C.
     """
 
     def __init__(self, channels: int):
@@ -28,12 +31,13 @@ class TokensDepthWise(nn.Module):
 
 @MODELS.register_module()
 class SwinTransformer(_SwinTransformer):
-    """MMPose's Swin, whose windows need not shift.
+    """MMPose's Swin with optional shift and depth-wise convolution.
 
     Args:
-        shift: shift every second block's windows, as Swin does; False makes IntraWin.
-        with_dwconv: a 3x3 depth-wise convolution behind the first linear layer of each FFN.
-        args, kwargs: as MMPose's class takes them.
+        args: see MMPose's class.
+        shift: shift the windows of every second block; False is the paper's IntraWin.
+        with_dwconv: 3x3 depth-wise convolution after the first linear layer of each FFN.
+        kwargs: see MMPose's class.
     """
 
     def __init__(self, *args, shift: bool = True, with_dwconv: bool = False, **kwargs):
@@ -43,32 +47,32 @@ class SwinTransformer(_SwinTransformer):
                 block.attn.shift_size = 0
             if with_dwconv:
                 first = block.ffn.layers[0]
-                first.insert(1, TokensDepthWise(first[0].out_features))
-                block.register_forward_pre_hook(_hand_size_over, with_kwargs=True)
+                first.insert(1, TokenDepthWiseConv(first[0].out_features))
+                block.register_forward_pre_hook(_set_size, with_kwargs=True)
 
     def init_weights(self) -> None:
-        """Load the file of `init_cfg`, under MMPose's names or the authors'.
+        """Load the checkpoint of `init_cfg`, with MMPose's or the authors' names.
 
-        MMPose's class loads nothing from the authors' files, which wrap the weights in `model`.
+        MMPose's class skips the authors' files, which wrap the weights in `model`.
 
         Raises:
-            WeightsError: it cannot be read or does not fit.
+            WeightsError: the file cannot be read or does not fit.
         """
-        if not load_pretrained(self, _may_lack, _converted):
+        if not load_pretrained(self, _is_optional, _to_mmpose):
             super().init_weights()
 
 
-def _may_lack(key: str) -> bool:
-    """The norms of the outputs are MMPose's own; the convolution is not in Swin's files."""
+def _is_optional(key: str) -> bool:
+    """Return whether Swin's files may lack a key: MMPose's output norms, the convolution."""
     return key.startswith('norm') or '.ffn.layers.0.1.' in key
 
 
-def _converted(state: State) -> State:
+def _to_mmpose(state: State) -> State:
     if not any(key.startswith('layers.') for key in state):
         return state
     return {key.removeprefix('backbone.'): v for key, v in swin_converter(state).items()}
 
 
-def _hand_size_over(block: nn.Module, args: tuple, kwargs: dict) -> None:
+def _set_size(block: nn.Module, args: tuple, kwargs: dict) -> None:
     size = kwargs['hw_shape'] if 'hw_shape' in kwargs else args[1]
     block.ffn.layers[0][1].size = tuple(size)

@@ -1,7 +1,9 @@
-"""A plain Vision Transformer (Dosovitskiy et al., ICLR 2021), to compare with (paper, table 10).
+"""Plain Vision Transformer (Dosovitskiy et al., ICLR 2021) for comparison (paper, table 10).
 
-MMPose has none. Names of parameters are those of the DeiT and timm files; their class tokens and
-classifiers are left out, and their position embedding is brought to the size of the map.
+Parameter names equal those of DeiT and timm, whose checkpoints load: class tokens and classifiers
+are skipped, and the position embedding is interpolated to the size of the map.
+
+Shapes: B batch, H and W of the image, C channels, N tokens.
 """
 
 from math import isqrt
@@ -13,35 +15,21 @@ from torch import nn
 
 from ..checkpoint.pretrained import load_pretrained
 from ..errors import ConfigError
-from ..layers import DropPath
+from ..layers import DropPath, WindowMSA
 from ..registry import MODELS
 
 
-class _Attention(nn.Module):
-    def __init__(self, channels: int, num_heads: int):
-        super().__init__()
-        self.num_heads = num_heads
-        self.qkv = nn.Linear(channels, 3 * channels)
-        self.proj = nn.Linear(channels, channels)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        B, N, _ = x.shape
-        q, k, v = self.qkv(x).view(B, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        x = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(x.transpose(1, 2).flatten(2))
-
-
 class _Block(nn.Module):
-    def __init__(self, channels: int, num_heads: int, drop_path: float):
+    def __init__(self, channels: int, num_heads: int, grid: tuple[int, int], drop_path: float):
         super().__init__()
         self.norm1 = nn.LayerNorm(channels, eps=1e-6)
-        self.attn = _Attention(channels, num_heads)
+        self.attn = WindowMSA(channels, num_heads, grid, with_rpe=False)  # one window
         self.norm2 = nn.LayerNorm(channels, eps=1e-6)
         self.mlp = nn.Sequential()
         self.mlp.add_module('fc1', nn.Linear(channels, 4 * channels))
         self.mlp.add_module('act', nn.GELU())
         self.mlp.add_module('fc2', nn.Linear(4 * channels, channels))
-        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        self.drop_path = DropPath(drop_path)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x + self.drop_path(self.attn(self.norm1(x)))
@@ -50,12 +38,15 @@ class _Block(nn.Module):
 
 @MODELS.register_module()
 class VisionTransformer(BaseModule):
-    """Tokens of 16x16 pixels, global attention, one map at a sixteenth.
+    """Tokens of 16x16 pixels, global attention, one map at 1/16 of the resolution.
 
     Args:
         image_size: (height, width), multiples of `patch`.
-        channels: C. depth: blocks. num_heads: of each. patch: side of a token in pixels.
-        drop_path_rate: stochastic depth, growing linearly to this.
+        channels: C.
+        depth: number of blocks.
+        num_heads: number of attention heads.
+        patch: side of a token, in pixels.
+        drop_path_rate: stochastic depth, increasing linearly from 0 to this rate.
         init_cfg: MMEngine's.
 
     Raises:
@@ -80,7 +71,8 @@ class VisionTransformer(BaseModule):
         self.patch_embed.add_module('proj', nn.Conv2d(3, channels, patch, patch))
         self.pos_embed = nn.Parameter(torch.empty(1, self.grid[0] * self.grid[1], channels))
         rates = torch.linspace(0, drop_path_rate, depth).tolist()
-        self.blocks = nn.Sequential(*(_Block(channels, num_heads, rate) for rate in rates))
+        blocks = (_Block(channels, num_heads, self.grid, rate) for rate in rates)
+        self.blocks = nn.Sequential(*blocks)
         self.norm = nn.LayerNorm(channels, eps=1e-6)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         for layer in self.modules():
@@ -89,16 +81,16 @@ class VisionTransformer(BaseModule):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
-        """(B, 3, H, W) of `image_size` -> ((B, C, H / patch, W / patch),)."""
-        x = self.patch_embed(x).flatten(2).transpose(1, 2) + self.pos_embed
+        """(B, 3, H, W) -> ((B, C, H / patch, W / patch),), where (H, W) is `image_size`."""
+        x = self.patch_embed(x).flatten(2).transpose(1, 2) + self.pos_embed  # B, N, C
         x = self.norm(self.blocks(x))
         return (x.transpose(1, 2).unflatten(2, self.grid),)
 
     def init_weights(self) -> None:
-        """Load the file of `init_cfg`, DeiT's and timm's as they are.
+        """Load the checkpoint of `init_cfg`, including those of DeiT and timm.
 
         Raises:
-            WeightsError: it cannot be read or does not fit.
+            WeightsError: the file cannot be read or does not fit.
         """
         if not load_pretrained(self):
             super().init_weights()
@@ -108,7 +100,7 @@ class VisionTransformer(BaseModule):
             state_dict.pop(prefix + name, None)
         embedding = state_dict.get(prefix + 'pos_embed')
         if embedding is not None and embedding.shape[1] != self.pos_embed.shape[1]:
-            side = isqrt(embedding.shape[1])  # what exceeds a square belongs to other tokens
+            side = isqrt(embedding.shape[1])  # the first tokens may be others
             embedding = embedding[:, -(side * side) :].transpose(1, 2).unflatten(2, (side, side))
             embedding = F.interpolate(embedding, self.grid, mode='bicubic', align_corners=False)
             state_dict[prefix + 'pos_embed'] = embedding.flatten(2).transpose(1, 2)

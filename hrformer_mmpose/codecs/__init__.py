@@ -1,4 +1,4 @@
-"""Keypoints to heatmaps and back: MMPose's codecs, vectorised, decoding where the heatmaps are."""
+"""MMPose's heatmap codecs, vectorised, with decoding on the heatmaps' device."""
 
 from .msra_heatmap import MSRAHeatmap
 from .udp_heatmap import UDPHeatmap

@@ -1,6 +1,5 @@
-"""What the codecs here share: sizes, checks, and decoding of one person as a batch of one."""
+"""Base class of the heatmap codecs: checks of arguments, decoding in batches."""
 
-import math
 from abc import abstractmethod
 from collections.abc import Sequence
 
@@ -10,28 +9,30 @@ from mmpose.codecs.base import BaseKeypointCodec
 from torch import Tensor
 
 from ..errors import ConfigError
-from .gaussian_heatmap import gaussian_windows
 
 
 class HeatmapCodec(BaseKeypointCodec):
-    """A codec of heatmaps that decodes a batch at once, on the heatmaps' device.
+    """Heatmap codec that decodes a batch at once, on the heatmaps' device.
 
     Args:
-        input_size: (w, h) of the image crop. heatmap_size: (W, H). sigma: of the Gaussian, in
-            heatmap pixels. blur_kernel_size: of the blur before the refinement, odd.
-        channels: maps a keypoint has.
+        input_size: size of the image crop, (w, h).
+        heatmap_size: (W, H).
+        sigma: standard deviation of the Gaussian, in heatmap pixels.
+        blur_kernel_size: size of the blur before the refinement, in heatmap pixels, odd.
+        channels: number of maps a keypoint.
 
     Attributes:
-        shift_heatmap: whether the flip test must shift the mirrored heatmaps by a pixel.
-        flip_mode: how `mmpose.models.utils.tta.flip_heatmaps` mirrors them.
+        shift_heatmap: shift mirrored heatmaps by a pixel in the flip test.
+        flip_mode: argument of `mmpose.models.utils.tta.flip_heatmaps`.
 
     Raises:
-        ConfigError: a value that cannot be used.
+        ConfigError: an invalid argument.
     """
 
     label_mapping_table = dict(keypoint_weights='keypoint_weights')
     field_mapping_table = dict(heatmaps='heatmaps')
     shift_heatmap: bool
+    scale_factor: np.ndarray  # input pixels a heatmap pixel, (2), set by subclasses
     flip_mode = 'heatmap'
 
     def __init__(
@@ -66,82 +67,106 @@ class HeatmapCodec(BaseKeypointCodec):
     def _name(self) -> str:
         return type(self).__name__
 
-    def decode(self, encoded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Heatmaps of one person.
+    def encode(
+        self, keypoints: np.ndarray, keypoints_visible: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """Encode keypoints as target heatmaps.
 
         Args:
-            encoded: (K, H, W); K channels.
+            keypoints: (N, K, 2), in input pixels.
+            keypoints_visible: (N, K), 1 by default. Keypoints below 0.5 have no target.
+                Keypoints with NaN or infinite coordinates count as invisible.
 
         Returns:
-            keypoints: (1, K, 2), in pixels of the input. scores: (1, K).
+            heatmaps: (K, H, W), or (3 K, H, W) for UDP's 'combined', float32.
+            keypoint_weights: (N, K), the visibility; 0 if the Gaussian is outside the map.
+        """
+        weights = np.ones(keypoints.shape[:2], np.float32)
+        if keypoints_visible is not None:
+            weights = keypoints_visible.copy()
+        finite = np.isfinite(keypoints)
+        weights[~finite.all(axis=-1)] = 0
+        centers = np.where(finite, keypoints, 0) / self.scale_factor
+        return dict(heatmaps=self._draw(centers, weights), keypoint_weights=weights)
+
+    def decode(self, encoded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Decode the heatmaps of one person.
+
+        Args:
+            encoded: (K, H, W).
+
+        Returns:
+            keypoints: (1, K, 2), in input pixels.
+            scores: (1, K).
         """
         keypoints, scores = self.batch_decode(torch.from_numpy(np.ascontiguousarray(encoded))[None])
         return keypoints.numpy(), scores.numpy()
 
     @torch.no_grad()
     def batch_decode(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
-        """Heatmaps of a batch of persons.
+        """Decode the heatmaps of a batch of persons.
 
-        A keypoint whose map holds NaN or infinite values has score 0; it, and one whose map is
-        nowhere positive, lies at pixel (-1, -1) of the heatmap, as in MMPose.
+        Maps with NaN or infinite values have score 0. Their keypoints, and those of maps without a
+        positive value, are at heatmap pixel (-1, -1), as in MMPose.
 
         Args:
-            heatmaps: (B, K, H, W), of any floating type, on any device.
+            heatmaps: (B, K, H, W), any floating-point dtype.
 
         Returns:
-            keypoints: (B, K, 2), float32, in pixels of the input (as MMPose's codec of the same
-            name understands them). scores: (B, K), float32, the height of the peaks.
+            keypoints: (B, K, 2), float32, in input pixels as defined by MMPose's codec.
+            scores: maxima of the maps, (B, K), float32.
 
         Raises:
-            ConfigError: heatmaps of another shape than the codec's.
+            ConfigError: the shape of `heatmaps` does not fit the codec.
         """
         W, H = self.heatmap_size
         shape = tuple(heatmaps.shape)
         if len(shape) != 4 or shape[2:] != (H, W) or shape[1] % self._channels:
-            wanted = f'(B, {"K" if self._channels == 1 else "3 K"}, {H}, {W})'
-            raise ConfigError(f'{self._name}: heatmaps are {shape}, not {wanted}')
-        peak, scores = self._peaks(heatmaps.float())
-        found = scores > 0  # False for NaN
-        peak = torch.where(found[..., None] & peak.isfinite(), peak, -1.0)
-        return self._to_input(peak), torch.where(scores.isfinite(), scores, 0.0)
+            expected = f'(B, {"K" if self._channels == 1 else "3 K"}, {H}, {W})'
+            raise ConfigError(f'{self._name}: heatmaps are {shape}, not {expected}')
+        positions, scores = self._locate(heatmaps.float())
+        is_positive = scores > 0  # False for NaN
+        positions = torch.where(is_positive[..., None] & positions.isfinite(), positions, -1.0)
+        return self._to_input(positions), torch.where(scores.isfinite(), scores, 0.0)
 
     @abstractmethod
-    def _peaks(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, H, W) -> positions in heatmap pixels (B, K, 2), heights (B, K)."""
-
-    @abstractmethod
-    def _to_input(self, peak: Tensor) -> Tensor:
-        """Heatmap pixels -> input pixels."""
-
-    def _labelled(
-        self, keypoints: np.ndarray, visible: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Copies of keypoints and weights; a keypoint of NaN or infinity has weight 0, place 0."""
-        weights = np.ones(keypoints.shape[:2], np.float32) if visible is None else visible.copy()
-        finite = np.isfinite(keypoints)
-        weights[~finite.all(axis=-1)] = 0
-        return np.where(finite, keypoints, 0), weights
-
-    def _windows(self, centers: np.ndarray, middle: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Gaussians within three sigma of a pixel; the weight of one that misses the map becomes 0.
+    def _draw(self, centers: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Draw target heatmaps.
 
         Args:
-            centers: (N, K, 2). middle: the pixels, (N, K, 2), integer. weights: (N, K), changed in
-            place; below 0.5 nothing is drawn.
-        """
-        radius = 3 * self.sigma
-        # MMPose rounds towards zero here.
-        left, right = (middle - radius).astype(np.int64), (middle + radius + 1).astype(np.int64)
-        missed = ((left >= self.heatmap_size) | (right < 0)).any(axis=-1)
-        weights[missed & (weights >= 0.5)] = 0
-        low = middle + math.floor(-radius)
-        length = math.floor(radius + 1) - math.floor(-radius)
-        return gaussian_windows(self.heatmap_size, centers, self.sigma, weights >= 0.5, low, length)
+            centers: keypoints in heatmap pixels, (N, K, 2).
+            weights: (N, K), modified in place: 0 for keypoints outside the map.
 
-    def _refined(self, x: Tensor, y: Tensor, offset: Tensor, keep: Tensor) -> Tensor:
-        """Pixels (B, K) plus their steps (M, 2), where `keep` (M,) says so."""
-        reach = self.blur_kernel_size // 2
-        # A step out of the blur's reach does not lead to this peak: there is no curvature.
-        keep = keep & (offset.abs() <= max(reach, 1)).all(dim=1)
-        offset = torch.where(keep[:, None], offset, 0.0).view(*x.shape, 2)
+        Returns:
+            (K, H, W) or (3 K, H, W), float32.
+        """
+
+    @abstractmethod
+    def _locate(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, H, W) -> positions in heatmap pixels (B, K, 2), scores (B, K)."""
+
+    @abstractmethod
+    def _to_input(self, positions: Tensor) -> Tensor:
+        """Convert heatmap pixels to input pixels, (B, K, 2) -> (B, K, 2)."""
+
+    def _add_offset(
+        self, x: Tensor, y: Tensor, offset: Tensor, is_inside: Tensor | None = None
+    ) -> Tensor:
+        """Add Newton steps to pixels.
+
+        Args:
+            x: (B, K).
+            y: (B, K).
+            offset: steps in heatmap pixels, (B * K, 2).
+            is_inside: (B, K), False for pixels that stay as they are.
+
+        Returns:
+            (B, K, 2).
+        """
+        # A step beyond the reach of the blur comes from a map without curvature.
+        reach = max(self.blur_kernel_size // 2, 1)
+        is_valid = (offset.abs() <= reach).all(dim=1)
+        if is_inside is not None:
+            is_valid = is_valid & is_inside.flatten()
+        offset = torch.where(is_valid[:, None], offset, 0.0).view(*x.shape, 2)
         return torch.stack([x, y], dim=2) + offset

@@ -1,4 +1,4 @@
-"""The heatmaps of "Simple Baselines" (arXiv 1804.06208), and DARK's (arXiv 1910.06278)."""
+"""Heatmaps of "Simple Baselines" (arXiv 1804.06208) and DARK (arXiv 1910.06278)."""
 
 from collections.abc import Sequence
 
@@ -7,25 +7,28 @@ import torch
 from torch import Tensor
 
 from ..registry import KEYPOINT_CODECS
-from . import refinement as peaks
+from . import refinement
 from .base import HeatmapCodec
-from .gaussian_heatmap import gaussian_maps
+from .gaussian_heatmap import VISIBLE, gaussian_heatmaps, windowed_gaussian_heatmaps
 
 
 @KEYPOINT_CODECS.register_module()
 class MSRAHeatmap(HeatmapCodec):
-    """`mmpose.MSRAHeatmap`: the same figures, for all keypoints and persons at once.
+    """`mmpose.MSRAHeatmap` with equal results, for all keypoints and persons at once.
 
-    Plain: a Gaussian around the nearest pixel; decoding moves a quarter of a pixel from the maximum
-    to its larger neighbour. `unbiased` (DARK): a Gaussian around the keypoint itself; decoding
-    follows a Taylor expansion of the blurred map's logarithm.
+    Default: encode a Gaussian around the nearest pixel; decode the maximum, moved by a quarter
+    pixel towards its larger neighbour. `unbiased` (DARK): encode a Gaussian around the keypoint;
+    decode by a Taylor expansion of the blurred map's logarithm.
 
     Args:
-        input_size: (w, h) of the crop. heatmap_size: (W, H). sigma: in heatmap pixels.
-        unbiased: DARK. blur_kernel_size: its blur; 11 for sigma 2, 17 for sigma 3.
+        input_size: size of the image crop, (w, h).
+        heatmap_size: (W, H).
+        sigma: standard deviation of the Gaussian, in heatmap pixels.
+        unbiased: use DARK.
+        blur_kernel_size: size of DARK's blur; 11 for sigma 2, 17 for sigma 3.
 
     Raises:
-        ConfigError: a value that cannot be used.
+        ConfigError: an invalid argument.
     """
 
     shift_heatmap = True
@@ -42,64 +45,48 @@ class MSRAHeatmap(HeatmapCodec):
         self.unbiased = unbiased
         self.scale_factor = (np.array(input_size) / heatmap_size).astype(np.float32)
 
-    def encode(
-        self, keypoints: np.ndarray, keypoints_visible: np.ndarray | None = None
-    ) -> dict[str, np.ndarray]:
-        """Keypoints to target heatmaps.
-
-        Args:
-            keypoints: (N, K, 2), in pixels of the input.
-            keypoints_visible: (N, K); below 0.5 the map stays empty. All, by default, but those
-                whose coordinates are NaN or infinite.
-
-        Returns:
-            heatmaps: (K, H, W), float32. keypoint_weights: (N, K), the visibility, 0 where the
-            Gaussian lies outside of the map.
-        """
-        keypoints, weights = self._labelled(keypoints, keypoints_visible)
-        centers = keypoints / self.scale_factor
-        if self.unbiased:
-            radius = 3 * self.sigma
-            missed = (centers - radius >= self.heatmap_size) | (centers + radius + 1 < 0)
-            weights[missed.any(axis=-1) & (weights >= 0.5)] = 0
-            heatmaps = gaussian_maps(self.heatmap_size, centers, self.sigma, weights >= 0.5)
-        else:
+    def _draw(self, centers: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        if not self.unbiased:
             pixels = (centers + 0.5).astype(np.int64)
-            heatmaps = self._windows(pixels, pixels, weights)
-        return dict(heatmaps=heatmaps, keypoint_weights=weights)
+            return windowed_gaussian_heatmaps(
+                self.heatmap_size, pixels, self.sigma, weights, pixels
+            )
+        radius = 3 * self.sigma
+        is_outside = (centers - radius >= self.heatmap_size) | (centers + radius + 1 < 0)
+        weights[is_outside.any(axis=-1) & (weights >= VISIBLE)] = 0
+        return gaussian_heatmaps(self.heatmap_size, centers, self.sigma, weights >= VISIBLE)
 
-    def _peaks(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
-        x, y, score = peaks.find(heatmaps)
+    def _locate(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
+        x, y, score = refinement.heatmap_maximum(heatmaps)
+        refine = self._taylor if self.unbiased else self._quarter_pixel
+        return refine(heatmaps, x, y), score
+
+    def _quarter_pixel(self, heatmaps: Tensor, x: Tensor, y: Tensor) -> Tensor:
         H, W = heatmaps.shape[2:]
-        if self.unbiased:
-            return self._dark(heatmaps, x, y), score
         flat, index = heatmaps.flatten(2), y * W + x
-        near = []
-        for step, inside in (
+        signs = []
+        for stride, is_inside in (
             (1, (x > 1) & (x < W - 1) & (y > 0)),
             (W, (y > 1) & (y < H - 1) & (x > 0)),
         ):
-            neighbours = torch.stack([index - step, index + step]).clamp(0, H * W - 1)
+            neighbours = torch.stack([index - stride, index + stride]).clamp(0, H * W - 1)
             before, after = (flat.gather(2, i[..., None])[..., 0] for i in neighbours)
-            near.append(torch.sign(after - before) * inside)
-        return torch.stack([x, y], dim=2) + 0.25 * torch.stack(near, dim=2), score
+            signs.append(torch.sign(after - before) * is_inside)
+        return torch.stack([x, y], dim=2) + 0.25 * torch.stack(signs, dim=2)
 
-    def _dark(self, heatmaps: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    def _taylor(self, heatmaps: Tensor, x: Tensor, y: Tensor) -> Tensor:
         H, W = heatmaps.shape[2:]
-        log = peaks.log_around(
-            heatmaps.flatten(0, 1), x.flatten(), y.flatten(), 2, self.blur_kernel_size,
-            floor=1e-10, top=torch.inf,
-        )  # fmt: skip
-        at = {(i, j): log[:, 2 + j, 2 + i] for i in range(-2, 3) for j in range(-2, 3)}
-        offset = peaks.step(
+        at = refinement.log_neighbourhood(
+            heatmaps, x, y, 2, self.blur_kernel_size, low=1e-10, high=torch.inf
+        )
+        offset = refinement.newton_step(
             dx=0.5 * (at[1, 0] - at[-1, 0]),
             dy=0.5 * (at[0, 1] - at[0, -1]),
             dxx=0.25 * (at[2, 0] - 2 * at[0, 0] + at[-2, 0]),
             dxy=0.25 * (at[1, 1] - at[1, -1] - at[-1, 1] + at[-1, -1]),
             dyy=0.25 * (at[0, 2] - 2 * at[0, 0] + at[0, -2]),
         )
-        inside = (x > 1) & (x < W - 2) & (y > 1) & (y < H - 2)
-        return self._refined(x, y, offset, inside.flatten())
+        return self._add_offset(x, y, offset, (x > 1) & (x < W - 2) & (y > 1) & (y < H - 2))
 
-    def _to_input(self, peak: Tensor) -> Tensor:
-        return peak * torch.as_tensor(self.scale_factor, device=peak.device)
+    def _to_input(self, positions: Tensor) -> Tensor:
+        return positions * torch.as_tensor(self.scale_factor, device=positions.device)

@@ -1,9 +1,10 @@
-"""From heatmaps to peaks between their pixels, on the heatmaps' device, all keypoints at once.
+"""Sub-pixel maxima of heatmaps, on the heatmaps' device, all keypoints at once.
 
-The refinements by a Taylor expansion (DARK, arXiv 1910.06278; UDP, arXiv 1911.07524) need the
-blurred map only next to the maximum: rows of a blurring matrix pick it out of the map.
+The Taylor expansions of DARK (arXiv 1910.06278) and UDP (arXiv 1911.07524) need the blurred map
+only around the maximum: multiplication with rows of a blur matrix computes just these pixels.
 
-Shapes: B persons, K keypoints, H and W of the heatmap, n pixels looked at along an axis.
+Shapes: B persons, K keypoints, M = B * K maps, H and W of the heatmap, n = 2 reach + 1 pixels
+around a maximum along an axis.
 """
 
 import functools
@@ -16,29 +17,30 @@ from torch import Tensor
 
 
 def in_graph() -> bool:
-    """Whether a graph is being recorded: then what is computed must not depend on the values."""
+    """Return whether a graph is being recorded: control flow must not depend on values then."""
     return torch.jit.is_tracing() or torch.compiler.is_compiling()
 
 
-def find(heatmaps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The largest pixel of each map.
+def heatmap_maximum(heatmaps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Find the first maximum of each map.
 
     Args:
         heatmaps: (B, K, H, W), float32.
 
     Returns:
-        x, y: (B, K), int64, of the first maximum. score: (B, K), its value; NaN or infinite where
-        the map holds such a value.
+        x: column of the maximum, (B, K), int64.
+        y: row of the maximum, (B, K), int64.
+        score: its value, (B, K); NaN or infinite if the map holds such a value.
     """
     flat = heatmaps.flatten(2)
-    # On CPUs NumPy's search is vectorised and PyTorch's is not: 5 times as fast.
+    # On CPUs NumPy's argmax is vectorised and PyTorch's is not: 5 times as fast.
     if flat.is_cpu and not in_graph():
         index = torch.from_numpy(flat.detach().numpy().argmax(axis=2))
     else:
         index = flat.argmax(dim=2)
     score = flat.gather(2, index[..., None])[..., 0]
     width = heatmaps.shape[3]
-    # One sum finds what a maximum does not show: -inf anywhere.
+    # The sum also detects -inf, which a maximum does not.
     score = torch.where(flat.sum(dim=2).isfinite(), score, torch.nan)
     return index % width, index // width, score
 
@@ -47,11 +49,16 @@ def find(heatmaps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def blur_matrix(
     length: int, kernel_size: int, device: torch.device, reflect: bool = False
 ) -> Tensor:
-    """Row i holds OpenCV's Gaussian kernel centred at pixel i, (length, length).
+    """Matrix that blurs an axis; row i holds OpenCV's Gaussian kernel centred at pixel i.
 
     Args:
-        length: of the axis. kernel_size: its sigma follows from it, as in `cv2.GaussianBlur`.
-        reflect: mirror the map beyond its border; otherwise there are zeros.
+        length: length of the axis.
+        kernel_size: determines sigma, as in `cv2.GaussianBlur`.
+        device: device of the matrix.
+        reflect: pad by reflection instead of zeros.
+
+    Returns:
+        (length, length), float32.
     """
     kernel = cv2.getGaussianKernel(kernel_size, 0).ravel()
     reach = kernel_size // 2
@@ -69,13 +76,13 @@ def blur_matrix(
 
 @functools.lru_cache(maxsize=64)
 def blur_rows(length: int, kernel_size: int, reach: int, device: torch.device) -> Tensor:
-    """Rows of `blur_matrix` around each pixel, the border's repeated, (length, n, length)."""
+    """Rows of `blur_matrix` around each pixel, clamped at the border, (length, n, length)."""
     pixels = torch.arange(length)[:, None] + torch.arange(-reach, reach + 1)
     return blur_matrix(length, kernel_size, device)[pixels.clamp(0, length - 1)]
 
 
 def blur(heatmaps: Tensor, kernel_size: int, reflect: bool = False) -> Tensor:
-    """(B, K, H, W) or (M, H, W) -> the same, blurred."""
+    """Apply OpenCV's Gaussian blur to maps, (..., H, W) -> (..., H, W); see `blur_matrix`."""
     if in_graph() and min(heatmaps.shape[-2:]) > kernel_size // 2:
         return _blur_in_graph(heatmaps, kernel_size, reflect)
     rows, columns = (
@@ -87,8 +94,8 @@ def blur(heatmaps: Tensor, kernel_size: int, reflect: bool = False) -> Tensor:
 def _blur_in_graph(heatmaps: Tensor, kernel_size: int, reflect: bool) -> Tensor:
     """`blur` as a sum of shifted maps.
 
-    Runtimes that compute matrix products in half precision leave such sums in float32, which the
-    refinement needs.
+    Runtimes that compute matrix products in half precision keep such sums in float32, which the
+    refinement requires.
     """
     kernel, reach = cv2.getGaussianKernel(kernel_size, 0).ravel().tolist(), kernel_size // 2
     mode = 'reflect' if reflect else 'constant'
@@ -101,41 +108,55 @@ def _blur_in_graph(heatmaps: Tensor, kernel_size: int, reflect: bool) -> Tensor:
     return heatmaps
 
 
-def log_around(
-    heatmaps: Tensor, x: Tensor, y: Tensor, reach: int, kernel_size: int, floor: float, top: float
-) -> Tensor:
-    """Logarithm of the blurred map around a pixel.
+def log_neighbourhood(
+    heatmaps: Tensor, x: Tensor, y: Tensor, reach: int, kernel_size: int, low: float, high: float
+) -> dict[tuple[int, int], Tensor]:
+    """Compute the logarithm of the blurred map around a pixel.
 
-    The blurred map is scaled to the maximum that the map had, then cut off below `floor` and above
-    `top`. The scale shifts the logarithm and matters only where something is cut off: only for such
-    maps is it computed, for which the whole map has to be blurred.
+    The blurred map is rescaled to the maximum of the map, then clamped. The scale only shifts the
+    logarithm, unless a value is clamped: it is computed for such maps alone, since it requires the
+    blur of the whole map.
 
     Args:
-        heatmaps: (M, H, W). x, y: (M,). reach: pixels to each side; beyond the border the last one
-            is repeated. kernel_size: of the blur.
+        heatmaps: (B, K, H, W).
+        x: column of the pixel, (B, K).
+        y: row of the pixel, (B, K).
+        reach: pixels to each side; pixels beyond the border equal those at the border.
+        kernel_size: size of the blur.
+        low: lower bound of the blurred map.
+        high: upper bound of the blurred map.
 
     Returns:
-        (M, n, n) with n = 2 reach + 1; rows are y.
+        Value at (x + i, y + j) for each (i, j) from -reach to reach, (M) each.
     """
-    if in_graph():
-        return _log_around_in_graph(heatmaps, x, y, reach, kernel_size, floor, top)
+    compute = _log_patch_in_graph if in_graph() else _log_patch
+    log = compute(
+        heatmaps.flatten(0, 1), x.flatten(), y.flatten(), reach, kernel_size, low, high
+    )  # M, n, n
+    steps = range(-reach, reach + 1)
+    return {(i, j): log[:, reach + j, reach + i] for i in steps for j in steps}
+
+
+def _log_patch(
+    heatmaps: Tensor, x: Tensor, y: Tensor, reach: int, kernel_size: int, low: float, high: float
+) -> Tensor:
     rows, columns = (  # (M, n, H), (M, n, W)
         blur_rows(length, kernel_size, reach, heatmaps.device)[position]
         for position, length in ((y, heatmaps.shape[1]), (x, heatmaps.shape[2]))
     )
-    around = rows @ heatmaps @ columns.transpose(1, 2)
-    highest = heatmaps[torch.arange(len(x), device=x.device), y, x]
-    cut = (around.amin(dim=(1, 2)) < floor) | (highest > top)
-    if cut.any():
-        scale = highest[cut] / blur(heatmaps[cut], kernel_size).amax(dim=(1, 2))
-        around[cut] *= scale[:, None, None]
-    return around.clamp(floor, top).log()
+    patch = rows @ heatmaps @ columns.transpose(1, 2)
+    maximum = heatmaps[torch.arange(len(x), device=x.device), y, x]
+    clamped = (patch.amin(dim=(1, 2)) < low) | (maximum > high)
+    if clamped.any():
+        scale = maximum[clamped] / blur(heatmaps[clamped], kernel_size).amax(dim=(1, 2))
+        patch[clamped] *= scale[:, None, None]
+    return patch.clamp(low, high).log()
 
 
-def _log_around_in_graph(
-    heatmaps: Tensor, x: Tensor, y: Tensor, reach: int, kernel_size: int, floor: float, top: float
+def _log_patch_in_graph(
+    heatmaps: Tensor, x: Tensor, y: Tensor, reach: int, kernel_size: int, low: float, high: float
 ) -> Tensor:
-    """`log_around` without a decision that depends on the values: all maps are blurred whole."""
+    """`_log_patch` without data-dependent control flow: blur all maps completely."""
     H, W = heatmaps.shape[1:]
     blurred = blur(heatmaps, kernel_size)
     n = 2 * reach + 1
@@ -143,14 +164,14 @@ def _log_around_in_graph(
     rows = (y[:, None] + steps).clamp(0, H - 1)
     columns = (x[:, None] + steps).clamp(0, W - 1)
     index = (rows[:, :, None] * W + columns[:, None, :]).flatten(1)
-    around = blurred.flatten(1).gather(1, index).unflatten(1, (n, n))
-    highest = heatmaps.flatten(1).gather(1, (y * W + x)[:, None])[:, 0]
-    cut = (around.amin(dim=(1, 2)) < floor) | (highest > top)
-    scale = torch.where(cut, highest / blurred.amax(dim=(1, 2)), 1.0)
-    return (around * scale[:, None, None]).clamp(floor, top).log()
+    patch = blurred.flatten(1).gather(1, index).unflatten(1, (n, n))
+    maximum = heatmaps.flatten(1).gather(1, (y * W + x)[:, None])[:, 0]
+    clamped = (patch.amin(dim=(1, 2)) < low) | (maximum > high)
+    scale = torch.where(clamped, maximum / blurred.amax(dim=(1, 2)), 1.0)
+    return (patch * scale[:, None, None]).clamp(low, high).log()
 
 
-def step(dx: Tensor, dy: Tensor, dxx: Tensor, dxy: Tensor, dyy: Tensor) -> Tensor:
-    """Newton's step to the extremum from first and second derivatives, (M,) each -> (M, 2)."""
+def newton_step(dx: Tensor, dy: Tensor, dxx: Tensor, dxy: Tensor, dyy: Tensor) -> Tensor:
+    """Newton step to the extremum from first and second derivatives, (M,) each -> (M, 2)."""
     determinant = dxx * dyy - dxy**2
     return torch.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], dim=1) / determinant[:, None]

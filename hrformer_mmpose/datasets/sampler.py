@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.dataset import DefaultSampler as _DefaultSampler
 
 from ..registry import DATA_SAMPLERS
-from ..seeding import drawn_from
+from ..seeding import temporary_seed
 
 
 class SampleIndex(int):
@@ -70,5 +70,5 @@ class ReproducibleSamples:
     def __getitem__(self, index: int) -> Any:
         if not isinstance(index, SampleIndex):
             return super().__getitem__(index)
-        with drawn_from(*index.entropy):
+        with temporary_seed(*index.entropy):
             return super().__getitem__(int(index))

@@ -11,7 +11,7 @@ from torch.utils.data import Sampler
 
 from ..datasets.sampler import DefaultSampler
 from ..registry import LOOPS
-from ..seeding import start_from
+from ..seeding import seed_all
 
 # In the message hub: the epoch that was begun, at which iteration, of how many batches; and the
 # epoch that was validated last.
@@ -63,7 +63,7 @@ class EpochBasedTrainLoop(_EpochBasedTrainLoop):
 
     def run_iter(self, idx: int, data_batch: Sequence[dict]) -> None:
         """Run one iteration with random numbers drawn from seed, process and iteration."""
-        start_from(self._common_seed, get_rank(), self._iter)
+        seed_all(self._common_seed, get_rank(), self._iter)
         super().run_iter(idx, data_batch)
 
     @property

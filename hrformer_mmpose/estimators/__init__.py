@@ -1,1 +1,1 @@
-"""TODO estimators."""
+"""Models for MMEngine's runner: image classification and semantic segmentation."""

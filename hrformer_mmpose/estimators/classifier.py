@@ -1,7 +1,7 @@
-"""Image classification with MMEngine's runner: the model that pre-trains HRFormer.
+"""Image classification with MMEngine's runner, for pre-training of HRFormer.
 
-Image -> data preprocessor (normalised batch) -> in training mixed with another image of the batch
--> backbone -> head -> loss, or scores written to the samples.
+Image -> data preprocessor (normalised batch) -> mixup or CutMix (training) -> backbone -> head ->
+loss, or scores in the samples.
 """
 
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ class ImageClassifier(BaseModel):
     """Backbone and classification head.
 
     Args:
-        backbone: config of a network that gives a tuple of maps.
+        backbone: config of a network that returns a tuple of maps.
         head: config of `ClassificationHead`.
-        data_preprocessor: MMEngine's `ImgDataPreprocessor` by default.
-        mixup: alpha of mixup (Zhang et al., ICLR 2018), 0 for none.
-        cutmix: alpha of CutMix (Yun et al., ICCV 2019), 0 for none. With both, each batch takes
-            one of them.
+        data_preprocessor: config, e.g. of MMEngine's `ImgDataPreprocessor`.
+        mixup: alpha of mixup (Zhang et al., ICLR 2018); 0 disables it.
+        cutmix: alpha of CutMix (Yun et al., ICCV 2019); 0 disables it. With both, one of them is
+            drawn for each batch.
         init_cfg: MMEngine's.
 
     Raises:
@@ -59,9 +59,11 @@ class ImageClassifier(BaseModel):
 
         Args:
             inputs: (B, 3, H, W), normalised.
-            data_samples: with `gt_label`, a class.
-            mode: 'tensor' gives logits (B, K), 'loss' a dict of losses, 'predict' the samples with
-                `pred_scores` (K,), probabilities.
+            data_samples: samples with `gt_label`, a class.
+            mode: 'tensor', 'loss' or 'predict'.
+
+        Returns:
+            Logits (B, K); a dict of losses; or the samples with probabilities `pred_scores`, (K,).
         """
         if mode == 'loss':
             target = torch.tensor([s.gt_label for s in data_samples], device=inputs.device)
@@ -75,28 +77,28 @@ class ImageClassifier(BaseModel):
         return list(data_samples)
 
     def _mix(self, inputs: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Blend every image with, or paste into it a box of, another one of the batch."""
+        """Apply mixup or CutMix with another image of the batch to each image."""
         kinds = [kind for kind, alpha in self.alphas.items() if alpha > 0]
         if not kinds:
             return inputs, target
         kind = kinds[np.random.randint(len(kinds))]
-        share = np.random.beta(self.alphas[kind], self.alphas[kind])
+        weight = np.random.beta(self.alphas[kind], self.alphas[kind])
         other = torch.from_numpy(np.random.permutation(len(inputs))).to(inputs.device)
         if kind == 'mixup':
-            inputs = share * inputs + (1 - share) * inputs[other]
+            inputs = weight * inputs + (1 - weight) * inputs[other]
         else:
-            top, bottom, left, right = _box(*inputs.shape[2:], 1 - share)
+            top, bottom, left, right = _box(*inputs.shape[2:], 1 - weight)
             inputs = inputs.clone()
             pasted = inputs[other, :, top:bottom, left:right]
             inputs[:, :, top:bottom, left:right] = pasted
             area = (bottom - top) * (right - left)
-            share = 1 - area / (inputs.shape[2] * inputs.shape[3])
+            weight = 1 - area / (inputs.shape[2] * inputs.shape[3])
         target = F.one_hot(target, self.head.num_classes).float()
-        return inputs, share * target + (1 - share) * target[other]
+        return inputs, weight * target + (1 - weight) * target[other]
 
 
 def _box(height: int, width: int, area: float) -> tuple[int, int, int, int]:
-    """A random box of the image's form and of `area` of it, cut off at the borders."""
+    """Draw a box with the image's aspect ratio and a share `area` of it, cropped to the image."""
     h, w = height * area**0.5 / 2, width * area**0.5 / 2
     y, x = np.random.uniform(0, height), np.random.uniform(0, width)
     rows = np.clip([y - h, y + h], 0, height).astype(int)

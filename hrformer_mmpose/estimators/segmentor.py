@@ -1,4 +1,4 @@
-"""Semantic segmentation with MMEngine's runner: image -> backbone -> head -> a class a pixel."""
+"""Semantic segmentation with MMEngine's runner: image -> backbone -> head -> class a pixel."""
 
 from collections.abc import Sequence
 
@@ -14,9 +14,9 @@ class Segmentor(BaseModel):
     """Backbone and segmentation head.
 
     Args:
-        backbone: config of a network that gives a tuple of maps.
+        backbone: config of a network that returns a tuple of maps.
         head: config of `SegmentationHead`.
-        data_preprocessor: MMEngine's `ImgDataPreprocessor` by default.
+        data_preprocessor: config, e.g. of MMEngine's `ImgDataPreprocessor`.
         init_cfg: MMEngine's.
     """
 
@@ -40,9 +40,12 @@ class Segmentor(BaseModel):
         """Run the network.
 
         Args:
-            inputs: (B, 3, H, W), normalised. data_samples: with `gt_mask`, (H, W).
-            mode: 'tensor' gives logits (B, K, H / 4, W / 4), 'loss' a dict of losses, 'predict'
-                the samples with `pred_mask`, (H, W).
+            inputs: (B, 3, H, W), normalised.
+            data_samples: samples with `gt_mask`, (H, W).
+            mode: 'tensor', 'loss' or 'predict'.
+
+        Returns:
+            Logits (B, K, H / 4, W / 4); a dict of losses; or the samples with `pred_mask`, (H, W).
         """
         maps = self.backbone(inputs)
         if mode == 'tensor':

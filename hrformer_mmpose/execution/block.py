@@ -41,14 +41,14 @@ class HRFormerBlock(layers.HRFormerBlock):
     def attention_branch(self, x: torch.Tensor) -> torch.Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
         if policy.may_recompute_attention(self, x):
-            scale = self.drop_path.keep(x)
+            scale = self.drop_path.scale(x)
             return recompute.attention(x, self.norm1, self.attn, scale)
         return super().attention_branch(x)
 
     def ffn_branch(self, x: torch.Tensor) -> torch.Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
         if policy.may_recompute_ffn(self, x):
-            return recompute.ffn(x, self.norm2, self.ffn, self.drop_path.keep(x))
+            return recompute.ffn(x, self.norm2, self.ffn, self.drop_path.scale(x))
         return super().ffn_branch(x)
 
 

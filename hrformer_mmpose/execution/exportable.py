@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..layers.attention import attention_mask
-from ..layers.window import map_size, padding, window_merge, window_partition
+from ..layers.window import map_size, padding, window_partition, window_reverse
 from .block import HRFormerBlock
 from .inference import BlockTwin, folded, fused_conv, plain_copy
 from .linear import FusedConv
@@ -84,7 +84,7 @@ class ExportBlock(BlockTwin):
             # nW windows a map side by side, so that the mask is one for any batch
             logits = (logits.unflatten(0, (-1, len(mask))) + mask).flatten(0, 1)
         out = (logits.softmax(-1) @ v).transpose(1, 2).reshape(-1, N, C)
-        return window_merge(out, self.window, size, self.shift).permute(0, 3, 1, 2)
+        return window_reverse(out, self.window, size, self.shift).permute(0, 3, 1, 2)
 
 
 def _affine(norm: nn.LayerNorm) -> tuple[torch.Tensor, torch.Tensor]:

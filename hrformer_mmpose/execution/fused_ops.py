@@ -11,7 +11,7 @@ heads, d = C / h head width, Kh x Kw window, N = Kh * Kw tokens a window.
 import torch
 import torch.nn.functional as F
 
-from ..layers.window import Window, window_merge, window_partition
+from ..layers.window import Window, window_partition, window_reverse
 from .cpu import operator
 
 aten = torch.ops.aten
@@ -192,7 +192,7 @@ def window_attention(
     # Fused kernels take a bias of four axes that asks for no gradient.
     bias = None if bias is None else bias.detach()[None].to(qkv.dtype)
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-    return window_merge(out.transpose(1, 2).flatten(2), window, qkv.shape[1:3])
+    return window_reverse(out.transpose(1, 2).flatten(2), window, qkv.shape[1:3])
 
 
 @operator(
@@ -233,7 +233,7 @@ def window_attention_backward(
     torch.bmm(flat, k, out=grads[0]).mul_(factor)
     torch.bmm(flat.transpose(1, 2), q, out=grads[1])
     grad_windows = grads.view(3, W, h, N, d).permute(1, 3, 0, 2, 4).reshape(W, N, 3 * h * d)
-    grad_qkv = window_merge(grad_windows, window, size).contiguous()
+    grad_qkv = window_reverse(grad_windows, window, size).contiguous()
     return grad_qkv, grad_windows.sum((0, 1)), None if bias is None else grad_logits.sum(0)
 
 

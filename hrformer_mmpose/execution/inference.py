@@ -17,7 +17,7 @@ from torch import nn
 from ..layers.attention import attention_mask, masked_bias
 from ..layers.fusion import UPSAMPLE, BasicBlock, Bottleneck, MultiScaleFusion
 from ..layers.norm import BATCH_NORMS
-from ..layers.window import map_size, window_merge, window_partition
+from ..layers.window import map_size, window_partition, window_reverse
 from . import fused_ops as passes
 from . import policy
 from .block import HRFormerBlock
@@ -53,11 +53,11 @@ class BlockTwin(nn.Module):
     def __init__(self, block: HRFormerBlock):
         super().__init__()
         attention = block.attn.attn
-        self.window, self.shift = block.attn.window, block.attn.shift
+        self.window, self.shift = block.attn.window, block.attn.shift_size
         self.with_pad_mask = block.attn.with_pad_mask
         self.num_heads = attention.num_heads
         self.norm1, self.norm2 = plain_copy(block.norm1), plain_copy(block.norm2)
-        bias = attention.position_bias()
+        bias = attention.rel_pos_bias()
         bias = None if bias is None else bias.detach()[None].contiguous()
         self.register_buffer('position_bias', bias, persistent=False)
 
@@ -116,7 +116,7 @@ class FusedBlock(BlockTwin):
             bias = masked_bias(bias, mask, self.num_heads, windows)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         out = out.transpose(1, 2).reshape(windows, N, C)
-        return window_merge(out, self.window, size, self.shift)
+        return window_reverse(out, self.window, size, self.shift)
 
 
 def _normed(x: torch.Tensor, norm: nn.LayerNorm) -> torch.Tensor:

@@ -41,7 +41,7 @@ def attention(
     attn = layer.attn
     qkv, proj = attn.qkv, attn.proj
     return _Attention.apply(
-        x.contiguous(), norm.weight, norm.bias, qkv.weight, qkv.bias, attn.position_bias(),
+        x.contiguous(), norm.weight, norm.bias, qkv.weight, qkv.bias, attn.rel_pos_bias(),
         proj.weight, proj.bias, keep, norm.eps, attn.num_heads, layer.window,
     )  # fmt: skip
 

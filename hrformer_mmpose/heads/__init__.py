@@ -1,1 +1,1 @@
-"""Heads for MMPose's pose estimators."""
+"""Heads for heatmaps, classification and segmentation."""

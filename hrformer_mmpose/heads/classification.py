@@ -1,7 +1,7 @@
-"""ImageNet classification on the four maps of HRFormer (paper, section 4.3; HRNet's head).
+"""HRNet's classification head on the four maps of HRFormer (paper, section 4.3).
 
-Names of parameters follow the authors' files: `incre_modules`, `downsamp_modules`, `final_layer`,
-`classifier`.
+Parameter names equal those of the authors' checkpoints: `incre_modules`, `downsamp_modules`,
+`final_layer`, `classifier`.
 """
 
 from collections.abc import Sequence
@@ -14,21 +14,21 @@ from ..errors import ConfigError
 from ..layers import Bottleneck
 from ..layers.norm import build_batch_norm
 
-WIDTHS = (32, 64, 128, 256)  # inner widths of the bottlenecks; they give four times as many
+WIDTHS = (32, 64, 128, 256)  # channels of the bottlenecks' inner maps
 FEATURES = 2048
 
 
 class ClassificationHead(nn.Module):
-    """Widen the maps to 128, 256, 512, 1024, merge them downwards, 2048, average, classify.
+    """Bottlenecks to 128, 256, 512, 1024 channels, merge downwards, pool, classify.
 
     Args:
-        in_channels: C_j of the four maps, highest resolution first.
+        in_channels: channels C_j of the four maps, highest resolution first.
         num_classes: K.
-        label_smooth: share of the target that is spread over all classes, in [0, 1).
+        label_smooth: label smoothing, in [0, 1).
         norm_cfg: see `build_batch_norm`.
 
     Raises:
-        ConfigError: there are not four maps, or `label_smooth` is outside its range.
+        ConfigError: not four maps, or `label_smooth` outside its range.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class ClassificationHead(nn.Module):
     ):
         super().__init__()
         if len(in_channels) != len(WIDTHS):
-            raise ConfigError(f'head: in_channels={in_channels!r} are not four maps')
+            raise ConfigError(f'head: in_channels={in_channels!r} does not have four entries')
         if not 0 <= label_smooth < 1:
             raise ConfigError(f'head: label_smooth={label_smooth} is not in [0, 1)')
         self.num_classes = num_classes
@@ -49,12 +49,12 @@ class ClassificationHead(nn.Module):
             nn.Sequential(Bottleneck(channels, width, norm_cfg, depth_wise=True))
             for channels, width in zip(in_channels, WIDTHS, strict=True)
         )
-        wide = [width * Bottleneck.expansion for width in WIDTHS]
+        channels = [width * Bottleneck.expansion for width in WIDTHS]
         self.downsamp_modules = nn.ModuleList(
-            _downwards(wide[i], wide[i + 1], norm_cfg) for i in range(len(wide) - 1)
+            _downsample(channels[i], channels[i + 1], norm_cfg) for i in range(len(channels) - 1)
         )
         self.final_layer = nn.Sequential(
-            nn.Conv2d(wide[-1], FEATURES, 1), build_batch_norm(norm_cfg, FEATURES), nn.ReLU()
+            nn.Conv2d(channels[-1], FEATURES, 1), build_batch_norm(norm_cfg, FEATURES), nn.ReLU()
         )
         self.classifier = nn.Linear(FEATURES, num_classes)
         nn.init.normal_(self.classifier.weight, std=0.01)
@@ -63,17 +63,17 @@ class ClassificationHead(nn.Module):
     def forward(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
         """Four maps (B, C_j, H_j, W_j) -> logits (B, K)."""
         x = self.incre_modules[0](maps[0])
-        for down, widen, y in zip(
-            self.downsamp_modules, self.incre_modules[1:], maps[1:], strict=True
-        ):
-            x = widen(y) + down(x)
+        lower = zip(self.downsamp_modules, self.incre_modules[1:], maps[1:], strict=True)
+        for downsample, increase, y in lower:
+            x = increase(y) + downsample(x)
         return self.classifier(self.final_layer(x).mean((2, 3)))
 
     def loss(self, maps: Sequence[torch.Tensor], target: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Cross entropy.
+        """Compute the cross entropy, and the accuracy for targets (B,).
 
         Args:
-            maps: see `forward`. target: (B,) classes, or (B, K) their shares (mixed images).
+            maps: see `forward`.
+            target: classes, (B,), or class probabilities of mixed images, (B, K).
         """
         logits = self(maps)
         losses = {'loss_cls': F.cross_entropy(logits, target, label_smoothing=self.label_smooth)}
@@ -82,8 +82,8 @@ class ClassificationHead(nn.Module):
         return losses
 
 
-def _downwards(in_channels: int, out_channels: int, norm_cfg: dict) -> nn.Sequential:
-    """Half the size: depth-wise 3x3, then 1x1, each with its BatchNorm, then ReLU."""
+def _downsample(in_channels: int, out_channels: int, norm_cfg: dict) -> nn.Sequential:
+    """Strided depth-wise 3x3 convolution and 1x1 convolution, each with BatchNorm, then ReLU."""
     return nn.Sequential(
         nn.Conv2d(in_channels, in_channels, 3, 2, 1, groups=in_channels),
         build_batch_norm(norm_cfg, in_channels),

@@ -1,7 +1,6 @@
-"""Semantic segmentation on the four maps of HRFormer (paper, section 4.2).
+"""Segmentation head on the four maps of HRFormer (paper, section 4.2).
 
-The paper puts OCR on top of the concatenated maps; here a plain convolutional classifier stands in
-its place.
+Deviation from the paper: a convolutional classifier on the concatenated maps instead of OCR.
 """
 
 from collections.abc import Sequence
@@ -14,15 +13,15 @@ from ..layers import conv_norm
 
 
 class SegmentationHead(nn.Module):
-    """Lower maps brought to the highest one's size, all concatenated, 1x1, 1x1 to the classes.
+    """Upsample all maps to the highest resolution, concatenate them, classify by 1x1 convolutions.
 
     Args:
-        in_channels: C_j of the maps, highest resolution first.
+        in_channels: channels C_j of the maps, highest resolution first.
         num_classes: K.
-        channels: width between the two convolutions.
-        align_corners: of the interpolation; True in the authors' code.
+        channels: channels between the two convolutions.
+        align_corners: argument of the interpolation; True in the authors' code.
         norm_cfg: see `build_batch_norm`.
-        ignore_index: label of pixels that do not count.
+        ignore_index: label of pixels that the loss ignores.
     """
 
     def __init__(
@@ -44,22 +43,22 @@ class SegmentationHead(nn.Module):
     def forward(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
         """Maps (B, C_j, H_j, W_j) -> logits (B, K, H_1, W_1)."""
         size = maps[0].shape[2:]
-        maps = [maps[0], *(self._resized(x, size) for x in maps[1:])]
+        maps = [maps[0], *(self._resize(x, size) for x in maps[1:])]
         return self.classifier(self.merge(torch.cat(maps, 1)))
 
     def predict(self, maps: Sequence[torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
-        """Classes of an image of `size`, (B, H, W)."""
-        return self._resized(self(maps), size).argmax(1)
+        """Predict the class of each pixel of images of `size` = (H, W), (B, H, W)."""
+        return self._resize(self(maps), size).argmax(1)
 
     def loss(self, maps: Sequence[torch.Tensor], target: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Cross entropy of every pixel.
+        """Compute the cross entropy of all pixels.
 
         Args:
             maps: see `forward`.
-            target: (B, H, W), classes of pixels, or `ignore_index`.
+            target: class of each pixel, or `ignore_index`, (B, H, W).
         """
-        logits = self._resized(self(maps), target.shape[1:])
+        logits = self._resize(self(maps), target.shape[1:])
         return {'loss_seg': F.cross_entropy(logits, target, ignore_index=self.ignore_index)}
 
-    def _resized(self, x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    def _resize(self, x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         return F.interpolate(x, size, mode='bilinear', align_corners=self.align_corners)

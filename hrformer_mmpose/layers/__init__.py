@@ -1,17 +1,11 @@
-"""The layers of HRFormer, in plain PyTorch."""
+"""Layers of HRFormer in plain PyTorch."""
 
 from .attention import LocalWindowSelfAttention, WindowMSA
 from .block import DropPath, HRFormerBlock
 from .ffn import CrossFFN
-from .fusion import (
-    BasicBlock,
-    Bottleneck,
-    MultiScaleFusion,
-    build_transition,
-    conv_norm,
-)
+from .fusion import BasicBlock, Bottleneck, MultiScaleFusion, build_transition, conv_norm
 from .norm import build_batch_norm, build_layer_norm
-from .window import padding_mask, shift_mask, window_merge, window_partition
+from .window import padding_mask, shift_mask, window_partition, window_reverse
 
 __all__ = [
     'BasicBlock',
@@ -28,6 +22,6 @@ __all__ = [
     'conv_norm',
     'padding_mask',
     'shift_mask',
-    'window_merge',
     'window_partition',
+    'window_reverse',
 ]

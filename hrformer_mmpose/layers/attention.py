@@ -1,11 +1,11 @@
-"""Local-window multi-head self-attention with a relative position bias (paper, section 3.1).
+"""Local-window multi-head self-attention with relative position bias (paper, section 3.1).
 
-Parameter names and their order follow `mmpose.models.backbones.hrformer`, whose files must load.
-Deviation from it: the padding mask holds when a single axis is padded, too (there it is skipped
+Parameter names and their order equal those of `mmpose.models.backbones.hrformer`, so that its
+files load. One deviation: the padding mask also applies if a single axis is padded (MMPose skips it
 unless both are).
 
-Shapes: B batch (of maps), H and W of the map, C channels, Kh x Kw window, N = Kh * Kw tokens a
-window, nW windows a map, h heads, d = C / h head width.
+Shapes: B batch, H and W of the map, C channels, Kh x Kw window, N = Kh * Kw tokens a window,
+nW windows a map, h heads, d = C / h channels a head.
 """
 
 import torch
@@ -15,19 +15,19 @@ from torch import nn
 from ..errors import ConfigError
 from .window import (
     Window,
-    needed_shift,
+    effective_shift,
     padding_mask,
     shift_mask,
-    window_merge,
     window_partition,
+    window_reverse,
 )
 
 
 def relative_position_index(window: Window) -> torch.Tensor:
     """Row of the bias table for each pair of tokens, (N, N).
 
-    Token i sees token j at the offset (yi - yj, xi - xj); offsets are shifted to start at 0 and
-    numbered row by row over the (2 Kh - 1) x (2 Kw - 1) possible ones.
+    Token i sees token j at the offset (yi - yj, xi - xj). Rows enumerate the
+    (2 Kh - 1) x (2 Kw - 1) offsets in row-major order, starting at the most negative one.
     """
     y, x = torch.meshgrid(torch.arange(window[0]), torch.arange(window[1]), indexing='ij')
     y, x = y.flatten(), x.flatten()
@@ -36,43 +36,59 @@ def relative_position_index(window: Window) -> torch.Tensor:
     return dy * (2 * window[1] - 1) + dx
 
 
+def attention_mask(
+    size: tuple[int, int],
+    window: Window,
+    like: torch.Tensor,
+    shift_size: Window,
+    with_pad_mask: bool,
+) -> torch.Tensor | None:
+    """Combine `padding_mask` and `shift_mask` as far as they apply.
+
+    Returns:
+        (nW, N) or (nW, N, N), 0 or -inf; None without a mask.
+    """
+    shift = effective_shift(size, window, shift_size)
+    pad_mask = padding_mask(size, window, like, shift) if with_pad_mask else None
+    if not any(shift):
+        return pad_mask
+    mask = shift_mask(size, window, like, shift)
+    if pad_mask is None:
+        return mask
+    mask = mask + pad_mask[:, None, :]
+    # All keys of a padded query may be masked. Its output is discarded but must not be NaN.
+    return mask.masked_fill_(torch.isinf(mask).all(-1, keepdim=True), 0.0)
+
+
 def masked_bias(
-    bias: torch.Tensor | None, mask: torch.Tensor, num_heads: int, windows: int
+    rel_pos_bias: torch.Tensor | None, mask: torch.Tensor, num_heads: int, num_windows: int
 ) -> torch.Tensor:
-    """What is added to the logits: position bias and padding mask, (B * nW, h, N, N).
+    """Sum of position bias and mask for all windows of a batch.
 
     Args:
-        bias: (h, N, N) or (1, h, N, N). mask: (nW, N) for all queries of a window, or
-            (nW, N, N). num_heads: h. windows: B * nW.
+        rel_pos_bias: (h, N, N) or (1, h, N, N), or None.
+        mask: (nW, N) for all queries of a window, or (nW, N, N).
+        num_heads: h.
+        num_windows: B * nW.
+
+    Returns:
+        (B * nW, h, N, N).
     """
     mask = mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]  # nW, 1, 1 or N, N
-    mask = mask.expand(-1, num_heads, mask.shape[-1], -1) if bias is None else mask + bias
-    return mask.repeat(windows // len(mask), 1, 1, 1)
-
-
-def attention_mask(
-    size: tuple[int, int], window: Window, like: torch.Tensor, shift: Window, with_pad_mask: bool
-) -> torch.Tensor | None:
-    """What of `padding_mask` and `shift_mask` a layer needs, added up; None for neither."""
-    shift = needed_shift(size, window, shift)
-    mask = padding_mask(size, window, like, shift) if with_pad_mask else None
-    if not any(shift):
-        return mask
-    apart = shift_mask(size, window, like, shift)
-    if mask is None:
-        return apart
-    # A padded query may have nothing left to attend to; its output is cut off, but must not be NaN.
-    both = apart + mask[:, None, :]
-    return both.masked_fill_(torch.isinf(both).all(-1, keepdim=True), 0.0)
+    if rel_pos_bias is None:
+        mask = mask.expand(-1, num_heads, mask.shape[-1], -1)
+    else:
+        mask = mask + rel_pos_bias  # nW, h, N, N
+    return mask.repeat(num_windows // len(mask), 1, 1, 1)
 
 
 class WindowMSA(nn.Module):
-    """Multi-head self-attention inside each window.
+    """Multi-head self-attention within each window.
 
     Args:
         channels: C, a multiple of `num_heads`.
         num_heads: h.
-        window: (Kh, Kw).
+        window: window size, (Kh, Kw).
         with_rpe: add the learned relative position bias to the logits.
 
     Raises:
@@ -93,49 +109,47 @@ class WindowMSA(nn.Module):
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = nn.Linear(channels, channels)
 
-    def position_bias(self) -> torch.Tensor | None:
-        """The learned bias for every head and pair of tokens, (h, N, N)."""
+    def rel_pos_bias(self) -> torch.Tensor | None:
+        """Learned bias for each head and pair of tokens, (h, N, N)."""
         if not self.with_rpe:
             return None
         return self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Attend inside windows.
+        """Attend within each window.
 
         Args:
-            x: (B * nW, N, C).
-            mask: (nW, N) or (nW, N, N), 0 or -inf, added to the logits of a window's queries.
+            x: tokens, (B * nW, N, C).
+            mask: (nW, N) or (nW, N, N), 0 or -inf, added to the logits.
 
         Returns:
             (B * nW, N, C).
         """
-        bias = self.position_bias()
-        windows, N, C = x.shape
-        q, k, v = self.qkv(x).view(windows, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        if mask is None:
-            # Fused kernels take a bias of four axes only.
-            bias = None if bias is None else bias[None]
-            out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        else:
-            mask = masked_bias(bias, mask, self.num_heads, windows)
-            out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.proj(out.transpose(1, 2).reshape(windows, N, C))
+        num_windows, N, C = x.shape
+        bias = self.rel_pos_bias()
+        qkv = self.qkv(x).view(num_windows, N, 3, self.num_heads, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # B * nW, h, N, d each
+        if mask is not None:
+            bias = masked_bias(bias, mask, self.num_heads, num_windows)
+        elif bias is not None:
+            bias = bias[None]  # fused kernels require four axes
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return self.proj(x.transpose(1, 2).reshape(num_windows, N, C))
 
 
 class LocalWindowSelfAttention(nn.Module):
-    """Window partition, attention in each window, and back.
+    """Window partition, attention within each window, and the inverse of the partition.
 
-    Padded positions hold zeros, so that their query, key and value equal the projection's bias;
-    as in the published networks they take part in the softmax unless `with_pad_mask` is set.
+    Padded tokens are zeros, so that their query, key and value equal the projection's bias. As in
+    the published networks, they take part in the softmax unless `with_pad_mask` is set.
 
     Args:
         channels: C.
         num_heads: h.
-        window: (Kh, Kw).
+        window: window size, (Kh, Kw).
         with_rpe: see `WindowMSA`.
-        with_pad_mask: keep real tokens from attending to padded ones.
-        shifted: cut the windows half a window further down and to the right (Swin's), along the
-            axes that take more than one window.
+        with_pad_mask: mask padded tokens as keys.
+        shifted: shift the windows by half a window (Swin), along axes with more than one window.
     """
 
     def __init__(
@@ -149,19 +163,20 @@ class LocalWindowSelfAttention(nn.Module):
     ):
         super().__init__()
         self.window = window
-        self.shift = (window[0] // 2, window[1] // 2) if shifted else (0, 0)
+        self.shift_size = (window[0] // 2, window[1] // 2) if shifted else (0, 0)
         self.with_pad_mask = with_pad_mask
         self.attn = WindowMSA(channels, num_heads, window, with_rpe)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
         size = x.shape[1:3]
-        mask = attention_mask(size, self.window, x, self.shift, self.with_pad_mask)
-        windows = self.attn(window_partition(x, self.window, self.shift), mask)
-        return window_merge(windows, self.window, size, self.shift)
+        mask = attention_mask(size, self.window, x, self.shift_size, self.with_pad_mask)
+        x = window_partition(x, self.window, self.shift_size)  # B * nW, N, C
+        x = self.attn(x, mask)
+        return window_reverse(x, self.window, size, self.shift_size)  # B, H, W, C
 
     def is_masked(self, size: tuple[int, int]) -> bool:
-        """Whether a map of `size` = (H, W) needs a padding mask or a shift mask."""
+        """Return whether a map of `size` = (H, W) requires an attention mask."""
         if self.with_pad_mask and any(n % k for n, k in zip(size, self.window, strict=True)):
             return True
-        return any(needed_shift(size, self.window, self.shift))
+        return any(effective_shift(size, self.window, self.shift_size))

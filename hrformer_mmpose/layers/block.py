@@ -1,6 +1,6 @@
-"""The transformer block of HRFormer (paper, section 3.1): window attention, then the FFN.
+"""HRFormer's transformer block (paper, section 3.1, figure 1): window attention, then FFN.
 
-`execution.block` runs the same mathematics on faster paths.
+`execution.block` is the same block with faster paths.
 """
 
 import torch
@@ -13,7 +13,7 @@ from .window import Window
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: drops a residual branch for whole samples, scales the others to make up.
+    """Stochastic depth (Huang et al., ECCV 2016): drop a residual branch for whole samples.
 
     Args:
         drop_prob: probability of dropping, in [0, 1).
@@ -24,22 +24,26 @@ class DropPath(nn.Module):
         self.drop_prob = drop_prob
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Drop along the first axis of `x`, in training only."""
-        keep = self.keep(x)
-        return x if keep is None else x * keep
+        """(B, ...) -> (B, ...); the identity in evaluation mode."""
+        scale = self.scale(x)
+        return x if scale is None else x * scale
 
-    def keep(self, x: torch.Tensor) -> torch.Tensor | None:
-        """What the samples of `x` are multiplied by this time, (B, 1, ...); None for 1."""
+    def scale(self, x: torch.Tensor) -> torch.Tensor | None:
+        """Draw the factor of each sample: 0, or 1 / (1 - drop_prob).
+
+        Returns:
+            (B, 1, ...) with the number of axes of `x`; None if nothing is dropped.
+        """
         if not self.training or not self.drop_prob:
             return None
-        keep = 1 - self.drop_prob
-        # One number a sample, drawn the way mmcv's DropPath draws it: the same seed drops the same.
+        keep_prob = 1 - self.drop_prob
+        # Drawn as in mmcv's DropPath, so that equal seeds drop equal samples.
         shape = (x.shape[0],) + (1,) * (x.ndim - 1)
-        kept = (torch.rand(shape, dtype=x.dtype, device=x.device) + keep).floor_()
-        return kept / keep
+        mask = (torch.rand(shape, dtype=x.dtype, device=x.device) + keep_prob).floor_()
+        return mask / keep_prob
 
     def extra_repr(self) -> str:
-        """Shown by `print(model)`."""
+        """Settings shown by `print(model)`."""
         return f'drop_prob={self.drop_prob:.3f}'
 
 
@@ -48,16 +52,16 @@ class HRFormerBlock(nn.Module):
 
     Args:
         channels: C.
-        num_heads: heads of the attention.
-        window: (Kh, Kw).
-        mlp_ratio: hidden width of the FFN over C.
-        drop_path: rate of stochastic depth on both residual branches.
-        with_rpe: see `LocalWindowSelfAttention`.
+        num_heads: number of attention heads.
+        window: window size, (Kh, Kw).
+        mlp_ratio: hidden channels of the FFN divided by C.
+        drop_path: rate of stochastic depth of both residual branches.
+        with_rpe: see `WindowMSA`.
         with_pad_mask: see `LocalWindowSelfAttention`.
         shifted: see `LocalWindowSelfAttention`.
         with_dwconv: see `CrossFFN`.
-        norm_cfg: BatchNorm in the FFN.
-        transformer_norm_cfg: the two LayerNorms.
+        norm_cfg: config of the FFN's BatchNorms.
+        transformer_norm_cfg: config of the two LayerNorms.
     """
 
     def __init__(
@@ -85,12 +89,11 @@ class HRFormerBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        # Tokens are a channels-last view of the map: after the first LayerNorm a branch stays in
-        # that layout, convolutions included, and neither permute copies.
+        # Tokens are a channels-last view of the map: neither permute copies.
         x = x.permute(0, 2, 3, 1)  # B, H, W, C
         x = self.attention_branch(x)
         x = self.ffn_branch(x)
-        return x.permute(0, 3, 1, 2)
+        return x.permute(0, 3, 1, 2)  # B, C, H, W
 
     def attention_branch(self, x: torch.Tensor) -> torch.Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""

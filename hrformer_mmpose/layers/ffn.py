@@ -1,7 +1,7 @@
-"""Feed-forward network with a depth-wise convolution (paper, section 3.1, figure 2 b).
+"""Feed-forward network with a depth-wise convolution (paper, section 3.1, figure 1 b).
 
-The 3x3 depth-wise convolution carries information across the windows' borders; without it the
-windows of one branch would never exchange any.
+The 3x3 depth-wise convolution exchanges information across window borders. Without it, the
+windows of a branch would be independent of each other.
 """
 
 import torch
@@ -14,10 +14,10 @@ class CrossFFN(nn.Module):
     """1x1 convolution -> 3x3 depth-wise -> 1x1, each followed by BatchNorm and GELU.
 
     Args:
-        channels: C of input and output.
-        hidden_channels: width of the two inner maps.
+        channels: channels of input and output, C.
+        hidden_channels: channels of the two inner maps, D.
         norm_cfg: see `build_batch_norm`.
-        with_dwconv: without it the depth-wise convolution and what follows it are left out.
+        with_dwconv: False removes the depth-wise convolution with its BatchNorm and GELU.
     """
 
     def __init__(
@@ -38,8 +38,9 @@ class CrossFFN(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
-        x = x.permute(0, 3, 1, 2)
-        x = self.act(self.norm1(self.fc1(x)))
+        x = x.permute(0, 3, 1, 2)  # B, C, H, W
+        x = self.act(self.norm1(self.fc1(x)))  # B, D, H, W
         if self.dw3x3 is not None:
             x = self.act(self.norm2(self.dw3x3(x)))
-        return self.act(self.norm3(self.fc2(x))).permute(0, 2, 3, 1)
+        x = self.act(self.norm3(self.fc2(x)))  # B, C, H, W
+        return x.permute(0, 2, 3, 1)

@@ -1,11 +1,12 @@
-"""HRNet's convolutional parts that HRFormer keeps: bottlenecks, transitions, multi-scale fusion.
+"""HRNet's convolutional parts of HRFormer: residual units, transitions, multi-scale fusion.
 
-As in HRFormer's published code the fusion goes down by strided depth-wise and point-wise
-convolutions, and up by a 1x1 convolution and bilinear interpolation (paper, section 3.2).
-Deviation from it: maps are upsampled to the size of the target map, not by a fixed factor, so that
-any input size works; at multiples of 32 the two are the same.
+As in HRFormer's published code, the fusion downsamples by strided depth-wise and point-wise
+convolutions and upsamples by a 1x1 convolution and interpolation (paper, section 3.2). One
+deviation: maps are upsampled to the size of the target map instead of by a fixed factor, so that
+any input size works. At multiples of 32 both are equal.
 """
 
+import functools
 import math
 
 import torch
@@ -19,7 +20,7 @@ from .window import map_size
 def conv_norm(
     in_channels: int, out_channels: int, norm_cfg: dict, kernel: int, stride: int = 1, groups=1
 ) -> list[nn.Module]:
-    """Convolution without bias, padded to keep the size (over `stride`), and its BatchNorm."""
+    """Convolution without bias, padded by half its kernel, and BatchNorm."""
     conv = nn.Conv2d(
         in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False
     )
@@ -27,13 +28,13 @@ def conv_norm(
 
 
 class Bottleneck(nn.Module):
-    """ResNet's bottleneck, 1x1 -> 3x3 -> 1x1 with a 4-fold expansion, as HRNet's stage 1 uses it.
+    """ResNet's bottleneck, 1x1 -> 3x3 -> 1x1 with an expansion of 4, as in HRNet's stage 1.
 
     Args:
         in_channels: channels of the input.
-        channels: width of the inner maps; the output has 4 times as many.
+        channels: channels of the inner maps; the output has 4 times as many.
         norm_cfg: see `build_batch_norm`.
-        depth_wise: the 3x3 convolution is depth-wise, as in the classification head.
+        depth_wise: make the 3x3 convolution depth-wise, as in the classification head.
     """
 
     expansion = 4
@@ -59,10 +60,11 @@ class Bottleneck(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut: HRNet's residual unit (paper, table 11).
+    """HRNet's residual unit of two 3x3 convolutions (paper, table 11).
 
     Args:
-        channels: C of input and output. norm_cfg: see `build_batch_norm`.
+        channels: channels of input and output, C.
+        norm_cfg: see `build_batch_norm`.
     """
 
     def __init__(self, channels: int, norm_cfg: dict):
@@ -79,42 +81,42 @@ class BasicBlock(nn.Module):
 def build_transition(
     in_channels: tuple[int, ...], out_channels: tuple[int, ...], norm_cfg: dict
 ) -> nn.ModuleList:
-    """Lead from the branches of one stage to those of the next.
+    """Build the layers between the branches of one stage and those of the next.
 
-    Entry i is None (branch i goes on as it is), a 3x3 convolution (its width changes), or, for a
-    branch that begins here, strided 3x3 convolutions from the lowest map there was.
+    Args:
+        in_channels: channels of each map of the stage, highest resolution first.
+        out_channels: channels of each map of the next stage.
+        norm_cfg: see `build_batch_norm`.
+
+    Returns:
+        One entry a branch of the next stage: None (unchanged), a 3x3 convolution (other channels),
+        or strided 3x3 convolutions from the lowest-resolution map (new branch).
     """
     layers = []
     for i, channels in enumerate(out_channels):
         if i >= len(in_channels):
             steps = i + 1 - len(in_channels)
             widths = [in_channels[-1]] * steps + [channels]
-            layers.append(
-                nn.Sequential(*(_strided(widths[k : k + 2], norm_cfg) for k in range(steps)))
-            )
+            convs = (_conv3x3(widths[k], widths[k + 1], norm_cfg, 2) for k in range(steps))
+            layers.append(nn.Sequential(*convs))
         elif channels != in_channels[i]:
-            conv = conv_norm(in_channels[i], channels, norm_cfg, 3)
-            layers.append(nn.Sequential(*conv, nn.ReLU(inplace=True)))
+            layers.append(_conv3x3(in_channels[i], channels, norm_cfg))
         else:
             layers.append(None)
     return nn.ModuleList(layers)
 
 
-def _strided(widths: list[int], norm_cfg: dict) -> nn.Sequential:
-    conv = conv_norm(widths[0], widths[1], norm_cfg, 3, stride=2)
+def _conv3x3(in_channels: int, channels: int, norm_cfg: dict, stride: int = 1) -> nn.Sequential:
+    conv = conv_norm(in_channels, channels, norm_cfg, 3, stride)
     return nn.Sequential(*conv, nn.ReLU(inplace=True))
 
 
-def _bilinear(x: torch.Tensor, size: torch.Size) -> torch.Tensor:
-    return F.interpolate(x, size, mode='bilinear', align_corners=False)
-
-
-def _bilinear_aligned(x: torch.Tensor, size: torch.Size) -> torch.Tensor:
-    return F.interpolate(x, size, mode='bilinear', align_corners=True)
+_bilinear = functools.partial(F.interpolate, mode='bilinear', align_corners=False)
+_bilinear_aligned = functools.partial(F.interpolate, mode='bilinear', align_corners=True)
 
 
 def _nearest(x: torch.Tensor, size: torch.Size) -> torch.Tensor:
-    # The power of two that leads from one map to the other, whatever rows were rounded up.
+    # The power of two between the two resolutions; sizes that are not multiples were rounded up.
     factor = max(2 ** round(math.log2(n / m)) for n, m in zip(size, x.shape[2:], strict=True))
     x = F.interpolate(x, scale_factor=factor, mode='nearest')
     return x if x.shape[2:] == size else _bilinear_aligned(x, size)
@@ -123,22 +125,22 @@ def _nearest(x: torch.Tensor, size: torch.Size) -> torch.Tensor:
 # (x (B, C, h, w), size (H, W)) -> (B, C, H, W)
 # 'bilinear': the pose networks, MMPose's and the authors'.
 # 'bilinear_aligned': MMPose's class with upsample=dict(mode='bilinear', align_corners=True).
-# 'nearest': the authors' classification and segmentation networks. Their code enlarges by the
-#     nearest neighbour and then interpolates bilinearly with aligned corners to the size that the
-#     map has by then, so that only where sizes were rounded does the second step change anything.
+# 'nearest': the authors' classification and segmentation networks. Their code upsamples by nearest
+#     neighbour, then interpolates bilinearly with aligned corners to the size of the target. The
+#     second step has an effect only if sizes were rounded.
 UPSAMPLE = dict(bilinear=_bilinear, bilinear_aligned=_bilinear_aligned, nearest=_nearest)
 
 
 class MultiScaleFusion(nn.ModuleList):
-    """Each output map is the ReLU of the sum of all maps, brought to its size and width.
+    """Exchange between resolutions: each output is the ReLU of the sum of all resampled maps.
 
-    Entry [i][j] leads from map j to map i and is None where i == j.
+    Entry [i][j] converts map j to the channels and (downwards) the size of map i; None if i == j.
 
     Args:
-        channels: width of each map, highest resolution first.
-        num_outputs: how many maps to make, highest resolution first.
+        channels: channels of each map, highest resolution first.
+        num_outputs: number of output maps, highest resolution first.
         norm_cfg: see `build_batch_norm`.
-        upsample: how a map gets the size of a larger one, an entry of `UPSAMPLE`.
+        upsample: interpolation, a key of `UPSAMPLE`.
     """
 
     def __init__(self, channels: tuple[int, ...], num_outputs: int, norm_cfg: dict, upsample: str):
@@ -165,7 +167,7 @@ class MultiScaleFusion(nn.ModuleList):
 
 
 def _fusion_path(channels: tuple[int, ...], j: int, i: int, norm_cfg: dict) -> nn.Module | None:
-    """What leads from map j to map i, the interpolation aside."""
+    """Convolutions from map j to map i, without the interpolation."""
     if j == i:
         return None
     if j > i:
@@ -175,7 +177,6 @@ def _fusion_path(channels: tuple[int, ...], j: int, i: int, norm_cfg: dict) -> n
         out_channels = channels[i] if k == i else channels[j]
         depth_wise = conv_norm(channels[j], channels[j], norm_cfg, 3, 2, groups=channels[j])
         point_wise = conv_norm(channels[j], out_channels, norm_cfg, 1)
-        # The last step has no ReLU of its own: it follows the sum.
-        relu = [] if k == i else [nn.ReLU()]
+        relu = [] if k == i else [nn.ReLU()]  # the last step's ReLU follows the sum
         steps.append(nn.Sequential(*depth_wise, *point_wise, *relu))
     return nn.Sequential(*steps)

@@ -1,10 +1,10 @@
-"""Cutting a map into non-overlapping windows and putting it together again (paper, section 3.1).
+"""Partition of a map into non-overlapping windows, its inverse, and masks (paper, section 3.1).
 
-The map is padded around its centre to a multiple of the window, as the published networks do, so a
-map of height 8 with K = 7 gets 3 rows above and 3 below.
+The map is padded around its centre to a multiple of the window size, as in the published networks:
+a map of height 8 with windows of 7 gets 3 rows above and 3 below.
 
-Shapes: B batch, H and W of the map, C channels, K window (height Kh, width Kw), nW windows a map,
-N = Kh * Kw tokens a window.
+Shapes: B batch, H and W of the map, C channels, Kh x Kw window, N = Kh * Kw tokens a window,
+nW windows a map.
 """
 
 import torch
@@ -20,29 +20,33 @@ def padding(size: int, window: int) -> tuple[int, int]:
 
 
 def map_size(shape: torch.Size) -> tuple[int, ...]:
-    """Sizes of a map; in a trace as constants, so that arithmetic on them is not recorded."""
+    """Convert a shape to constants while tracing, so that arithmetic on it is not recorded."""
     return tuple(map(int, shape)) if torch.jit.is_tracing() else tuple(shape)
 
 
-def needed_shift(size: tuple[int, int], window: Window, shift: Window) -> Window:
-    """The shift along the axes of a map (H, W) that take more than one window, 0 along the others.
+def effective_shift(size: tuple[int, int], window: Window, shift_size: Window) -> Window:
+    """Set the shift to 0 along axes that fit into one window.
 
-    A single window sees the whole axis, which shifting would only cut up (Swin's code then shifts
-    neither axis).
+    A single window already covers the whole axis. Swin's code shifts neither axis in that case.
     """
-    return tuple(s if n > k else 0 for n, k, s in zip(size, window, shift, strict=True))
+    axes = zip(size, window, shift_size, strict=True)
+    return tuple(shift if length > side else 0 for length, side, shift in axes)
 
 
-def window_partition(x: torch.Tensor, window: Window, shift: Window = (0, 0)) -> torch.Tensor:
-    """(B, H, W, C) -> (B * nW, N, C), padded with zeros, windows in row-major order.
+def window_partition(x: torch.Tensor, window: Window, shift_size: Window = (0, 0)) -> torch.Tensor:
+    """Pad a map with zeros, roll it and cut it into windows in row-major order.
 
     Args:
-        x: (B, H, W, C). window: (Kh, Kw). shift: rows and columns by which the padded map is
-            rolled upwards and to the left first (Liu et al., ICCV 2021, section 3.2), where
-            `needed_shift` leaves it.
+        x: map, (B, H, W, C).
+        window: window size, (Kh, Kw).
+        shift_size: rows and columns to roll up and left (Liu et al., ICCV 2021, section 3.2),
+            subject to `effective_shift`.
+
+    Returns:
+        (B * nW, N, C).
     """
     H, W, C = map_size(x.shape[1:])
-    shift = needed_shift((H, W), window, shift)
+    shift = effective_shift((H, W), window, shift_size)
     (top, bottom), (left, right) = padding(H, window[0]), padding(W, window[1])
     if top + bottom + left + right:
         x = F.pad(x, (0, 0, left, right, top, bottom))
@@ -53,12 +57,22 @@ def window_partition(x: torch.Tensor, window: Window, shift: Window = (0, 0)) ->
     return x.reshape(-1, window[0] * window[1], C)
 
 
-def window_merge(
-    windows: torch.Tensor, window: Window, size: tuple[int, int], shift: Window = (0, 0)
+def window_reverse(
+    windows: torch.Tensor, window: Window, size: tuple[int, int], shift_size: Window = (0, 0)
 ) -> torch.Tensor:
-    """The inverse: (B * nW, N, C) -> (B, H, W, C) with `size` = (H, W), the padding cut off."""
+    """Invert `window_partition` and remove the padding.
+
+    Args:
+        windows: (B * nW, N, C).
+        window: window size, (Kh, Kw).
+        size: size of the map without padding, (H, W).
+        shift_size: see `window_partition`.
+
+    Returns:
+        (B, H, W, C).
+    """
     H, W = size
-    shift = needed_shift(size, window, shift)
+    shift = effective_shift(size, window, shift_size)
     (top, bottom), (left, right) = padding(H, window[0]), padding(W, window[1])
     rows, cols = (H + top + bottom) // window[0], (W + left + right) // window[1]
     (C,) = map_size(windows.shape[-1:])
@@ -70,47 +84,51 @@ def window_merge(
 
 
 def padding_mask(
-    size: tuple[int, int], window: Window, like: torch.Tensor, shift: Window = (0, 0)
+    size: tuple[int, int], window: Window, like: torch.Tensor, shift_size: Window = (0, 0)
 ) -> torch.Tensor | None:
-    """Added to the attention logits, keeps real tokens from attending to padded ones.
+    """Mask padded tokens as keys; the mask is added to the attention logits.
 
     Args:
-        size: (H, W) of the map.
-        window: (Kh, Kw).
-        like: a tensor that gives dtype and device.
-        shift: see `window_partition`.
+        size: size of the map, (H, W).
+        window: window size, (Kh, Kw).
+        like: tensor with the dtype and device of the mask.
+        shift_size: see `window_partition`.
 
     Returns:
-        (nW, N), 0 at real tokens and -inf at padded ones; None where nothing is padded.
-        Every window holds a real token, since less than K rows are added, split on two sides.
+        (nW, N), 0 at real tokens and -inf at padded ones; None if nothing is padded. Every window
+        holds a real token, since fewer than K rows are added, split between two sides.
     """
     (top, bottom), (left, right) = padding(size[0], window[0]), padding(size[1], window[1])
     if not (top + bottom + left + right):
         return None
     mask = F.pad(like.new_zeros(size), (left, right, top, bottom), value=float('-inf'))
-    return window_partition(mask[None, :, :, None], window, shift)[:, :, 0]
+    return window_partition(mask[None, :, :, None], window, shift_size)[:, :, 0]
 
 
 def shift_mask(
-    size: tuple[int, int], window: Window, like: torch.Tensor, shift: Window
+    size: tuple[int, int], window: Window, like: torch.Tensor, shift_size: Window
 ) -> torch.Tensor:
-    """Added to the attention logits, keeps apart what only the rolling brought into one window.
+    """Mask pairs of tokens that are neighbours only because the map was rolled.
 
-    Rolling puts the first rows behind the last ones (and the first columns likewise): a window
-    there holds up to four parts that are no neighbours in the map.
+    Rolling moves the first rows behind the last ones (and columns likewise). A window there covers
+    up to four regions that are not adjacent in the map.
 
     Args:
-        size, window, like: see `padding_mask`. shift: see `window_partition`.
+        size: size of the map, (H, W).
+        window: window size, (Kh, Kw).
+        like: tensor with the dtype and device of the mask.
+        shift_size: see `window_partition`.
 
     Returns:
-        (nW, N, N): 0 between tokens of one part, -inf between others.
+        (nW, N, N), 0 between tokens of one region and -inf between others.
     """
-    shift = needed_shift(size, window, shift)
+    shift = effective_shift(size, window, shift_size)
     rows, cols = (n + -n % k for n, k in zip(size, window, strict=True))
-    # After rolling a part is told by whether it came from the first `shift` rows and columns.
+    # Within a window, a region is identified by its origin: inside the first rows or not, and
+    # inside the first columns or not.
     y = torch.arange(rows, device=like.device) < shift[0]
     x = torch.arange(cols, device=like.device) < shift[1]
-    part = (2 * y[:, None] + x[None, :]).to(like.dtype)
-    part = window_partition(part[None, :, :, None], window, shift)[:, :, 0]
-    apart = part[:, :, None] != part[:, None, :]
-    return like.new_zeros(apart.shape).masked_fill_(apart, float('-inf'))
+    region = (2 * y[:, None] + x[None, :]).to(like.dtype)
+    region = window_partition(region[None, :, :, None], window, shift)[:, :, 0]
+    differs = region[:, :, None] != region[:, None, :]
+    return like.new_zeros(differs.shape).masked_fill_(differs, float('-inf'))

@@ -1,4 +1,4 @@
-"""The paper's ablations: what each option changes, and what it does not."""
+"""Effect of the options for the paper's ablations."""
 
 import pytest
 import torch
@@ -9,8 +9,8 @@ from hrformer_mmpose.layers import BasicBlock, HRFormerBlock
 from tests.backbones.weights import randomise
 
 
-def sees(settings: list[dict], pixel: tuple[int, int]) -> torch.Tensor:
-    """Which pixels of a 12x12 map, cut into windows of 6, the output at `pixel` depends on."""
+def receptive_field(settings: list[dict], pixel: tuple[int, int]) -> torch.Tensor:
+    """Pixels of a 12x12 map (windows of 6) that the output at `pixel` depends on."""
     blocks = torch.nn.Sequential(*(HRFormerBlock(4, 1, (6, 6), 2.0, **s) for s in settings)).eval()
     randomise(blocks)
     x = torch.randn(1, 4, 12, 12, requires_grad=True)
@@ -22,25 +22,27 @@ def test_windows_see_each_other_by_convolution_or_shift_only():
     inside = torch.zeros(12, 12, dtype=torch.bool)
     inside[:6, :6] = True
     # The last row of the upper left window.
-    alone = sees([dict(with_dwconv=False)] * 2, (5, 2))
+    alone = receptive_field([dict(with_dwconv=False)] * 2, (5, 2))
     assert torch.equal(alone, inside)
-    by_convolution = sees([dict()], (5, 2))
+    by_convolution = receptive_field([dict()], (5, 2))
     assert by_convolution[:6, :6].all()
     assert by_convolution[6, 2]
-    by_shift = sees([dict(with_dwconv=False), dict(with_dwconv=False, shifted=True)], (5, 2))
+    by_shift = receptive_field(
+        [dict(with_dwconv=False), dict(with_dwconv=False, shifted=True)], (5, 2)
+    )
     assert by_shift[:6, :6].all()
     assert by_shift[6, 2]
-    # Shifted by 3, rows 3 to 8 are one window, columns 0 to 2 what was cut off.
-    one = sees([dict(with_dwconv=False, shifted=True)], (5, 2))
+    # Shifted by 3: one window has rows 3 to 8, and columns 0 to 2.
+    shifted = receptive_field([dict(with_dwconv=False, shifted=True)], (5, 2))
     expected = torch.zeros(12, 12, dtype=torch.bool)
     expected[3:9, :3] = True
-    assert torch.equal(one, expected)
+    assert torch.equal(shifted, expected)
 
 
 def test_every_second_block_is_shifted():
     model = HRFormer(arch='tiny', shift_windows=True)
     shifts = {
-        int(name.split('.')[4]): module.attn.shift
+        int(name.split('.')[4]): module.attn.shift_size
         for name, module in model.named_modules()
         if isinstance(module, HRFormerBlock)
     }

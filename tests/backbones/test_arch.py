@@ -1,4 +1,4 @@
-"""The ways to say what a HRFormer consists of."""
+"""Architectures by name, as a flat dict and as MMPose's `extra`."""
 
 import copy
 
@@ -41,7 +41,7 @@ def mmpose_extra(arch: str = 'small', **settings) -> dict:
 
 
 @pytest.mark.parametrize('arch', ['tiny', 'small', 'base'])
-def test_names_and_mmposes_extra_say_the_same(arch):
+def test_names_and_mmposes_extra_are_equivalent(arch):
     stages, settings = stages_from_extra(mmpose_extra(arch))
     ours = stages_from_arch(arch)
     assert stages[1:] == ours[1:]

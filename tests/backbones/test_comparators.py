@@ -1,4 +1,4 @@
-"""Swin without its shift, and the plain Vision Transformer."""
+"""Swin without shifted windows, and the plain Vision Transformer."""
 
 import pytest
 import torch
@@ -38,17 +38,19 @@ def test_without_a_file_layers_begin_as_in_mmpose():
         assert network.stages[0].blocks[0].attn.w_msa.qkv.weight.abs().max() < 0.1  # std 0.02
 
 
-def sees(network: torch.nn.Module) -> torch.Tensor:
-    """Which tokens of an 8x8 map (two windows a side) the output at (3, 1) depends on."""
+def receptive_field(network: torch.nn.Module) -> torch.Tensor:
+    """Tokens of an 8x8 map (two windows a side) that the output at (3, 1) depends on."""
     image = torch.rand(1, 3, 32, 32, requires_grad=True)
     out = network(image)[0][0, :, 3, 1]
-    (out * torch.arange(len(out))).sum().backward()  # a plain sum over LayerNorm has no gradient
+    (
+        out * torch.arange(len(out))
+    ).sum().backward()  # an unweighted sum over LayerNorm has no gradient
     return image.grad[0].abs().sum(0).unflatten(0, (8, 4)).unflatten(2, (8, 4)).sum((1, 3)) > 0
 
 
 def test_without_the_shift_windows_stay_apart_unless_a_convolution_joins_them():
     shifted, alone, joined = (
-        sees(pair(**settings)[0])
+        receptive_field(pair(**settings)[0])
         for settings in (dict(), dict(shift=False), dict(shift=False, with_dwconv=True))
     )
     window = torch.zeros(8, 8, dtype=torch.bool)
@@ -90,25 +92,25 @@ def test_position_embeddings_of_square_files_are_resized():
     assert torch.allclose(ours.pos_embed, torch.ones(1, 6, 12), atol=1e-5)
 
 
-def started(kind, path, **settings) -> torch.nn.Module:
-    """A network after `init_weights` from a file."""
+def initialised(kind, path, **settings) -> torch.nn.Module:
+    """Build a network and load a checkpoint by `init_weights`."""
     network = kind(**settings, init_cfg=dict(type='Pretrained', checkpoint=str(path)))
     network.init_weights()
     return network
 
 
 def test_published_files_of_vision_transformers_start_one(tmp_path):
-    """DeiT's files wrap the weights in `model`, and have tokens and heads that we lack."""
+    """DeiT's files wrap the weights in `model` and have additional tokens and heads."""
     settings = dict(image_size=(32, 48), channels=12, depth=1, num_heads=3)
     state = VisionTransformer(**settings).state_dict()
     others = dict(cls_token=torch.zeros(1, 1, 12), head_dist=torch.ones(2))
     torch.save({'model': {**state, **others}}, tmp_path / 'deit.pth')
-    found = started(VisionTransformer, tmp_path / 'deit.pth', **settings).state_dict()
-    assert all(torch.equal(found[key], value) for key, value in state.items())
+    loaded = initialised(VisionTransformer, tmp_path / 'deit.pth', **settings).state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in state.items())
     with pytest.raises(WeightsError, match='and 11 other entries of 29'):
-        started(VisionTransformer, tmp_path / 'deit.pth', **{**settings, 'depth': 2})
+        initialised(VisionTransformer, tmp_path / 'deit.pth', **{**settings, 'depth': 2})
     with pytest.raises(WeightsError, match='does not fit VisionTransformer: size mismatch for'):
-        started(VisionTransformer, tmp_path / 'deit.pth', **{**settings, 'channels': 24})
+        initialised(VisionTransformer, tmp_path / 'deit.pth', **{**settings, 'channels': 24})
 
 
 @pytest.mark.parametrize('official', [False, True])
@@ -128,12 +130,12 @@ def test_published_files_of_swin_start_one(tmp_path, official, with_dwconv):
     content = {'model': written} if official else {'state_dict': state}
     torch.save(content, tmp_path / 'swin.pth')
     settings['with_dwconv'] = with_dwconv
-    found = started(SwinTransformer, tmp_path / 'swin.pth', **settings).state_dict()
-    same = [key for key, value in state.items() if torch.equal(found[key], value)]
+    loaded = initialised(SwinTransformer, tmp_path / 'swin.pth', **settings).state_dict()
+    same = [key for key, value in state.items() if torch.equal(loaded[key], value)]
     assert {key for key in state if not key.startswith('norm')} <= set(same)
     torch.save({'model': {'x': torch.ones(1)}}, tmp_path / 'other.pth')
     with pytest.raises(WeightsError, match='is no file of this SwinTransformer'):
-        started(SwinTransformer, tmp_path / 'other.pth', **settings)
+        initialised(SwinTransformer, tmp_path / 'other.pth', **settings)
 
 
 def test_sizes_must_be_multiples_of_the_patch():

@@ -1,4 +1,4 @@
-"""The backbone's own promises: sizes, options, training mode, initialisation."""
+"""The backbone: sizes, options, training mode, initialisation."""
 
 import doctest
 
@@ -17,7 +17,7 @@ SMALL = dict(
 
 
 def saved_bytes(model: torch.nn.Module, x: torch.Tensor) -> int:
-    """Bytes that autograd keeps for the backward pass, each storage counted once."""
+    """Bytes that autograd saves for the backward pass, each storage counted once."""
     storages = {}
 
     def pack(tensor):
@@ -93,13 +93,13 @@ def test_checkpointing_changes_memory_and_nothing_else(drop_path_rate):
 
 @pytest.mark.parametrize('arch', ['small', pytest.param('base', marks=pytest.mark.slow)])
 def test_bytes_kept_for_the_backward_pass(arch):
-    """By default, with checkpoints, and as the layers would without `layers.recompute`."""
+    """By default, with gradient checkpointing, and without `execution.recompute`."""
     x = torch.rand(1, 3, 256, 192)
     usual = saved_bytes(HRFormer(arch=arch), x)
     saving = saved_bytes(HRFormer(arch=arch, with_cp=True), x)
     plain = saved_bytes(without_recompute(HRFormer(arch=arch)), x)
     assert usual < 0.5 * plain
-    # What is left are the stem, stage 1 and the fusions.
+    # The stem, stage 1 and the fusions remain.
     assert saving < 0.2 * plain
 
 
@@ -156,7 +156,7 @@ def test_drop_path_grows_with_depth():
 
 
 def first_branch_blocks(model: HRFormer):
-    """The transformer blocks an image meets on the branch of the highest resolution."""
+    """Transformer blocks of the highest-resolution branch, in order."""
     for stage in (model.stage2, model.stage3, model.stage4):
         for part in stage:
             yield from part.branches[0]

@@ -1,4 +1,4 @@
-"""The same weights give the same numbers as MMPose's own HRFormer, forwards and backwards."""
+"""Outputs, gradients and losses against MMPose's HRFormer with equal weights."""
 
 import copy
 
@@ -20,7 +20,7 @@ SIZES = [(224, 224), (224, 160), (160, 224), (256, 192), (64, 96)]
 
 
 def pair(arch: str = 'tiny', multiscale_output: bool = False, **settings):
-    """Ours, built from `extra`, and MMPose's, with the same random weights."""
+    """Our network, built from `extra`, and MMPose's, with equal random weights."""
     extra = mmpose_extra(arch, **settings)
     extra['stage4']['multiscale_output'] = multiscale_output
     theirs = MMPoseHRFormer(extra=copy.deepcopy(extra))
@@ -100,8 +100,10 @@ def test_outputs_of_the_published_sizes(arch):
     'size', [pytest.param((224, 160), marks=pytest.mark.slow), (128, 96)], ids=str
 )
 def test_gradients_of_all_parameters_and_of_the_image(size, multiscale_output, training):
-    """In float64: a ReLU whose input changes its sign by a rounding error passes another gradient,
-    so that in float32 single pixels differ (by up to 4e-3 of the whole) whatever the code."""
+    """In float64: rounding errors change the sign of some ReLU inputs and thus the gradient.
+
+    In float32, single pixels therefore differ by up to 4e-3 of the norm for any two programs.
+    """
     dtype, tolerance = torch.float64, 1e-8
     ours, theirs = pair('tiny', multiscale_output, drop_path_rate=0.0)
     x = torch.randn(2, 3, *size, dtype=dtype)
@@ -116,8 +118,8 @@ def test_gradients_of_all_parameters_and_of_the_image(size, multiscale_output, t
         loss.backward()
     assert relative_error(images[0].grad, images[1].grad) < tolerance
     expected = dict(theirs.named_parameters())
-    # Some gradients are zero but for rounding: a constant before BatchNorm, the key's bias before
-    # the softmax. They are measured against the largest gradient of the same kind of layer.
+    # Some gradients are zero except for rounding: a constant before BatchNorm, the key's bias
+    # before the softmax. Their tolerance is relative to the largest gradient.
     scale = max(p.grad.norm() for p in expected.values())
     for name, parameter in ours.named_parameters():
         difference = (parameter.grad - expected[name].grad).norm()
@@ -143,7 +145,7 @@ def estimator(backbone: dict) -> torch.nn.Module:
 
 
 def gaussian_heatmaps() -> torch.Tensor:
-    """Targets as a codec makes them: one peak a keypoint, (17, 16, 16)."""
+    """Target heatmaps with one Gaussian a keypoint, (17, 16, 16)."""
     y, x = torch.meshgrid(torch.arange(16), torch.arange(16), indexing='ij')
     centre = 15 * torch.rand(2, 17, 1, 1)
     return torch.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / 8)
@@ -172,11 +174,11 @@ def batches_of(count: int, dtype: torch.dtype) -> list:
     ['warm-up in float32', pytest.param('full rate in float64', marks=pytest.mark.slow)],
 )
 def test_twenty_training_iterations_give_mmposes_losses(recipe):
-    """Same start, same batches, same drop path: AdamW from both ends in the same losses.
+    """Equal weights, batches and dropped paths give equal losses with AdamW.
 
-    AdamW divides by the gradient's size, so that rounding errors of nearly-zero gradients become
-    whole steps: at the full rate two runs in float32 part after a few iterations whatever the code.
-    The recipe's warm-up is compared in float32, the full rate in float64.
+    AdamW divides by the magnitude of the gradient, so that rounding errors of nearly-zero gradients
+    become whole steps: at the full learning rate, any two programs diverge within a few iterations
+    in float32. The warm-up is compared in float32, the full rate in float64.
     """
     warm_up = recipe.startswith('warm-up')
     dtype = torch.float32 if warm_up else torch.float64

@@ -1,4 +1,4 @@
-"""Recorded outputs of the authors' own code."""
+"""Outputs against recorded outputs of the authors' code."""
 
 import pytest
 import torch
@@ -52,7 +52,7 @@ def test_classification_maps(tmp_path):
 
 @torch.no_grad()
 def test_classification_logits(tmp_path):
-    """The authors' file whole, head included, through the names of our classifier."""
+    """The authors' complete checkpoint, including the head, loaded into our classifier."""
     torch.save({'model': official.state_dict('cls_small')}, tmp_path / 'cls.pth')
     model = classification_network('small').eval()
     result = load_pretrained(model, tmp_path / 'cls.pth')

@@ -1,10 +1,10 @@
-"""Weights for tests."""
+"""Random weights for tests."""
 
 import torch
 
 
 def randomise(model: torch.nn.Module) -> None:
-    """Weights that leave no term at zero or one: bias tables, biases, running statistics."""
+    """Randomise all weights and statistics, so that no bias is 0 and no scale is 1."""
     generator = torch.Generator().manual_seed(5)
     for name, value in model.state_dict().items():
         if not value.is_floating_point():

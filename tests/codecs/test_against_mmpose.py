@@ -1,4 +1,4 @@
-"""MMPose's codecs as the reference, and the truth where the two differ."""
+"""Codecs against MMPose's, and against the exact result where the two differ."""
 
 import cv2
 import numpy as np
@@ -13,17 +13,17 @@ from hrformer_mmpose.codecs import MSRAHeatmap
 @pytest.mark.parametrize('sigma', [1.5, 2.0, 2.5, 3.0])
 @pytest.mark.parametrize('kind', KINDS)
 def test_encode(kind, size, sigma):
-    """500 keypoints at each size and sigma: in the crop, at its border, outside, invisible."""
+    """512 keypoints at each size and sigma: in the crop, at its border, outside, invisible."""
     ours, theirs = pair(kind, size, sigma)
     rng = np.random.default_rng(0)
     w, h = ours.input_size
     for person in range(32):
         keypoints = rng.uniform((-0.2 * w, -0.2 * h), (1.2 * w, 1.2 * h), (1, 16, 2))
-        if person % 3 == 0:  # whole pixels, and half ones, which rounding decides
+        if person % 3 == 0:  # whole and half pixels, which depend on rounding
             keypoints = np.round(keypoints * 2) / 2
         visible = (rng.random((1, 16)) < 0.8).astype(np.float32)
         keypoints = keypoints.astype(np.float32)
-        if sigma % 1:  # where a window of a fractional radius begins, see below
+        if sigma % 1:  # windows of fractional radius differ at the border, see below
             keypoints = keypoints.clip(16 * sigma, np.array([w, h]) - 16 * sigma)
         before = keypoints.copy(), visible.copy()
         a, b = (codec.encode(keypoints, visible) for codec in (ours, theirs))
@@ -36,7 +36,7 @@ def test_encode(kind, size, sigma):
 
 
 def test_a_window_of_fractional_radius_is_centred_on_the_keypoint():
-    """MMPose rounds its first pixel towards zero: at the left border its peak is one off."""
+    """MMPose rounds the first pixel towards zero: at the left border its maximum is off by one."""
     ours, theirs = pair('msra', '256x192', 1.5)
     keypoints = np.full((1, 1, 2), 12.0, dtype=np.float32)  # heatmap pixel (3, 3), radius 4.5
     peaks = [
@@ -48,7 +48,7 @@ def test_a_window_of_fractional_radius_is_centred_on_the_keypoint():
 
 
 def peaks(rng, count: int, size: tuple[int, int], sigma: float) -> np.ndarray:
-    """What a network makes: a bump of any height, anywhere (a fifth near the border), and noise."""
+    """Heatmaps like a network's: a noisy bump of any height, a fifth of them near the border."""
     W, H = size
     x, y = np.arange(W), np.arange(H)[:, None]
     maps = []
@@ -63,7 +63,7 @@ def peaks(rng, count: int, size: tuple[int, int], sigma: float) -> np.ndarray:
 
 
 def exact(codec, heatmap: np.ndarray) -> np.ndarray:
-    """DARK's and UDP's decoding in float64, one map at a time, step by step; in input pixels."""
+    """Decode one map with DARK or UDP in float64, in heatmap pixels."""
     kernel = cv2.getGaussianKernel(codec.blur_kernel_size, 0)
     heatmap = heatmap.astype(np.float64)
     H, W = heatmap.shape
@@ -99,7 +99,7 @@ def in_input(codec, peaks: np.ndarray) -> np.ndarray:
 
 
 def both(ours, theirs, maps) -> tuple[np.ndarray, np.ndarray]:
-    """Decoded keypoints, ours and MMPose's, in input pixels."""
+    """Decode with our codec and MMPose's; keypoints in input pixels."""
     a, score_a = ours.decode(maps.copy())
     b, score_b = theirs.decode(maps.copy())
     assert np.allclose(score_a, score_b, atol=1e-6)
@@ -113,7 +113,7 @@ def distance(a, b) -> np.ndarray:
 @pytest.mark.parametrize('size', SIZES)
 @pytest.mark.parametrize('kind', ['msra', 'dark', 'udp'])
 def test_decode_peaks(kind, size):
-    """1,000 maps at each size: equal to the float32 rounding that both have."""
+    """1,000 maps at each size: equal up to the float32 rounding of both."""
     ours, theirs = pair(kind, size)
     maps = peaks(np.random.default_rng(1), 1000, ours.heatmap_size, ours.sigma)
     a, b = both(ours, theirs, maps)
@@ -131,11 +131,11 @@ def test_decode_peaks(kind, size):
 @pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize('noise', ['uniform', 'normal'])
 def test_decode_noise(kind, size, noise):
-    """500 maps of each noise at each size, without a peak.
+    """510 maps of each kind of noise at each size.
 
-    Noise has no maximum to refine: often the Hessian is nearly singular, and the reference's step
-    leaves the neighbourhood of the pixel, or the image; float32's rounding decides where to. Up to
-    steps of a pixel and a half of the heatmap both are equal; ours never goes far.
+    The Hessian of noise is often nearly singular: the reference's step, dominated by rounding,
+    leaves the neighbourhood of the pixel or the image. Both codecs agree for steps of up to 1.5
+    heatmap pixels; our steps are bounded.
     """
     ours, theirs = pair(kind, size)
     rng = np.random.default_rng(2)
@@ -163,9 +163,9 @@ def test_decode_noise(kind, size, noise):
 
 @pytest.mark.parametrize('kind', ['dark', 'udp'])
 def test_a_step_out_of_reach_is_not_taken(kind):
-    """A ridge along x with its highest pixel at x = 20: the peak is there, at any height of y.
+    """A ridge along x with its maximum at x = 20.
 
-    Along the ridge there is no curvature to divide by. The reference divides by rounding errors.
+    Along the ridge the curvature is zero: the reference divides by rounding errors.
     """
     ours, theirs = pair(kind, '256x192')
     y = np.arange(64)[:, None]

@@ -1,4 +1,4 @@
-"""The codecs against the truth, on every kind of input, and in MMPose's registry."""
+"""Codecs: round trip, batches, invalid values, dtypes, registry."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from tests.codecs.test_against_mmpose import peaks
 
 
 def truth(codec, keypoints: np.ndarray) -> np.ndarray:
-    """What decoding should give: UDP's crop has w - 1 units, which become w (see UDPHeatmap)."""
+    """Expected decoded keypoints: UDP scales w - 1 units to w (see UDPHeatmap)."""
     if isinstance(codec, MSRAHeatmap):
         return keypoints
     size = np.array(codec.input_size)
@@ -28,7 +28,7 @@ def truth(codec, keypoints: np.ndarray) -> np.ndarray:
     [('msra', 1.6, 2.9), ('dark', 0.1, 0.3), ('udp', 0.1, 0.3), ('combined', 0.1, 0.3)],
 )
 def test_encode_then_decode_finds_the_keypoint(kind, mean, worst, size):
-    """Errors in pixels of the input, a window away from the border."""
+    """Errors in input pixels, for keypoints away from the border."""
     codec, _ = pair(kind, size)
     rng = np.random.default_rng(0)
     border = 16 * codec.sigma
@@ -54,8 +54,8 @@ def test_a_batch_is_its_persons(kind):
     assert keypoints.shape == (4, count, 2)
     assert scores.shape == (4, count)
     assert keypoints.dtype == scores.dtype == torch.float32
-    for person, one in enumerate(maps):
-        alone, score = codec.decode(one)
+    for person, heatmaps in enumerate(maps):
+        alone, score = codec.decode(heatmaps)
         assert alone.shape == (1, count, 2)
         assert np.abs(alone[0] - keypoints[person].numpy()).max() < 1e-4
         assert np.array_equal(score[0], scores[person].numpy())
@@ -75,7 +75,7 @@ def test_decoding_leaves_its_argument_alone(kind):
 @pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
 def test_a_map_with_no_number_has_score_zero(kind, value):
-    """And leaves the other maps as they are."""
+    """Other maps are not affected."""
     codec, _ = pair(kind, '256x192')
     rng = np.random.default_rng(0)
     maps = peaks(rng, 6, codec.heatmap_size, 2)
@@ -91,7 +91,7 @@ def test_a_map_with_no_number_has_score_zero(kind, value):
         assert np.array_equal(scores[0, 1:], good_scores[0, 1:])
         assert np.allclose(keypoints[0, 1:], good[0, 1:], atol=1e-4)
     offsets = maps.copy()
-    if per_keypoint == 3:  # of the maps that point to the centre
+    if per_keypoint == 3:  # invalid offsets
         offsets[1] = value
         keypoints, _ = codec.decode(offsets)
         assert np.isfinite(keypoints).all()
@@ -100,7 +100,7 @@ def test_a_map_with_no_number_has_score_zero(kind, value):
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize('kind', ['dark', 'udp'])
 def test_half_precision(kind, dtype):
-    """Peaks that a network is sure of; see docs/codecs.md for the plain codec."""
+    """Maps with clear maxima; see docs/codecs.md for the plain codec."""
     codec, _ = pair(kind, '256x192')
     rng = np.random.default_rng(0)
     keypoints = rng.uniform(40, 150, (1, 200, 2)).astype(np.float32)
@@ -117,8 +117,8 @@ def test_persons_are_encoded_together():
     keypoints = rng.uniform(0, 190, (3, 5, 2)).astype(np.float32)
     together = codec.encode(keypoints)
     alone = [codec.encode(person[None]) for person in keypoints]
-    assert np.array_equal(together['heatmaps'], np.max([one['heatmaps'] for one in alone], axis=0))
-    weights = np.concatenate([one['keypoint_weights'] for one in alone])
+    assert np.array_equal(together['heatmaps'], np.max([e['heatmaps'] for e in alone], axis=0))
+    weights = np.concatenate([e['keypoint_weights'] for e in alone])
     assert np.array_equal(together['keypoint_weights'], weights)
 
 
@@ -134,7 +134,7 @@ def test_the_combined_target_is_the_last_visible_persons():
 @pytest.mark.parametrize('value', [np.nan, np.inf])
 @pytest.mark.parametrize('kind', KINDS)
 def test_a_keypoint_of_nan_counts_nowhere(kind, value, visible):
-    """Its weight is 0 and its map empty, so that the loss, weight times map, is a number."""
+    """Its weight is 0 and its map empty, so that the loss is finite."""
     codec, _ = pair(kind, '256x192')
     keypoints = np.random.default_rng(0).uniform(40, 150, (1, 3, 2)).astype(np.float32)
     shown = np.array([[1, visible, 1]], np.float32)

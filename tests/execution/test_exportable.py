@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hrformer_mmpose.backbones import HRFormer
-from hrformer_mmpose.backbones.inference import FusedHRFormer
+from hrformer_mmpose.backbones.inference import InferenceHRFormer
 from hrformer_mmpose.execution.exportable import ExportBlock
 from tests.conftest import relative_error
 
@@ -35,7 +35,7 @@ def test_equals_the_network_that_is_trained(settings):
         if isinstance(module, torch.nn.LayerNorm):
             module.weight.data.uniform_(0.5, 1.5)
             module.bias.data.normal_(0, 0.3)
-    exported = FusedHRFormer(network, ExportBlock)
+    exported = InferenceHRFormer(network, ExportBlock)
     image = torch.randn(2, 3, 96, 64)
     with torch.no_grad():
         assert relative_error(exported(image)[0], network(image)[0]) < 1e-5

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, weight_norm
 
 from hrformer_mmpose.backbones import HRFormer
-from hrformer_mmpose.backbones.inference import FusedHRFormer, FusedModule, fuse_network
+from hrformer_mmpose.backbones.inference import InferenceHRFormer, InferenceModule, fuse_network
 from hrformer_mmpose.execution.block import HRFormerBlock
 from hrformer_mmpose.execution.exportable import ExportBlock
 from hrformer_mmpose.execution.inference import FusedBlock, FusedFusion
@@ -105,7 +105,7 @@ def test_hooks(path, caplog):
     assert (path or 'the network') in caplog.text
     per_pass = CALLS.get(path, 1)
     assert len(calls) == 2 * per_pass, 'called by both networks'
-    assert (count(fused, FusedBlock), count(fused, FusedModule), count(fused, FusedFusion)) == (
+    assert (count(fused, FusedBlock), count(fused, InferenceModule), count(fused, FusedFusion)) == (
         HOOKED[path]
     )
     model.get_submodule(path)._forward_hooks.clear()
@@ -196,7 +196,7 @@ def test_networks_without_statistics(caplog):
 def test_a_stock_network_is_converted_whole_and_without_a_line(caplog):
     model = network(norm_cfg=dict(type='BN', momentum=None)).train()
     fused = model.fuse_for_inference()
-    assert type(fused) is FusedHRFormer
+    assert type(fused) is InferenceHRFormer
     assert not count(fused, HRFormerBlock)
     assert not caplog.records
     assert relative_error(fused(IMAGE)[0], model.eval()(IMAGE)[0]) < 1e-5

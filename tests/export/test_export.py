@@ -19,7 +19,7 @@ from hrformer_mmpose import PoseEstimator, zoo
 from hrformer_mmpose.checkpoint import save_weights
 from hrformer_mmpose.cli import export as command
 from hrformer_mmpose.cli import terminal
-from hrformer_mmpose.codecs import refinement as peaks
+from hrformer_mmpose.codecs import refinement
 from hrformer_mmpose.codecs.msra_heatmap import MSRAHeatmap
 from hrformer_mmpose.codecs.udp_heatmap import UDPHeatmap
 from hrformer_mmpose.errors import ConfigError, WeightsError
@@ -207,7 +207,9 @@ def test_decoding_inside_a_graph_is_that_of_the_codec(codec, tmp_path):
 def test_blurring_inside_a_graph_is_the_blur(reflect):
     heatmaps = torch.rand(2, 3, 64, 48)
     np.testing.assert_allclose(
-        peaks._blur_in_graph(heatmaps, 11, reflect), peaks.blur(heatmaps, 11, reflect), atol=1e-6
+        refinement._blur_in_graph(heatmaps, 11, reflect),
+        refinement.blur(heatmaps, 11, reflect),
+        atol=1e-6,
     )
 
 

@@ -53,9 +53,9 @@ def test_a_classifiers_file_starts_a_pose_backbone(tmp_path):
     result = load_pretrained(target, tmp_path / 'classifier.pth')
     assert 'keypoints' not in result.lines[0]
     assert len(result.lines) == 4  # nothing initialised anew
-    wanted = source.state_dict()
+    expected = source.state_dict()
     for key, value in target.state_dict().items():
-        assert torch.equal(value, wanted[key]), key
+        assert torch.equal(value, expected[key]), key
 
 
 @pytest.mark.parametrize('settings', [dict(in_channels=(8, 8)), dict(label_smooth=1.0)])
@@ -100,7 +100,7 @@ class TestMixing:
 
         return build
 
-    # Image i holds the number i everywhere, so that a pixel tells where it came from.
+    # All pixels of image i have the value i, which identifies their origin after mixing.
     images = torch.arange(4.0)[:, None, None, None].expand(4, 3, 10, 12)
     labels = torch.arange(4)
 

@@ -1,4 +1,4 @@
-"""Our head against MMPose's: losses, accuracy, gradients."""
+"""Our head against MMPose's: losses, accuracy, predictions."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from hrformer_mmpose.heads.heatmap_head import pck_accuracy
 
 
 def heatmaps(count: int, flat: bool = False) -> torch.Tensor:
-    """(count, 17, 16, 12), peaked at random pixels; with `flat` some maps without a positive."""
+    """Maps (count, 17, 16, 12) with random maxima; with `flat`, some without positive values."""
     maps = 0.1 * torch.randn(count, 17, 16, 12)
     index = torch.randint(0, 16 * 12, (count, 17, 1))
     maps.flatten(2).scatter_(2, index, 5.0)
@@ -62,7 +62,7 @@ def test_losses_are_mmposes():
 
 
 def bumps(*shape: int) -> torch.Tensor:
-    """Maps (B, C, H, W) with a Gaussian each, anywhere inside."""
+    """Maps (B, C, H, W) with one Gaussian each."""
     H, W = shape[2:]
     y, x = (torch.rand(*shape[:2], 1, 1) * (n - 8) + 4 for n in (H, W))
     return torch.exp(-((torch.arange(W) - x) ** 2 + (torch.arange(H)[:, None] - y) ** 2) / 8)
@@ -85,7 +85,7 @@ class Sample:
 @pytest.mark.parametrize('flip', [False, True])
 @torch.no_grad()
 def test_predictions_are_mmposes(codec, flip):
-    """MMPose's head is told how to align the mirrored heatmaps; ours asks its codec."""
+    """MMPose's head takes the alignment of mirrored maps from `test_cfg`, ours from its codec."""
     codec = dict(codec, input_size=(96, 128), heatmap_size=(24, 32))
     combined = 'heatmap_type' in codec
     channels = 15 if combined else 5
@@ -101,7 +101,7 @@ def test_predictions_are_mmposes(codec, flip):
         )
         for scope in ('hrformer_mmpose.', '')
     )
-    # Each map a bump of its own, with a little of the others.
+    # Each output is one input map plus a small share of the others.
     ours.final_layer.weight.copy_(torch.eye(channels)[..., None, None] + 0.02)
     theirs.load_state_dict(ours.state_dict())
     feats = [(bumps(3, channels, 32, 24),) for _ in range(2)]
@@ -110,11 +110,11 @@ def test_predictions_are_mmposes(codec, flip):
         groups = mirrored.view(3, 5, -1, 32, 24)[:, Sample.metainfo['flip_indices']]
         feats[1] = (groups.reshape(3, channels, 32, 24),)
     mode = 'udp_combined' if combined else 'heatmap'
-    told = dict(flip_mode=mode, shift_heatmap=codec['type'] == 'MSRAHeatmap')
+    alignment = dict(flip_mode=mode, shift_heatmap=codec['type'] == 'MSRAHeatmap')
     test_cfg = dict(flip_test=flip, output_heatmaps=True)
     feats = feats if flip else feats[0]
     a, maps_a = ours.predict(feats, [Sample] * 3, test_cfg)
-    b, maps_b = theirs.predict(feats, [Sample] * 3, dict(test_cfg, **told))
+    b, maps_b = theirs.predict(feats, [Sample] * 3, dict(test_cfg, **alignment))
     for one, other, map_a, map_b in zip(a, b, maps_a, maps_b, strict=True):
         assert torch.equal(map_a.heatmaps, map_b.heatmaps)
         assert one.keypoints.shape == other.keypoints.shape == (1, 5, 2)

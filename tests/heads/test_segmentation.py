@@ -1,4 +1,4 @@
-"""The segmentation head, its data and its figure."""
+"""The segmentation head, its data set and its metric."""
 
 import cv2
 import numpy as np
@@ -8,6 +8,8 @@ import torch.nn.functional as F
 
 from hrformer_mmpose.errors import DataError
 from hrformer_mmpose.heads.segmentation import SegmentationHead
+
+IGNORED = 255  # default of `ignore_index`
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def test_lower_maps_are_enlarged_and_concatenated(head):
     expected = head.classifier(head.merge(torch.cat([MAPS[0], large], 1)))
     assert torch.allclose(head(MAPS), expected)
     assert not torch.allclose(
-        SegmentationHead((4, 6), 3, align_corners=False)._resized(MAPS[1], (8, 10)), large
+        SegmentationHead((4, 6), 3, align_corners=False)._resize(MAPS[1], (8, 10)), large
     )
     assert head.predict(MAPS, (32, 40)).shape == (2, 32, 40)
 
@@ -32,7 +34,7 @@ def test_lower_maps_are_enlarged_and_concatenated(head):
 @torch.no_grad()
 def test_ignored_pixels_do_not_count(head):
     target = torch.zeros(2, 8, 10, dtype=torch.long)
-    target[:, 4:] = 255
+    target[:, 4:] = IGNORED
     logits = head(MAPS).log_softmax(1)
     expected = -logits[:, 0, :4].mean()
     assert torch.allclose(head.loss(MAPS, target)['loss_seg'], expected)
@@ -44,11 +46,10 @@ def test_iou_by_hand():
 
     metric = IoU()
     metric.dataset_meta = dict(classes=('none', 'person', 'never'))
-    true = torch.tensor([[0, 0, 1], [1, 1, 255]])
-    found = torch.tensor([[0, 1, 1], [1, 0, 2]])
-    metric.process({}, [dict(gt_mask=true, pred_mask=found)])
-    figures = metric.evaluate(1)
-    assert figures == pytest.approx(
+    true = torch.tensor([[0, 0, 1], [1, 1, IGNORED]])
+    predicted = torch.tensor([[0, 1, 1], [1, 0, 2]])
+    metric.process({}, [dict(gt_mask=true, pred_mask=predicted)])
+    assert metric.evaluate(1) == pytest.approx(
         {'seg/none': 100 / 3, 'seg/person': 50.0, 'seg/mIoU': (100 / 3 + 50) / 2}
     )
 
@@ -107,7 +108,7 @@ class TestData:
         info['img'] = np.zeros((8, 10, 3), np.uint8)
         load = TRANSFORMS.build(dict(type='hrformer_mmpose.LoadMask', size=(4, 6)))
         load(dict(info))
-        cv2.imwrite(info['mask_path'], np.full((8, 10), 255, np.uint8))
+        cv2.imwrite(info['mask_path'], np.full((8, 10), IGNORED, np.uint8))
         load(dict(info))
         cv2.imwrite(info['mask_path'], np.full((8, 10), 2, np.uint8))
         with pytest.raises(DataError, match='holds 2, classes are 0 to 1'):

@@ -12,9 +12,9 @@ from tests.conftest import relative_error
 
 
 def neighbours(y: int, size: int, K: int, shift: int) -> range:
-    """Rows of a padded map that row y sees: windows begin at `shift`, the first one is cut off.
+    """Rows of a padded map in the window of row y; the first window ends at row `shift`.
 
-    A map of one window is not cut.
+    A map of one window is not shifted.
     """
     if size <= K:
         return range(size)
@@ -25,7 +25,7 @@ def neighbours(y: int, size: int, K: int, shift: int) -> range:
 
 
 def naive(layer: LocalWindowSelfAttention, x: torch.Tensor) -> torch.Tensor:
-    """Token by token; padded tokens are real zeros that go through the projection."""
+    """Attention token by token, with padded tokens as explicit zeros."""
     B, H, W, C = x.shape
     K, h = layer.window[0], layer.attn.num_heads
     d = C // h
@@ -34,8 +34,8 @@ def naive(layer: LocalWindowSelfAttention, x: torch.Tensor) -> torch.Tensor:
     cells = [(y, x_) for y in range(H) for x_ in range(W)]
     for b in range(B):
         for y, x_ in cells:
-            rows = neighbours(y + top, H + -H % K, K, layer.shift[0])
-            columns = neighbours(x_ + left, W + -W % K, K, layer.shift[1])
+            rows = neighbours(y + top, H + -H % K, K, layer.shift_size[0])
+            columns = neighbours(x_ + left, W + -W % K, K, layer.shift_size[1])
             window = [(i - top, j - left) for i in rows for j in columns]
             inside = [0 <= i < H and 0 <= j < W for i, j in window]
             tokens = [
@@ -80,7 +80,7 @@ def test_equals_a_naive_loop(size, shifted, with_pad_mask, with_rpe):
 @torch.no_grad()
 def test_larger_windows_are_shifted_by_half():
     layer = LocalWindowSelfAttention(4, 1, (5, 5), shifted=True)
-    assert layer.shift == (2, 2)
+    assert layer.shift_size == (2, 2)
     torch.nn.init.normal_(layer.attn.qkv.bias)
     x = torch.randn(1, 10, 7, 4)
     assert relative_error(layer(x), naive(layer, x)) < 1e-5

@@ -1,4 +1,4 @@
-"""Normalisation layers by MMPose's configuration."""
+"""Normalisation layers from MMPose's configs."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def test_one_line_where_processes_do_not_synchronise(processes, rank, lines, mon
     monkeypatch.setattr(torch.distributed, 'is_initialized', lambda: True)
     monkeypatch.setattr(torch.distributed, 'get_world_size', lambda: processes)
     monkeypatch.setattr(torch.distributed, 'get_rank', lambda: rank)
-    norm._warn_of_unsynchronised.cache_clear()
+    norm._warn_unsynchronised.cache_clear()
     for _ in range(3):
         build_batch_norm(dict(type='SyncBN'), 3)
         build_batch_norm(dict(type='BN'), 3)
