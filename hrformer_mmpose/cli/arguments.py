@@ -4,7 +4,7 @@ import argparse
 
 from mmengine.config import DictAction
 
-from ..engine import optim_wrapper
+from ..execution.precision import AUTOCAST_DTYPES
 
 
 def common_parser(description: str) -> argparse.ArgumentParser:
@@ -38,7 +38,7 @@ def common_parser(description: str) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         '--amp-dtype',
-        choices=optim_wrapper.DTYPES,
+        choices=AUTOCAST_DTYPES,
         help="mixed precision in this type; 'auto' is what --amp takes",
     )
     parser.add_argument(

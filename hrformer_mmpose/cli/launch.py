@@ -16,8 +16,8 @@ from mmengine.runner import Runner
 from .. import zoo
 from ..compat import host
 from ..engine.hooks import CompileHook, FuseHook, ReportHook
-from ..engine.optim_wrapper import autocast_dtype
 from ..errors import ConfigError, WeightsError
+from ..execution.precision import autocast_dtype
 
 
 def train(args: argparse.Namespace) -> None:

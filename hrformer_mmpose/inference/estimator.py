@@ -271,7 +271,9 @@ class Estimator:
                 raise rows
             table = crops.as_boxes(rows, result.name)
             wanted = ~(table[:, 4] < self.box_threshold)
-            bad = [(row, why) for row, why in crops.unusable(table, image.shape) if wanted[row]]
+            bad = [
+                (row, why) for row, why in crops.invalid_boxes(table, image.shape) if wanted[row]
+            ]
             if bad and self.on_error == 'raise':
                 row, why = bad[0]
                 raise DataError(f'box {row} of {result.name} {why}')

@@ -22,13 +22,13 @@ from mmpose.structures import PoseDataSample
 
 from ..checkpoint import files, matching
 from ..cli.launch import read_config
-from ..engine.optim_wrapper import DTYPES, autocast_dtype
 from ..errors import ConfigError
+from ..execution.precision import AUTOCAST_DTYPES, autocast_dtype
 from ..imaging.crops import BOX_PADDING
 from ..imaging.skeleton import Skeleton
 from .estimator import Estimator
 
-PRECISIONS = ('float32', *DTYPES)
+PRECISIONS = ('float32', *AUTOCAST_DTYPES)
 logger = logging.getLogger('hrformer_mmpose')
 
 
