@@ -22,7 +22,7 @@ import torch
 
 from ..errors import ConfigError, UserError
 from ..inference import digest
-from ..inference.networks import KEY, Description
+from ..inference.description import KEY, Description
 from ..inference.torch_network import TorchNetwork
 from ..version import __version__
 from .graph import DTYPES, PoseGraph

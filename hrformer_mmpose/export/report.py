@@ -115,7 +115,7 @@ def _heatmaps(
     Estimator(collected, batch_size=8, on_error='skip')(images, boxes)
     differences, norms = 0.0, 0.0
     for batch in collected.batches:
-        batch = exported.prepared(batch)
+        batch = exported.preprocess(batch)
         with torch.inference_mode():
             wanted = graph(torch.from_numpy(batch)).numpy()
         (given,) = exported.outputs(batch)

@@ -17,7 +17,8 @@ from hrformer_mmpose.errors import ConfigError, UserError, WeightsError
 from hrformer_mmpose.export import files
 from hrformer_mmpose.imaging.skeleton import COCO
 from hrformer_mmpose.inference import digest
-from hrformer_mmpose.inference.networks import KEY, Description, open_network
+from hrformer_mmpose.inference.description import KEY, Description
+from hrformer_mmpose.inference.networks import open_network
 
 K, SIDE = 17, 8
 DESCRIPTION = Description(

@@ -25,7 +25,8 @@ from hrformer_mmpose.codecs.udp_heatmap import UDPHeatmap
 from hrformer_mmpose.errors import ConfigError, WeightsError
 from hrformer_mmpose.export import files, report
 from hrformer_mmpose.inference import PoseRuntime
-from hrformer_mmpose.inference.networks import Description, open_network
+from hrformer_mmpose.inference.description import Description
+from hrformer_mmpose.inference.networks import open_network
 from hrformer_mmpose.inference.torch_network import TorchNetwork, build, read_config
 from tests.conftest import ROOT
 
