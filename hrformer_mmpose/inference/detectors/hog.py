@@ -22,9 +22,9 @@ class HogDetector:
 
     The image is scaled to a longer side of `side` pixels and padded if it is smaller than the
     64 x 128 window. The smallest detectable person is about 100 / `side` of the longer side high.
-    Boxes are windows without their margin, as in OpenCV's peopledetect.cpp. The score is the sigmoid
-    of the distance to the classifier's plane: a ranking, not a probability. Windows of negative
-    distance are dropped, so that the score is at least 0.5.
+    Boxes are windows without their margin, as in OpenCV's peopledetect.cpp. The score is the
+    sigmoid of the distance to the classifier's plane: a ranking, not a probability. Windows of
+    negative distance are dropped, so that the score is at least 0.5.
 
     Args:
         threshold: boxes with a lower score are dropped.
