@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mmengine.config import DictAction
 
-from ..engine import optim_wrapper
 from ..errors import ConfigError
+from ..execution.precision import AUTOCAST_DTYPES
 
 
 class CfgOptions(DictAction):
@@ -64,7 +64,7 @@ def common_parser(description: str) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         '--amp-dtype',
-        choices=optim_wrapper.DTYPES,
+        choices=AUTOCAST_DTYPES,
         help="mixed precision in this type; 'auto' is what --amp takes",
     )
     parser.add_argument(

@@ -26,7 +26,8 @@ from ..datasets.coco import CocoDataset, sizes_of
 from ..datasets.image_folder import ImageFolder
 from ..datasets.mask_folder import MaskFolder
 from ..errors import DataError, UserError
-from ..imaging.images import decode, unusual_form
+from ..imaging.headers import conversion_note
+from ..imaging.images import decode
 from ..zoo import merge_options, read_config
 from .arguments import CfgOptions
 from .config_checks import check
@@ -278,7 +279,7 @@ def _look(path: str) -> tuple[str | None, str | None, tuple[int, int]]:
     """Problem and unusual form of an image, if any, and its shape as it is read."""
     try:
         data = Path(path).read_bytes()
-        return None, unusual_form(data), decode(data, path).shape[:2]
+        return None, conversion_note(data), decode(data, path).shape[:2]
     except OSError as error:
         return f"image '{path}' cannot be read: {error.strerror}", None, (0, 0)
     except DataError as error:

@@ -14,8 +14,8 @@ from pathlib import Path
 import mmengine
 
 from ..errors import UserError
-from ..imaging import contact_sheet as pictures
 from ..synthetic.dataset import generate
+from . import demo_pictures
 
 CONFIG = 'configs/hrformer_tiny_demo_112x84.py'
 FIGURES = {
@@ -71,8 +71,8 @@ def run(args: argparse.Namespace) -> None:
     say('4/4  drawing pictures')
     ann_file = Path(args.data_root) / 'annotations/person_keypoints_val2017.json'
     sheet, curves = work_dir / 'predictions.png', work_dir / 'curves.png'
-    pictures.prediction_sheet(mmengine.load(dump), str(ann_file), str(sheet))
-    pictures.training_curves(str(work_dir), str(curves))
+    demo_pictures.prediction_sheet(mmengine.load(dump), str(ann_file), str(sheet))
+    demo_pictures.training_curves(str(work_dir), str(curves))
     _report(json.loads(out.read_text()), best, sheet, curves, time.monotonic() - start)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from mmpose.datasets.datasets.base import BaseCocoStyleDataset
 from mmpose.registry import DATASETS
 
-from ..datasets.metainfo import parse_metainfo
+from ..coco.metainfo import parse_metainfo
 from ..errors import ConfigError
 from ..evaluation.evaluator import NAMES
 

@@ -17,8 +17,8 @@ from mmengine.runner import Runner
 
 from ..compat import host
 from ..engine.hooks import CompileHook, FuseHook, ReportHook
-from ..engine.optim_wrapper import autocast_dtype
 from ..errors import ConfigError, WeightsError
+from ..execution.precision import autocast_dtype
 from ..zoo import merge_options, read_config
 from . import arguments as cli
 from .config_checks import check

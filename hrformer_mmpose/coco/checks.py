@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..imaging.images import LONGEST
+from ..imaging.images import MAX_SIDE
 from .annotations import Annotations, Detections
 
-TOO_LARGE = f'is of an image with more than the {LONGEST} pixels a side that OpenCV cuts crops from'
+TOO_LARGE = (
+    f'is of an image with more than the {MAX_SIDE} pixels a side that OpenCV cuts crops from'
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +79,7 @@ def check_annotations(annotations: Annotations, num_keypoints: int) -> list[Find
     width, height = a.width[place], a.height[place]
     empty = person & (clipped_sides(a.bbox, width, height).min(1) <= 0)
     add('annotation', empty, 'has a box without area inside its image')
-    add('annotation', person & (np.maximum(width, height) > LONGEST), TOO_LARGE)
+    add('annotation', person & (np.maximum(width, height) > MAX_SIDE), TOO_LARGE)
     x, y, v = np.moveaxis(a.keypoints, -1, 0)
     beyond = (v > 0) & ((x < 0) | (y < 0) | (x > width[:, None]) | (y > height[:, None]))
     add('annotation', person & beyond.any(1), 'has labelled keypoints outside its image', False)
@@ -106,7 +108,7 @@ def check_detections(detections: Detections, annotations: Annotations) -> list[F
     inside = clipped_sides(d.bbox, width, height).min(1) > 0
     sized = numbers & (place >= 0) & (d.bbox[:, 2:].min(1) > 0)
     add(sized & ~inside, 'has a box outside its image', False)
-    add(sized & (np.maximum(width, height) > LONGEST), TOO_LARGE)
+    add(sized & (np.maximum(width, height) > MAX_SIDE), TOO_LARGE)
     known = [category['id'] for category in annotations.categories]
     add(~np.isin(d.category_id, known), 'has an unknown category', False)
     return found

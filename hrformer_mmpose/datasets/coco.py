@@ -22,9 +22,9 @@ from mmpose.datasets.datasets import CocoDataset as _CocoDataset
 
 from ..coco import annotations, checks, persons
 from ..coco.annotations import HINT
+from ..coco.metainfo import parse_metainfo
 from ..errors import ConfigError, DataError
 from ..registry import DATASETS
-from .metainfo import parse_metainfo
 from .sampler import ReproducibleSamples
 
 METAINFO_OF_A_SAMPLE = (

@@ -17,7 +17,8 @@ from scipy.special import ndtr, ndtri
 
 from ..errors import ConfigError, DataError
 from ..imaging.crops import BOX_PADDING
-from ..imaging.images import LONGEST, decode, is_cut_short, jpeg_shape
+from ..imaging.headers import is_truncated, jpeg_shape
+from ..imaging.images import MAX_SIDE, decode
 from ..registry import TRANSFORMS
 
 REDUCED = {
@@ -87,7 +88,7 @@ class LoadImage(_LoadImage):
         except OSError as error:
             raise DataError(f"image '{path}' cannot be read: {error.strerror}") from error
         image, shape = None, jpeg_shape(data) if reduction > 1 else None
-        if shape is not None and max(shape) <= LONGEST and not is_cut_short(data):
+        if shape is not None and max(shape) <= MAX_SIDE and not is_truncated(data):
             image = cv2.imdecode(np.frombuffer(data, np.uint8), REDUCED[reduction])
         if image is None:
             image, reduction = self._whole(data, path), 1
@@ -103,7 +104,7 @@ class LoadImage(_LoadImage):
         if (self.color_type, self.imdecode_backend) == ('color', 'cv2'):
             return decode(data, path)
         image = None
-        if data and not is_cut_short(data):
+        if data and not is_truncated(data):
             image = mmcv.imfrombytes(data, flag=self.color_type, backend=self.imdecode_backend)
         if image is None:
             raise DataError(f"image '{path}' is not an image that can be decoded")

@@ -4,44 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from mmengine.logging import print_log
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from torch import nn
 
-from ..errors import ConfigError
+from ..execution.precision import autocast_dtype
 from ..registry import OPTIM_WRAPPERS
-
-DTYPES = ('auto', 'float16', 'bfloat16')
-
-
-def autocast_dtype(wanted: str = 'auto') -> torch.dtype | None:
-    """Return the autocast dtype for this machine; log a line if it differs from the request.
-
-    Args:
-        wanted: 'float16', 'bfloat16', or 'auto': bfloat16 where a CUDA device computes with it
-            (compute capability 8.0 and up), float16 on older ones (V100), none on CPUs, where it
-            mostly takes longer.
-
-    Returns:
-        None stands for float32.
-
-    Raises:
-        ConfigError: `wanted` is none of the above.
-    """
-    if wanted not in DTYPES:
-        raise ConfigError(f'mixed precision: {wanted!r} is not one of {", ".join(DTYPES)}')
-    if not torch.cuda.is_available():
-        if wanted == 'bfloat16':
-            return torch.bfloat16
-        print_log(
-            'no CUDA device: computing in float32 (--amp-dtype bfloat16 asks for mixed precision)',
-            logger='current',
-        )
-        return None
-    has_bfloat16 = torch.cuda.get_device_capability() >= (8, 0)
-    if wanted == 'bfloat16' and not has_bfloat16:
-        print_log('this GPU does not compute in bfloat16: float16 instead', logger='current')
-    return torch.bfloat16 if has_bfloat16 and wanted != 'float16' else torch.float16
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -55,7 +22,7 @@ def AutoAmpOptimWrapper(
 
     Args:
         loss_scale: see MMEngine's `AmpOptimWrapper`.
-        dtype: see `autocast_dtype`.
+        dtype: see `execution.precision.autocast_dtype`.
         kwargs: `optimizer`, `clip_grad`, `accumulative_counts`, ...
     """
     kind = autocast_dtype(dtype)

@@ -22,6 +22,7 @@ from mmengine.logging import MessageHub, print_log
 from ..coco import annotations
 from ..coco.checks import finite
 from ..errors import ConfigError, DataError
+from ..imaging.poses import KEYPOINT_THRESHOLD
 from ..registry import METRICS
 from . import evaluator, report
 from .predictions import (
@@ -89,7 +90,7 @@ class CocoMetric(BaseMetric):
         use_area: bool = True,
         iou_type: str = 'keypoints',
         score_mode: str = 'bbox_keypoint',
-        keypoint_score_thr: float = 0.2,
+        keypoint_score_thr: float = KEYPOINT_THRESHOLD,
         nms_mode: str = 'oks_nms',
         nms_thr: float = 0.9,
         sigmas: Sequence[float] | None = None,

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: precision and recall, and the persons found worst.
+"""Pictures of an evaluation: precision-recall curves and the persons with the lowest OKS.
 
 Legend: T OKS thresholds, R recalls, C categories, A ranges of area.
 """
@@ -10,7 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..imaging import contact_sheet as pictures
+from ..imaging.poses import Pose
+from ..imaging.sheet import comparison_sheet, pose_comparison
 from . import report
 from .coco_metric import Outcome
 from .evaluator import Evaluation
@@ -18,35 +19,41 @@ from .evaluator import Evaluation
 SIZES = {'all': 0, 'medium': 1, 'large': 2}  # ranges of area, in the evaluator's order
 
 
-def precision_recall(found: Evaluation, path: str) -> None:
-    """Write curves for each OKS threshold (left) and each size of persons (right) to a PNG."""
+def precision_recall(evaluation: Evaluation, path: str) -> None:
+    """Plot precision and recall to a PNG: each OKS threshold (left), each size range (right)."""
     from matplotlib import colormaps
-    from matplotlib.figure import Figure  # without pyplot: no window system is asked for
+    from matplotlib.figure import Figure  # pyplot would need a window system
 
     figure = Figure(figsize=(10, 4.2), layout='constrained')
     left, right = figure.subplots(1, 2, sharey=True)
-    colors = colormaps['viridis'](np.linspace(0, 0.9, len(found.thresholds)))
-    for t, threshold in enumerate(found.thresholds):
-        curve = mean_over_categories(found.precision[t, ..., 0])
+    colors = colormaps['viridis'](np.linspace(0, 0.9, len(evaluation.thresholds)))
+    for t, threshold in enumerate(evaluation.thresholds):
+        curve = _mean_over_categories(evaluation.precision[t, ..., 0])
         label = f'OKS {threshold:.2f}: AP {_mean(curve)}'
-        left.plot(found.recalls, curve, color=colors[t], label=label)
+        left.plot(evaluation.recalls, curve, color=colors[t], label=label)
     for (name, a), color in zip(SIZES.items(), ('#222222', '#2a6f97', '#d1603d'), strict=True):
         for t, style in ((0, '-'), (5, '--')):
-            curve = mean_over_categories(found.precision[t, ..., a])
-            label = f'{name}, OKS {found.thresholds[t]:.2f}: AP {_mean(curve)}'
-            right.plot(found.recalls, curve, style, color=color, label=label)
+            curve = _mean_over_categories(evaluation.precision[t, ..., a])
+            label = f'{name}, OKS {evaluation.thresholds[t]:.2f}: AP {_mean(curve)}'
+            right.plot(evaluation.recalls, curve, style, color=color, label=label)
     left.set(title='all persons', ylabel='precision')
     right.set(title='by size of persons')
     for axes in (left, right):
         axes.set(xlabel='recall', xlim=(0, 1), ylim=(0, 1.02))
-        axes.grid(alpha=0.3)
         axes.legend(fontsize=7, loc='lower left')
+    save_plots(figure, path)
+
+
+def save_plots(figure, path: str) -> None:
+    """Add grids to all plots of a figure, remove their frames and write the figure to a PNG."""
+    for axes in figure.axes:
+        axes.grid(alpha=0.3)
         axes.spines[['top', 'right']].set_visible(False)
     figure.savefig(path, dpi=120)
 
 
-def mean_over_categories(precision: np.ndarray) -> np.ndarray:
-    """(R, C) -> (R,), of the categories that have persons; NaN without any."""
+def _mean_over_categories(precision: np.ndarray) -> np.ndarray:
+    """Average (R, C) to (R,) over the categories with persons; NaN without any."""
     present = precision[:, (precision > -1).all(0)]
     return present.mean(1) if present.size else np.full(len(precision), np.nan)
 
@@ -58,20 +65,22 @@ def _mean(curve: np.ndarray) -> str:
 def worst_cases(
     outcome: Outcome, meta: dict, folder: str, count: int = 24, height: int = 240
 ) -> list[str]:
-    """Write the persons found with the lowest OKS, and the largest of those not found.
+    """Draw the matched persons with the lowest OKS and the largest persons without a match.
 
     Args:
-        outcome: of the metric. meta: of the data set, with its `image_folder`. folder: made if
-            needed. count: at most so many persons of each. height: of a picture, in pixels.
+        outcome: of the metric.
+        meta: of the data set, with its `image_folder`.
+        folder: output folder, created if missing.
+        count: maximum number of persons of each kind.
+        height: of a person's picture in pixels.
 
     Returns:
-        Names of the files written: `worst.png`, `missed.png` (where there are such persons and
-        17 keypoints to draw) and `results.json`.
+        Names of the written files: `results.json`, and `worst.png` and `missed.png` if there are
+        such persons and they have 17 keypoints.
     """
     os.makedirs(folder, exist_ok=True)
     truth, predictions = outcome.truth, outcome.predictions
-    args = truth, predictions, outcome.scores, outcome.evaluation, report.MATCH_OKS
-    pairs = report.match(*args)
+    pairs = report.match(truth, predictions, outcome.scores, outcome.evaluation, report.MATCH_OKS)
     order = np.argsort(pairs['oks'], kind='stable')[:count]
     worst = [
         _case(truth, int(pairs['row'][i]), float(pairs['oks'][i]), int(pairs['prediction'][i]))
@@ -85,7 +94,7 @@ def worst_cases(
     for name, listed in cases.items():
         if listed and truth.keypoints.shape[1] == 17:
             drawn = [_draw(case, outcome, meta['image_folder'], height) for case in listed]
-            pictures.write_sheet(drawn, os.path.join(folder, f'{name}.png'))
+            comparison_sheet(drawn, os.path.join(folder, f'{name}.png'))
             names.append(f'{name}.png')
     return names
 
@@ -106,13 +115,15 @@ def _case(truth, row: int, oks: float, prediction: int | None = None) -> dict:
 
 def _draw(case: dict, outcome: Outcome, image_folder: str, height: int) -> np.ndarray:
     image = cv2.imread(os.path.join(image_folder, case['file_name']))
-    if image is None:  # it was left out, and told so
+    if image is None:  # unreadable, reported by the data set
         image = np.full((480, 640, 3), 40, np.uint8)
-    person = outcome.truth.keypoints[case['row']]
-    left = person[:, :2], person[:, 2] > 0, f'truth {case["annotation"]}'
-    right = np.zeros((17, 2)), np.zeros(17, bool), 'not found'
+    truth = Pose.from_annotation(outcome.truth.keypoints[case['row']], case['bbox'])
+    predicted, title = Pose(truth.keypoints, np.zeros(17), truth.box), 'not found'
     if case['prediction'] is not None:
-        number = case['prediction']
-        shown = outcome.predictions.keypoint_scores[number] > 0.2
-        right = outcome.predictions.keypoints[number], shown, f'OKS {case["oks"]:.2f}'
-    return pictures.pair(image, case['bbox'], left, right, height)
+        number, title = case['prediction'], f'OKS {case["oks"]:.2f}'
+        predictions = outcome.predictions
+        keypoints, scores = predictions.keypoints[number], predictions.keypoint_scores[number]
+        predicted = Pose(keypoints, scores, truth.box)
+    return pose_comparison(
+        image, (truth, f'truth {case["annotation"]}'), (predicted, title), height
+    )

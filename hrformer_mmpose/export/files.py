@@ -1,9 +1,8 @@
 """Writing ONNX and OpenVINO files.
 
-PyTorch has two exporters. The one that follows a run of the network ('trace') takes seconds; the
-one built on torch.export ('dynamo') takes minutes for the large networks, needs the package
-onnxscript, and gives files that run no faster (docs/export.md has the figures). The first is the
-default for as long as PyTorch has it.
+PyTorch has two exporters. The tracing exporter ('trace') takes seconds. The one built on
+torch.export ('dynamo') takes minutes for large networks, needs onnxscript, and its files run no
+faster (figures in docs/export.md). The default is 'trace' as long as PyTorch supports it.
 """
 
 import contextlib
@@ -22,15 +21,15 @@ import torch
 
 from ..errors import ConfigError, UserError
 from ..inference import digest
-from ..inference.networks import KEY, Description
+from ..inference.description import KEY, Description
 from ..inference.torch_network import TorchNetwork
 from ..version import __version__
 from .graph import DTYPES, PoseGraph
 
 EXPORTERS = ('trace', 'dynamo')
 PRECISIONS = ('float32', 'float16', 'bfloat16')
-OPSET = 17  # the oldest that has LayerNormalization; read by onnxruntime since 1.12
-NEEDS = {
+OPSET = 17  # the first with LayerNormalization; supported since onnxruntime 1.12
+INSTALL = {
     'onnx': 'pip install onnx',
     'onnxscript': 'pip install onnxscript',
     'openvino': 'pip install openvino',
@@ -46,39 +45,41 @@ def write(
     precision: str = 'float32',
     exporter: str = 'trace',
 ) -> Description:
-    """Export a network; nothing but the finished file ever has the name `path`.
+    """Export a network atomically.
 
     Args:
-        network: made with `fuse=False` on the CPU; its flip test is exported, too.
-        checkpoint: of its weights, for the description.
-        path: `.onnx`, or `.xml` (beside which OpenVINO's weights lie in a `.bin`).
-        normalise, decode: see `PoseGraph`.
-        precision: 'float16' halves the file: an ONNX network computes in it, OpenVINO stores in it.
-            'bfloat16' (`.xml` only) is computed by CPUs that know it.
+        network: created with `fuse=False` on the CPU; its flip test is exported, too.
+        checkpoint: file of its weights, for the description.
+        path: `.onnx` or `.xml` (OpenVINO, with its weights in a `.bin` beside it).
+        normalise: see `PoseGraph`.
+        decode: see `PoseGraph`.
+        precision: 'float32'; 'float16', which halves the file (ONNX also computes in it, OpenVINO
+            only stores in it); or 'bfloat16' (`.xml` only), for CPUs that compute in it.
         exporter: 'trace' or 'dynamo'.
 
     Returns:
-        What the file says of itself.
+        Description in the file's metadata.
 
     Raises:
-        ConfigError: a combination that does not exist. UserError: the file cannot be written.
-        ImportError: a package is missing; says how to install it.
+        ConfigError: unsupported combination of arguments.
+        UserError: the file cannot be written.
+        ImportError: a package is missing; names the package to install.
     """
     path = Path(path)
     _check(path, precision, exporter)
     to_openvino = path.suffix == '.xml'
-    # bfloat16 is OpenVINO's to compute in, from float32. Its own compression to float16 would round
-    # the constants of normalisation and decoding, too: three times as many poses would differ.
+    # OpenVINO converts float32 to bfloat16 itself. Its own compression to float16 would also round
+    # the constants of normalization and decoding: three times as many poses would differ.
     graph = PoseGraph(network, normalise, decode, DTYPES.get(precision, torch.float32))
     description = describe(network, graph, checkpoint, precision)
-    with _written(path) as folder:
+    with _replacing_files(path) as folder:
         onnx_file = folder / (path.stem + '.onnx')
         _to_onnx(graph, network.input_size, onnx_file, exporter)
         if to_openvino:
             _to_openvino(onnx_file, folder / path.name, description)
             onnx_file.unlink()
         else:
-            _note(onnx_file, description)
+            _add_metadata(onnx_file, description)
         digest.seal(folder / path.name)
     return description
 
@@ -86,7 +87,7 @@ def write(
 def describe(
     network: TorchNetwork, graph: PoseGraph, checkpoint: str | Path, precision: str
 ) -> Description:
-    """What the exported file will say of itself."""
+    """Create the description of an exported file."""
     skeleton = network.skeleton
     codec = dict(network.cfg.model.head.decoder.items())
     return Description(
@@ -113,7 +114,7 @@ def describe(
 
 
 def example(graph: PoseGraph, input_size: tuple[int, int], count: int = 2) -> torch.Tensor:
-    """Crops of noise as the graph wants them."""
+    """Create `count` crops of noise as input of the graph."""
     w, h = input_size
     noise = torch.randint(0, 256, (count, h, w, 3), generator=torch.Generator().manual_seed(0))
     if graph.normalise:
@@ -138,7 +139,7 @@ def _check(path: Path, precision: str, exporter: str) -> None:
     needed += ['openvino'] if path.suffix == '.xml' else []
     for name in needed:
         if importlib.util.find_spec(name) is None:
-            raise ImportError(f'export to {path.suffix} needs the package {name}: {NEEDS[name]}')
+            raise ImportError(f'export to {path.suffix} needs the package {name}: {INSTALL[name]}')
 
 
 def _to_onnx(graph: PoseGraph, input_size: tuple[int, int], path: Path, exporter: str) -> None:
@@ -160,7 +161,7 @@ def _to_onnx(graph: PoseGraph, input_size: tuple[int, int], path: Path, exporter
             )  # fmt: skip
 
 
-def _note(path: Path, description: Description) -> None:
+def _add_metadata(path: Path, description: Description) -> None:
     """Write the description into an ONNX file."""
     import onnx
 
@@ -182,22 +183,22 @@ def _to_openvino(source: Path, path: Path, description: Description) -> None:
 
 
 @contextlib.contextmanager
-def _written(path: Path) -> Iterator[Path]:
-    """A folder beside `path`; what lies in it at the end takes its place."""
+def _replacing_files(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; on success move its files there."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f'.{path.stem}-') as folder:
             yield Path(folder)
-            # The weights before the file that names them.
-            for made in sorted(Path(folder).iterdir()):
-                os.replace(made, path.parent / made.name)
+            # Sorted: the weights (.bin) before the network (.xml) that refers to them.
+            for file in sorted(Path(folder).iterdir()):
+                os.replace(file, path.parent / file.name)
     except OSError as error:
         raise UserError(f"'{path}' cannot be written: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporters' remarks on sizes that are constant, and on the future."""
+    """Suppress the exporters' warnings about constant sizes and deprecations."""
     loggers = [logging.getLogger(name) for name in ('torch.onnx', 'onnxscript', 'onnx_ir')]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -213,7 +214,7 @@ def _quiet() -> Iterator[None]:
 
 def _sha256(path: str | Path) -> str:
     if not Path(path).is_file():
-        return ''  # an address
+        return ''  # a URL
     sha256 = hashlib.sha256()
     digest.add_file(sha256, Path(path))
     return sha256.hexdigest()

@@ -1,6 +1,6 @@
-"""The network as one graph: crops in, keypoints out.
+"""The network as one graph from crops to keypoints.
 
-Shapes: N crops, h and w of the input, K keypoints, C channels and H x W of the heatmaps.
+Shapes: N crops, (w, h) of the input, K keypoints, C channels and (H, W) of the heatmaps.
 """
 
 import copy
@@ -21,15 +21,15 @@ DTYPES = {'float32': torch.float32, 'float16': torch.float16}
 
 
 class PoseGraph(nn.Module):
-    """What is exported.
+    """Module to export: normalization, network, flip test and decoding.
 
     Args:
-        network: of a config, made with `fuse=False`.
-        normalise: take crops as they are, (N, h, w, 3) BGR uint8, and normalise them; otherwise
-            take (N, 3, h, w) float32, normalised.
-        decode: give keypoints (N, K, 2) in pixels of the input and scores (N, K); otherwise the
-            heatmaps (N, C, H, W).
-        dtype: of the network; inputs, normalisation, heatmaps and decoding remain float32.
+        network: created with `fuse=False`.
+        normalise: the input is crops (N, h, w, 3) BGR uint8, normalized by the graph; otherwise it
+            is normalized, (N, 3, h, w) float32.
+        decode: the output is keypoints (N, K, 2) in pixels of the input and scores (N, K);
+            otherwise heatmaps (N, C, H, W).
+        dtype: data type of the network; input, normalization, heatmaps and decoding stay float32.
 
     Raises:
         ConfigError: a head or a codec that cannot be exported.
@@ -57,11 +57,10 @@ class PoseGraph(nn.Module):
             )
         self.normalise, self.decode, self.flip_test = normalise, decode, network.flip_test
         self.flip_indices = list(network.skeleton.flip_indices)
-        aligned = {
+        self.flip_options = {
             name: network.test_cfg.get(name, getattr(self.codec, name))
             for name in ('flip_mode', 'shift_heatmap')
         }
-        self.aligned = aligned
         preprocessor = model.data_preprocessor
         self.rgb = bool(preprocessor._channel_conversion)
         self.register_buffer('mean', preprocessor.mean.view(-1).float())
@@ -76,7 +75,7 @@ class PoseGraph(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        """See the class for what goes in and comes out."""
+        """Map `images` to keypoints and scores, or to heatmaps; see the class for the shapes."""
         if self.normalise:
             images = images.permute(0, 3, 1, 2).float()
             images = images.flip(1) if self.rgb else images
@@ -87,7 +86,7 @@ class PoseGraph(nn.Module):
         feats = feats if self.neck is None else self.neck(feats)
         heatmaps = self.head(feats).float()
         if self.flip_test:
-            straight, mirrored = heatmaps.chunk(2)
-            mirrored = flip_heatmaps(mirrored, self.flip_indices, **self.aligned)
-            heatmaps = (straight + mirrored) * 0.5
+            heatmaps, mirrored = heatmaps.chunk(2)
+            mirrored = flip_heatmaps(mirrored, self.flip_indices, **self.flip_options)
+            heatmaps = (heatmaps + mirrored) * 0.5
         return self.codec.batch_decode(heatmaps) if self.decode else heatmaps

@@ -1,1 +1,1 @@
-"""TODO imaging."""
+"""Reading, cropping and drawing images; poses as records. NumPy and OpenCV suffice."""

@@ -1,6 +1,6 @@
-"""Poses drawn into an image.
+"""Draw poses into an image.
 
-Nothing but NumPy and OpenCV is needed. Shapes: H, W of an image in pixels, K keypoints of a person.
+Shapes: (H, W) of an image in pixels, K keypoints of a person.
 """
 
 import math
@@ -10,51 +10,56 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .canvas import Layer, check, text_size
+from .canvas import Layer, check_image, text_size
 from .skeleton import Skeleton
 
 if TYPE_CHECKING:
     from .poses import Pose
 
-# The person's left side in orange, the right in blue, what is in the middle in green (BGR).
+# BGR by the side of the person: left orange, right blue, middle green.
 LEFT, RIGHT, MIDDLE = (0, 140, 255), (255, 150, 40), (90, 210, 60)
 WHITE, DARK = (255, 255, 255), (24, 24, 24)
 
-FAINT = 0.4  # opacity of a keypoint that just reaches the threshold
-SOLID = 0.8  # score from which on a keypoint is opaque
-FAR = 1e5  # pixels; larger than any image, small enough for OpenCV's fixed-point numbers
+DRAW_THRESHOLD = 0.3  # keypoints with a lower score are not drawn
+MIN_OPACITY = 0.4  # of a keypoint whose score equals the threshold
+OPAQUE_SCORE = 0.8  # keypoints are opaque from this score up
+MAX_COORDINATE = 1e5  # pixels; beyond any image, within OpenCV's fixed-point numbers
 
 
 def side_color(skeleton: Skeleton, *keypoints: int) -> tuple[int, int, int]:
-    """BGR by the side of the person; keypoints of two sides have the colour of the middle.
+    """Return the BGR color of a keypoint, or of the limb between several.
 
-    Keypoints of the middle follow the others: from the nose to the left eye is left.
+    A limb between left and right has the color of the middle. A limb from the middle to one side
+    has the color of that side (nose to left eye: left).
     """
     sides = {skeleton.side(keypoint) for keypoint in keypoints} - {'middle'}
     return dict(left=LEFT, right=RIGHT)[sides.pop()] if len(sides) == 1 else MIDDLE
 
 
 def draw_poses(
-    image: np.ndarray, poses: Sequence['Pose'], threshold: float = 0.3, boxes: bool = True
+    image: np.ndarray,
+    poses: Sequence['Pose'],
+    threshold: float = DRAW_THRESHOLD,
+    boxes: bool = True,
 ) -> np.ndarray:
-    """A copy of `image` with the persons drawn into it.
+    """Return a copy of `image` with poses drawn into it.
 
-    Limbs and joints have the colour of their side and grow with the person, between bounds that
-    grow with the image; they fade as their score nears the threshold.
+    Limbs and joints have the color of their side. Their width grows with the person, within bounds
+    that grow with the image. They fade as their score approaches the threshold.
 
     Args:
         image: (H, W, 3) BGR uint8, not changed.
-        poses: with coordinates in pixels of `image`; those outside of it do no harm.
-        threshold: keypoints with a lower score, or that are not finite, are left out.
-        boxes: also mark the corners of the boxes, and write the persons' scores there.
+        poses: coordinates in pixels of `image`, possibly outside of it.
+        threshold: keypoints with a lower score and keypoints that are not finite are not drawn.
+        boxes: also mark the corners of the boxes and write the persons' scores there.
 
     Raises:
-        DataError: `image` is something else.
+        DataError: `image` is not (H, W, 3) BGR uint8.
     """
-    check(image)
-    drawn = np.array(image, order='C')  # a copy that OpenCV can write to, also of a mirrored view
+    check_image(image)
+    drawn = np.array(image, order='C')  # OpenCV cannot write to a mirrored view
     persons = [_Person.of(pose, threshold, image.shape) for pose in poses]
-    persons.sort(key=lambda person: -person.size)  # who is small is drawn over who is large
+    persons.sort(key=lambda person: -person.size)  # draw small persons over large ones
     for person in persons:
         _draw_person(drawn, person, threshold, boxes)
     if boxes:
@@ -64,13 +69,16 @@ def draw_poses(
 
 @dataclass(frozen=True)
 class _Person:
-    """A pose with all that its picture is measured by.
+    """A pose and the sizes of its drawing.
 
     Attributes:
-        points: (K, 2) float64. shown: (K,) bool, which of them to draw.
-        box: (4,) float64, the part of it within the image; None if there is none.
-        size: pixels, the longer side of the person.
-        width: pixels, of a limb. text: pixels, height of the label's digits.
+        pose: the pose.
+        points: (K, 2) float64, 0 where not shown.
+        shown: (K,) bool, keypoints to draw.
+        box: (4,) float64, clipped to the image; None if invalid or outside.
+        size: longer side of the person in pixels.
+        width: of a limb in pixels.
+        text: height of the label's digits in pixels.
     """
 
     pose: 'Pose'
@@ -86,27 +94,27 @@ class _Person:
         points = np.asarray(pose.keypoints, np.float64)
         scores = np.asarray(pose.scores, np.float64)
         shown = np.isfinite(points).all(1) & (scores >= threshold)
-        points = np.where(shown[:, None], points, 0).clip(-FAR, FAR)
+        points = np.where(shown[:, None], points, 0).clip(-MAX_COORDINATE, MAX_COORDINATE)
         size, box = 0.0, None
         if shown.any():
             size = float(np.ptp(points[shown], axis=0).max())
         corners = np.asarray(pose.box, np.float64).reshape(2, 2)
         if np.isfinite(corners).all() and (corners[1] > corners[0]).all():
-            # A box may be the whole image around someone small.
+            # The box may be the whole image, around a small person.
             side = float((corners[1] - corners[0]).max())
             size = min(side, 3 * size) if size else side
             limit = np.array([shape[1] - 1, shape[0] - 1])
             corners = corners.clip(0, limit)
             if (corners[1] > corners[0]).all():
                 box = corners.ravel()
-        # Of 640 x 480 pixels 554: bounds by the image let lines be seen when all of it is.
-        image = math.sqrt(shape[0] * shape[1])
+        # Bounds relative to the image keep lines visible when the whole image is viewed.
+        image = math.sqrt(shape[0] * shape[1])  # 554 for 640 x 480
         width = min(max(size / 85, min(image / 500, size / 30)), image / 110)
         text = min(max(size / 30, image / 80), image / 45)
         return cls(pose, points, shown, box, size, max(0.8, width), max(6.5, text))
 
     def face(self) -> np.ndarray | None:
-        """(4,) x0, y0, x1, y1 around what is shown of nose, eyes and ears; None: nothing."""
+        """Return the box (4,) of the shown nose, eyes and ears; None if none is shown."""
         names = self.pose.skeleton.names
         head = [k for k in np.flatnonzero(self.shown) if _of_head(names[k])]
         if not head:
@@ -128,7 +136,7 @@ def _draw_person(image: np.ndarray, person: _Person, threshold: float, boxes: bo
     if not len(corners):
         return
     pad = 3 * person.width + 2
-    # Thin lines are drawn larger and shrunk: OpenCV knows widths of whole pixels only.
+    # Supersample thin lines: OpenCV draws widths of whole pixels only.
     detail = int(np.clip(math.ceil(8 / person.width), 1, 4))
     layer = Layer(image, corners.min(0) - pad, corners.max(0) + pad, detail)
     if layer.part.size:
@@ -151,11 +159,11 @@ def _draw_corners(layer: Layer, person: _Person) -> None:
 
 
 def _draw_skeleton(layer: Layer, person: _Person, threshold: float) -> None:
-    """Draw limbs, then joints; the surest last, so that they lie on top."""
+    """Draw limbs, then joints, each by ascending score: the most certain on top."""
     skeleton, points = person.pose.skeleton, person.points
-    ramp = [threshold, max(SOLID, threshold + 1e-6)]
-    opacity = np.interp(person.pose.scores, ramp, [FAINT, 1])
-    # Fine lines on the face leave it to be seen.
+    ramp = [threshold, max(OPAQUE_SCORE, threshold + 1e-6)]
+    opacity = np.interp(person.pose.scores, ramp, [MIN_OPACITY, 1])
+    # Thin lines leave the face visible.
     widths = [person.width * (0.6 if _of_head(name) else 1) for name in skeleton.names]
     limbs = [link for link in skeleton.links if person.shown[list(link)].all()]
     for a, b in sorted(limbs, key=lambda link: min(opacity[list(link)])):
@@ -170,32 +178,32 @@ def _draw_skeleton(layer: Layer, person: _Person, threshold: float) -> None:
 
 
 def _outline(width: float) -> float:
-    """Width of the dark line on each side of a bright one: it reads on any background."""
+    """Return the width of the dark outline that makes a line visible on any background."""
     return max(0.35, 0.22 * width)
 
 
 def _draw_labels(image: np.ndarray, persons: list[_Person]) -> None:
-    """Write scores at the boxes' top left, or nearby where a face or another score is."""
+    """Write scores at the boxes' top left, or nearby if a face or another label is there."""
     faces = [face for person in persons if (face := person.face()) is not None]
     labels = []
-    for person in reversed(persons):  # who is small has least room
+    for person in reversed(persons):  # small persons first: they have the least room
         text = f'{person.pose.score:.2f}'
         size = text_size(text, person.text)
-        # On people hardly larger than their label it would hide more than it tells.
+        # Skip persons hardly larger than their label.
         if person.box is None or size[0] > 0.6 * max(person.box[2:] - person.box[:2]):
             continue
         place = _label_place(person, size, faces, labels, image.shape)
         if place is not None:
             labels.append(place)
-            _draw_label(image, text, place, person.text)
+            draw_label(image, text, place, person.text)
 
 
 def _label_place(
     person: _Person, size, faces: list[np.ndarray], labels: list[np.ndarray], shape: tuple
 ) -> np.ndarray | None:
-    """(4,) x0, y0, x1, y1 of a label within the image, best of all without a face or label there.
+    """Choose the box (4,) of a label within the image.
 
-    Of what cannot be avoided, a face may be covered, but not another label: None, then.
+    The label avoids faces if possible. None if every place overlaps another label.
     """
     x0, y0, x1, _ = person.box
     gap, (width, height) = person.width, size
@@ -220,14 +228,21 @@ def _label_place(
     return best
 
 
-def _overlap(one: np.ndarray, other: np.ndarray) -> float:
-    """Square pixels that two boxes share."""
-    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
+def _overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the intersection of two boxes in square pixels."""
+    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
     return float(sides.clip(0).prod())
 
 
-def _draw_label(image: np.ndarray, text: str, place: np.ndarray, height: float) -> None:
-    """Draw bright digits on a dark pill."""
+def draw_label(image: np.ndarray, text: str, place: np.ndarray, height: float) -> None:
+    """Draw bright text on a dark pill.
+
+    Args:
+        image: (H, W, 3) BGR uint8, changed in place.
+        text: ASCII.
+        place: (4,) x0, y0, x1, y1 of the pill; `text_size` gives its size.
+        height: of capitals and digits in pixels.
+    """
     layer = Layer(image, place[:2] - 1, place[2:] + 1, int(np.clip(48 // height, 1, 4)))
     middle, radius = (place[1] + place[3]) / 2, (place[3] - place[1]) / 2
     ends = (place[0] + radius, middle), (place[2] - radius, middle)

@@ -1,25 +1,27 @@
-"""What the headers of PNG, BMP, WebP and TIFF files declare, read without decoding the image.
+"""Size, orientation and format in the headers of image files, read without decoding the image.
 
-JPEG's are in `images`. Damaged headers give None, 1 or nothing: the decoder then tells what is
-wrong.
+Damaged headers give None or a default value: the decoder reports them.
 """
 
 import struct
 from collections.abc import Iterator
 
+JPEG_START, JPEG_SCAN, JPEG_END = b'\xff\xd8', 0xDA, b'\xff\xd9'
+FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of a JPEG's frame header
+PNG_START = b'\x89PNG'
 UPRIGHT = 1
-# Tags of TIFF, and so of EXIF.
+# Tags of TIFF, also used by EXIF.
 WIDTH, HEIGHT, COLORS, ORIENTATION, SAMPLE_FORMAT = 0x0100, 0x0101, 0x0106, 0x0112, 0x0153
 FLOATING_POINT = 3  # of SAMPLE_FORMAT
 LOGARITHMIC = 32844, 32845  # of COLORS: packed floating-point colours, as OpenCV writes them
-MOST_ENTRIES = 1000  # read of a file; real ones have some twenty
-INTEGERS = {3: 'H', 4: 'I', 16: 'Q'}  # types of a tag's value
+MAX_ENTRIES = 1000  # read of a directory; real ones have about twenty
+INTEGERS = {3: 'H', 4: 'I', 16: 'Q'}  # data types of a tag's value
 
 
 def shape(data: bytes) -> tuple[int, int] | None:
-    """(H, W) before any rotation; None for other formats."""
+    """Return (H, W) of PNG, BMP, WebP or TIFF, before any rotation; None for other formats."""
     try:
-        if data.startswith(b'\x89PNG'):
+        if data.startswith(PNG_START):
             width, height = struct.unpack_from('>II', data, 16)
         elif data.startswith(b'BM'):
             width, height = struct.unpack_from('<ii', data, 18)
@@ -30,43 +32,43 @@ def shape(data: bytes) -> tuple[int, int] | None:
             width, height = tags[WIDTH], tags[HEIGHT]
     except (struct.error, KeyError):
         return None
-    return abs(height), width  # a BMP of negative height is stored from the top
+    return abs(height), width  # a negative height of a BMP: stored from the top
 
 
 def is_webp(data: bytes) -> bool:
-    """Whether the data are a WebP file's."""
+    """Return whether `data` is a WebP file."""
     return data.startswith(b'RIFF') and data[8:12] == b'WEBP'
 
 
 def webp_orientation(data: bytes) -> int:
-    """EXIF orientation of a WebP file, 1 to 8; 1 is upright."""
+    """Return the EXIF orientation of a WebP file, 1 (upright) to 8."""
     for kind, chunk in _webp_chunks(data):
         if kind == b'EXIF':
-            found = tiff_tags(chunk.removeprefix(b'Exif\0\0')).get(ORIENTATION, UPRIGHT)
-            return found if 1 <= found <= 8 else UPRIGHT
+            orientation = tiff_tags(chunk.removeprefix(b'Exif\0\0')).get(ORIENTATION, UPRIGHT)
+            return orientation if 1 <= orientation <= 8 else UPRIGHT
     return UPRIGHT
 
 
 def is_floating_tiff(data: bytes) -> bool:
-    """Whether the data are a TIFF file's with floating-point pixels."""
+    """Return whether `data` is a TIFF file with floating-point pixels."""
     tags = tiff_tags(data)
     return tags.get(SAMPLE_FORMAT) == FLOATING_POINT or tags.get(COLORS) in LOGARITHMIC
 
 
 def tiff_tags(data: bytes) -> dict[int, int]:
-    """First value of each integer tag in the first directory of TIFF data."""
+    """Read the first value of each integer tag in the first directory of TIFF data."""
     order = {b'II': '<', b'MM': '>'}.get(data[:2])
     tags: dict[int, int] = {}
     if order is None or data[2:4] not in (b'*\0', b'\0*', b'+\0', b'\0+'):
         return tags
-    # BigTIFF has offsets and counts of 8 bytes, and its first offset 4 bytes later.
+    # BigTIFF: offsets and counts have 8 bytes, and the first offset stands 4 bytes later.
     offset, count, first = ('Q', 'Q', 8) if b'+' in data[2:4] else ('I', 'H', 4)
     width = struct.calcsize(offset)
     try:
         (start,) = struct.unpack_from(order + offset, data, first)
         (entries,) = struct.unpack_from(order + count, data, start)
         start += struct.calcsize(count)
-        for number in range(min(entries, MOST_ENTRIES)):
+        for number in range(min(entries, MAX_ENTRIES)):
             position = start + number * (4 + 2 * width)
             tag, kind, length = struct.unpack_from(f'{order}HH{offset}', data, position)
             value = position + 4 + width
@@ -82,7 +84,7 @@ def tiff_tags(data: bytes) -> dict[int, int]:
 
 def _webp_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     position = 12
-    for _ in range(MOST_ENTRIES):
+    for _ in range(MAX_ENTRIES):
         if position + 8 > len(data):
             return
         kind, size = struct.unpack_from('<4sI', data, position)
@@ -91,7 +93,7 @@ def _webp_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height of the first chunk that gives them."""
+    """Read width and height from the first chunk that contains them."""
     for kind, chunk in _webp_chunks(data):
         if kind == b'VP8X':
             return tuple(1 + int.from_bytes(chunk[at : at + 3], 'little') for at in (4, 7))
@@ -102,3 +104,61 @@ def _webp_size(data: bytes) -> tuple[int, int]:
             (bits,) = struct.unpack_from('<I', chunk, 1)
             return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     raise struct.error
+
+
+def is_truncated(data: bytes) -> bool:
+    """Return whether `data` is a JPEG without an end-of-image marker after its first scan."""
+    end = 0
+    for marker, position in _segments(data):
+        if marker == JPEG_SCAN:
+            return data.find(JPEG_END, position) < 0
+        end = position + 2 + _length(data, position)
+    # No scan: the headers are truncated, or contain stray bytes, which decoders skip.
+    return data.startswith(JPEG_START) and data.find(JPEG_END, end) < 0
+
+
+def jpeg_shape(data: bytes) -> tuple[int, int] | None:
+    """Return (H, W) of a JPEG's frame header, before its orientation; None for other data."""
+    for marker, position in _segments(data):
+        if marker in FRAMES:
+            size = data[position + 5 : position + 9]
+            return int.from_bytes(size[:2], 'big'), int.from_bytes(size[2:], 'big')
+    return None
+
+
+def conversion_note(data: bytes) -> str | None:
+    """Describe the conversion of an image that is not 8-bit color; None if it needs none."""
+    if data.startswith(PNG_START) and len(data) > 26:
+        if data[24] == 16:
+            return 'has 16 bits a channel: the upper 8 are read'
+        if data[25] in (4, 6):
+            return 'has an alpha channel: it is dropped'
+        if data[25] == 0:
+            return 'is grey: it is read as three equal channels'
+    for marker, position in _segments(data):
+        if marker in FRAMES and data[position + 9 : position + 10] == b'\x01':
+            return 'is grey: it is read as three equal channels'
+        if marker in FRAMES and data[position + 9 : position + 10] == b'\x04':
+            return 'is in CMYK colours: they are converted'
+    return None
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield marker and position of each segment of a JPEG up to its first scan.
+
+    Segments are skipped by their length: an embedded preview contains markers, too.
+    """
+    position = 2 if data.startswith(JPEG_START) else len(data)
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        if data[position + 1] == 0xFF:  # fill bytes before a marker
+            position += 1
+            continue
+        yield data[position + 1], position
+        if data[position + 1] == JPEG_SCAN:
+            return
+        position += 2 + _length(data, position)
+
+
+def _length(data: bytes, position: int) -> int:
+    """Return the length in bytes of the segment at `position`, without its marker."""
+    return int.from_bytes(data[position + 2 : position + 4], 'big')

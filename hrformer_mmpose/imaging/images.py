@@ -1,9 +1,8 @@
-"""Images of any source as (H, W, 3) BGR uint8, and a clear word where one cannot be used.
+"""Reading images as (H, W, 3) BGR uint8, and writing them.
 
-Files are read as OpenCV, and so MMPose's data loading, reads them: grey and 16-bit images become
-8-bit BGR, an alpha channel is dropped, the orientation in the EXIF data is applied (of WebP files,
-too, which older versions of OpenCV ignore). Arrays are the caller's: OpenCV's order of channels,
-blue first, is taken for granted.
+Files are read as by OpenCV and MMPose's data loading: grey and 16-bit images are converted to 8-bit
+BGR, an alpha channel is dropped, the EXIF orientation is applied (also of WebP files, for which
+older versions of OpenCV ignore it). Arrays are expected in OpenCV's channel order, blue first.
 """
 
 import os
@@ -16,28 +15,25 @@ import numpy as np
 from ..errors import DataError
 from . import headers
 
-JPEG_START, JPEG_SCAN, JPEG_END = b'\xff\xd8', 0xDA, b'\xff\xd9'
-FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of a JPEG's frame header
-PNG_START = b'\x89PNG'
-LONGEST = 32766  # pixels, of the sides of an image that OpenCV cuts crops from
-# A file of few bytes may declare any size; these are more than any camera's, 0.8 GB as BGR.
-MOST_PIXELS = 2**28
-MOST_BYTES = 2**30  # of a file
-WANTED = 'give 8-bit (uint8, 0 to 255) or 16-bit ones'
+MAX_SIDE = 32766  # pixels; limit of cv2.warpAffine
+# A small file may declare any size. More pixels than any camera has, 0.8 GB as BGR.
+MAX_PIXELS = 2**28
+MAX_FILE_BYTES = 2**30
+ADVICE = 'give 8-bit (uint8, 0 to 255) or 16-bit ones'
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """(H, W, 3) BGR uint8.
+    """Read an image file as (H, W, 3) BGR uint8.
 
     Raises:
-        DataError: the file is missing, cut short, or no image.
+        DataError: the file is missing, truncated or not an image.
     """
     try:
         problem = _problem(os.stat(path))
         data = b'' if problem else Path(path).read_bytes()
     except FileNotFoundError as error:
         raise DataError(f"image '{path}' does not exist") from error
-    except (OSError, ValueError) as error:  # the latter of a name that cannot be one
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         why = getattr(error, 'strerror', None) or error
         raise DataError(f"image '{path}' cannot be read: {why}") from error
     if problem:
@@ -46,29 +42,33 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def _problem(status: os.stat_result) -> str | None:
-    """Why a file must not be read: reading it may never end."""
+    """Return why a file must not be read (reading might never end), or None."""
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
         return 'is a pipe, a socket or a device, not a file'
-    if status.st_size > MOST_BYTES:
-        return f'has {status.st_size:,} bytes, more than the {MOST_BYTES:,} that are read'
+    if status.st_size > MAX_FILE_BYTES:
+        return f'has {status.st_size:,} bytes, more than the {MAX_FILE_BYTES:,} that are read'
     return None
 
 
 def decode(data: bytes, name: str) -> np.ndarray:
-    """What `read_image` makes of a file's content; `name` is for messages.
+    """Decode the content of an image file as (H, W, 3) BGR uint8.
+
+    Args:
+        data: content of the file.
+        name: for error messages.
 
     Raises:
         DataError: see `read_image`.
     """
-    if is_cut_short(data):
-        # OpenCV would fill what is missing with grey.
+    if headers.is_truncated(data):
+        # OpenCV would fill the missing part with grey.
         raise DataError(f"image '{name}' is cut short: its end is missing ({len(data)} bytes)")
     if not data:
         raise DataError(f"image '{name}' is empty (0 bytes)")
     name = f"image '{name}'"
-    _check_size(jpeg_shape(data) or headers.shape(data) or (0, 0), name)
+    _check_size(headers.jpeg_shape(data) or headers.shape(data) or (0, 0), name)
     if headers.is_floating_tiff(data):
-        raise DataError(f'{name} holds floating-point values; {WANTED}')
+        raise DataError(f'{name} holds floating-point values; {ADVICE}')
     is_webp = headers.is_webp(data)
     flags = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if is_webp else 0)
     try:
@@ -85,18 +85,18 @@ def decode(data: bytes, name: str) -> np.ndarray:
 
 
 def as_bgr(image: np.ndarray, name: str) -> np.ndarray:
-    """An array as (H, W, 3) BGR uint8: grey, BGRA and 16-bit ones as `read_image` reads such files.
+    """Convert an array to (H, W, 3) BGR uint8, as `read_image` converts files.
 
     Args:
         image: (H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA; uint8 or uint16.
-        name: for messages.
+        name: for error messages.
 
     Returns:
-        The array itself where there is nothing to convert.
+        The array itself if no conversion is needed.
 
     Raises:
-        DataError: another shape or type. Floating-point images are refused, since nothing tells
-            whether they reach to 1 or to 255.
+        DataError: another shape or data type. Floating-point images are refused: their range may
+            be 0 to 1 or 0 to 255.
     """
     if not isinstance(image, np.ndarray):
         raise DataError(f'{name} is a {type(image).__name__}, not a path or a NumPy array')
@@ -108,7 +108,7 @@ def as_bgr(image: np.ndarray, name: str) -> np.ndarray:
     if image.dtype == np.uint16:
         image = (image >> 8).astype(np.uint8)
     elif image.dtype != np.uint8:
-        raise DataError(f'{name} holds {image.dtype} values; {WANTED}')
+        raise DataError(f'{name} holds {image.dtype} values; {ADVICE}')
     _check_size(shape, name)
     if image.ndim == 2 or shape[2] == 1:
         return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
@@ -116,12 +116,12 @@ def as_bgr(image: np.ndarray, name: str) -> np.ndarray:
 
 
 def _check_size(shape: tuple[int, ...], name: str) -> None:
-    """Raise a `DataError` for an image, (H, W, ...), that is too large."""
+    """Raise a `DataError` if an image of shape (H, W, ...) is too large."""
     H, W = shape[:2]
-    if max(H, W) > LONGEST:
-        limit = f'{LONGEST} a side that OpenCV cuts crops from'
-    elif H * W > MOST_PIXELS:
-        limit = f'{MOST_PIXELS:,} that are read'
+    if max(H, W) > MAX_SIDE:
+        limit = f'{MAX_SIDE} a side that OpenCV cuts crops from'
+    elif H * W > MAX_PIXELS:
+        limit = f'{MAX_PIXELS:,} that are read'
     else:
         return
     raise DataError(
@@ -141,13 +141,14 @@ def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
-    """Write `image` in the format of the path's extension; all of it, or nothing.
+    """Write an image atomically, in the format of the path's extension.
 
     Args:
-        path: in a folder that exists. image: (H, W, 3) BGR or (H, W) uint8.
+        path: file in an existing folder.
+        image: (H, W, 3) BGR or (H, W) uint8.
 
     Raises:
-        DataError: the extension is of no image format, or the file cannot be written.
+        DataError: unknown extension, or the file cannot be written.
     """
     path = os.fspath(path)
     extension = os.path.splitext(path)[1]
@@ -172,61 +173,3 @@ def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
         if os.path.isfile(partial):
             os.remove(partial)
         raise DataError(f'{path}: cannot be written: {error.strerror or error}') from error
-
-
-def is_cut_short(data: bytes) -> bool:
-    """Whether `data` is a JPEG whose end-of-image marker is missing after its first scan."""
-    end = 0
-    for marker, position in _segments(data):
-        if marker == JPEG_SCAN:
-            return data.find(JPEG_END, position) < 0
-        end = position + 2 + _length(data, position)
-    # No scan was found: the headers are cut, or hold stray bytes, which decoders skip.
-    return data.startswith(JPEG_START) and data.find(JPEG_END, end) < 0
-
-
-def jpeg_shape(data: bytes) -> tuple[int, int] | None:
-    """(H, W) in the frame header of a JPEG, before its orientation; None for other data."""
-    for marker, position in _segments(data):
-        if marker in FRAMES:
-            size = data[position + 5 : position + 9]
-            return int.from_bytes(size[:2], 'big'), int.from_bytes(size[2:], 'big')
-    return None
-
-
-def unusual_form(data: bytes) -> str | None:
-    """What becomes of an image that is not plainly 8-bit colour when it is read; None if it is."""
-    if data.startswith(PNG_START) and len(data) > 26:
-        if data[24] == 16:
-            return 'has 16 bits a channel: the upper 8 are read'
-        if data[25] in (4, 6):
-            return 'has an alpha channel: it is dropped'
-        if data[25] == 0:
-            return 'is grey: it is read as three equal channels'
-    for marker, position in _segments(data):
-        if marker in FRAMES and data[position + 9 : position + 10] == b'\x01':
-            return 'is grey: it is read as three equal channels'
-        if marker in FRAMES and data[position + 9 : position + 10] == b'\x04':
-            return 'is in CMYK colours: they are converted'
-    return None
-
-
-def _segments(data: bytes):
-    """Marker and position of each segment of a JPEG up to its first scan.
-
-    They are skipped by their lengths, since an embedded preview has markers of its own.
-    """
-    position = 2 if data.startswith(JPEG_START) else len(data)
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        if data[position + 1] == 0xFF:  # any number of these may fill the space before a marker
-            position += 1
-            continue
-        yield data[position + 1], position
-        if data[position + 1] == JPEG_SCAN:
-            return
-        position += 2 + _length(data, position)
-
-
-def _length(data: bytes, position: int) -> int:
-    """Bytes of the segment at `position`, without its marker."""
-    return int.from_bytes(data[position + 2 : position + 4], 'big')

@@ -1,4 +1,4 @@
-"""Poses as people use them: typed records that know how to be written, drawn and handed on.
+"""Poses as records, with conversion to COCO, JSON, `supervision` and pictures.
 
 Shapes: K keypoints of a person.
 """
@@ -8,22 +8,25 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from .drawing import draw_poses
+from .drawing import DRAW_THRESHOLD, draw_poses
 from .skeleton import COCO, Skeleton
 
-SURE = 0.2  # keypoints below do not count in a person's score, as in the evaluation's default
+# Keypoints with a higher score are detected: they count in a person's score. Default of MMPose's
+# and our CocoMetric (`keypoint_score_thr`).
+KEYPOINT_THRESHOLD = 0.2
 
 
 @dataclass(frozen=True, eq=False)
 class Pose:
-    """One person.
+    """Pose of one person.
 
     Attributes:
-        keypoints: (K, 2) float32, x and y in pixels of the image; (0, 0) is the centre of the first
-            pixel. scores: (K,) float32, height of the heatmap's peak, about 0 to 1.
-        box: (4,) float32, x0, y0, x1, y1 in pixels: where the person was looked for.
-        box_score: the detector's; 1 where none was given.
-        skeleton: what the keypoints are.
+        keypoints: (K, 2) float32, x and y in pixels of the image; (0, 0) is the center of the first
+            pixel.
+        scores: (K,) float32, maximum of each heatmap, about 0 to 1.
+        box: (4,) float32, x0, y0, x1, y1 in pixels: the person's box, as given.
+        box_score: detection score; 1 if none was given.
+        skeleton: definition of the keypoints.
     """
 
     keypoints: np.ndarray
@@ -34,12 +37,12 @@ class Pose:
 
     @property
     def score(self) -> float:
-        """Of the person, as COCO's results want it: box score times mean of the sure keypoints."""
-        sure = self.scores[self.scores > SURE].astype(np.float64)
-        return float(self.box_score * (sure.mean() if len(sure) else 0.0))
+        """Score for COCO's results: box score times mean score of the detected keypoints."""
+        detected = self.scores[self.scores > KEYPOINT_THRESHOLD].astype(np.float64)
+        return float(self.box_score * (detected.mean() if len(detected) else 0.0))
 
     def to_coco(self, image_id: int = 0, category_id: int = 1) -> dict:
-        """Entry of COCO's result format: plain numbers, coordinates to 1/10,000 of a pixel."""
+        """Convert to an entry of COCO's result format, coordinates rounded to 1/10,000 pixel."""
         x0, y0, x1, y1 = self.box.astype(np.float64)
         rows = np.column_stack([self.keypoints, self.scores]).astype(np.float64)
         return dict(
@@ -51,7 +54,7 @@ class Pose:
         )
 
     def to_dict(self) -> dict:
-        """Plain numbers under names, ready for JSON; `from_dict` reads it."""
+        """Convert to a dictionary of plain numbers for JSON; `from_dict` is the inverse."""
         return dict(
             keypoints={
                 name: [round(float(x), 4), round(float(y), 4), round(float(score), 6)]
@@ -65,23 +68,36 @@ class Pose:
         )
 
     @classmethod
+    def from_annotation(cls, keypoints: np.ndarray, bbox: Sequence[float]) -> 'Pose':
+        """Create a pose from a COCO annotation; the score of a labelled keypoint is 1, else 0.
+
+        Args:
+            keypoints: (17, 3), x and y in pixels and visibility.
+            bbox: x0, y0, width, height in pixels.
+        """
+        x, y, width, height = bbox
+        box = np.array([x, y, x + width, y + height], np.float32)
+        return cls(keypoints[:, :2], (keypoints[:, 2] > 0).astype(np.float32), box)
+
+    @classmethod
     def from_dict(cls, values: dict, skeleton: Skeleton = COCO) -> 'Pose':
-        """What `to_dict` gave."""
+        """Create a pose from the output of `to_dict`."""
         rows = np.array([values['keypoints'][name] for name in skeleton.names], np.float32)
         box = np.array(values['box'], np.float32)
         return cls(rows[:, :2], rows[:, 2], box, values['box_score'], skeleton)
 
-    def draw(self, image: np.ndarray, threshold: float = 0.3) -> np.ndarray:
-        """A copy of `image`, (H, W, 3) BGR uint8, with the person drawn into it.
+    def draw(self, image: np.ndarray, threshold: float = DRAW_THRESHOLD) -> np.ndarray:
+        """Return a copy of `image` with the person drawn into it.
 
         Args:
-            image: which the person is on. threshold: keypoints with a lower score are left out.
+            image: (H, W, 3) BGR uint8.
+            threshold: keypoints with a lower score are not drawn.
         """
         return draw_poses(image, [self], threshold)
 
 
 def to_supervision(poses: Sequence[Pose]):
-    """Poses of an image as `supervision.KeyPoints`.
+    """Convert the poses of an image to `supervision.KeyPoints`.
 
     Raises:
         ImportError: supervision is not installed.

@@ -1,4 +1,4 @@
-"""Many images with their poses on one sheet."""
+"""Sheets of many images with their poses."""
 
 import math
 import os
@@ -9,12 +9,16 @@ import cv2
 import numpy as np
 
 from ..errors import ConfigError, DataError
-from .canvas import check, text_size, write_text
-from .drawing import draw_poses
+from . import crops
+from .canvas import check_image, text_size, write_text
+from .drawing import draw_label, draw_poses
 from .images import write_image
-from .poses import Pose
+from .poses import KEYPOINT_THRESHOLD, Pose
 
-SHEET, CARD = (30, 30, 30), (46, 46, 46)  # grounds of the sheet and of an image on it
+SHEET_COLOR, CARD_COLOR = (30, 30, 30), (46, 46, 46)  # background of the sheet and of its images
+PANEL_PADDING = 1.15  # size of a panel relative to the person's box
+PANEL_ASPECT = 0.75  # width / height
+PANEL_TEXT = 9  # pixels, height of the titles' capitals
 
 
 def contact_sheet(
@@ -24,22 +28,21 @@ def contact_sheet(
     tile: int = 320,
     title: str | None = None,
 ) -> np.ndarray:
-    """Many small images with their poses and captions, on one sheet.
+    """Arrange thumbnails with poses and captions on one sheet.
 
     Args:
-        items: image (H, W, 3) BGR uint8, its poses, caption. At least one; may be a generator, so
-            that only one large image at a time is in memory.
-        path: where to write the sheet as well, as `write_image` does.
-        columns: images beside one another; as a rule, so many that the sheet is a bit wider than
-            high.
-        tile: pixels, the longer side of an image on the sheet.
-        title: above the images.
+        items: image (H, W, 3) BGR uint8, its poses and its caption, at least once. A generator
+            keeps only one large image in memory.
+        path: file to write the sheet to, see `write_image`; None writes no file.
+        columns: images in a row; None chooses a sheet somewhat wider than high.
+        tile: longer side of a thumbnail in pixels.
+        title: text above the images.
 
     Returns:
-        (H, W, 3) BGR uint8.
+        Sheet (H, W, 3) BGR uint8.
 
     Raises:
-        DataError: no items, an image that is something else, or `path` cannot be written.
+        DataError: no items, an invalid image, or `path` cannot be written.
         ConfigError: `columns` or `tile` is too small.
     """
     if tile < 64:
@@ -56,35 +59,80 @@ def contact_sheet(
     rows = []
     for start in range(0, len(tiles), columns):
         row = tiles[start : start + columns]
-        # The row is as high as its highest image: no wide black bars where all are landscapes.
+        # The highest image sets the height of a row: no wide bars around landscapes.
         height = max(image.shape[0] for image, _, _ in row)
         cards = [_card(*item, (height, tile), text) for item in row]
-        cards += [np.full_like(cards[0], SHEET)] * (columns - len(cards))
+        cards += [np.full_like(cards[0], SHEET_COLOR)] * (columns - len(cards))
         rows.append(np.hstack([_margin(card, 0, 0, 0, gap) for card in cards]))
     sheet = np.vstack([_margin(row, 0, gap, gap, 0) for row in rows])
-    head = gap
-    if title:
-        large = min(1.7 * text, sheet.shape[1] / max(12, len(title)))
-        head = round(2 * gap + large)
-    sheet = _margin(sheet, head, 0, 0, 0)
-    if title:
-        write_text(
-            sheet, title, (gap, head - gap), large, (240, 240, 240), sheet.shape[1] - 2 * gap
-        )
+    sheet = _titled(sheet, title, gap, text)
     if path is not None:
         write_image(path, sheet)
     return sheet
 
 
+def pose_comparison(
+    image: np.ndarray, left: tuple[Pose, str], right: tuple[Pose, str], height: int
+) -> np.ndarray:
+    """Draw two poses of a person side by side, cut out around the first pose's box.
+
+    Args:
+        image: (H, W, 3) BGR uint8.
+        left: pose and title of the left panel.
+        right: pose and title of the right panel.
+        height: of a panel in pixels.
+    """
+    panels = [_panel(image, left[0].box, *titled, height) for titled in (left, right)]
+    joined = np.hstack([panels[0], np.full((height, 2, 3), 255, np.uint8), panels[1]])
+    return _margin(joined, 6, 6, 6, 6)
+
+
+def comparison_sheet(
+    comparisons: list[np.ndarray], path: str | os.PathLike, columns: int = 3
+) -> None:
+    """Write pictures of equal size, at least one, to a file, row by row."""
+    blank = np.full_like(comparisons[0], SHEET_COLOR)
+    cells = comparisons + [blank] * (-len(comparisons) % columns)
+    rows = [np.hstack(cells[i : i + columns]) for i in range(0, len(cells), columns)]
+    write_image(path, np.vstack(rows))
+
+
+def _panel(image: np.ndarray, box: np.ndarray, pose: Pose, title: str, height: int) -> np.ndarray:
+    """Cut a person out of `image` around `box`; draw a pose and a title."""
+    size = round(PANEL_ASPECT * height), height
+    (center,), (scale,) = crops.centers_and_scales(box[None], size, PANEL_PADDING)
+    matrix = crops.crop_matrix(center, scale, size, udp=False)
+    keypoints, corners = (
+        points @ matrix[:, :2].T + matrix[:, 2] for points in (pose.keypoints, box.reshape(2, 2))
+    )
+    pose = replace(pose, keypoints=keypoints, box=corners.ravel())
+    panel = draw_poses(crops.crop(image, matrix, size), [pose], KEYPOINT_THRESHOLD, boxes=False)
+    place = np.concatenate([[4, 4], 4 + text_size(title, PANEL_TEXT)])
+    draw_label(panel, title, place, PANEL_TEXT)
+    return panel
+
+
+def _titled(sheet: np.ndarray, title: str | None, gap: int, text: float) -> np.ndarray:
+    """Add a margin above the sheet, with the title if there is one."""
+    if not title:
+        return _margin(sheet, gap, 0, 0, 0)
+    width = sheet.shape[1]
+    height = min(1.7 * text, width / max(12, len(title)))
+    head = round(2 * gap + height)
+    sheet = _margin(sheet, head, 0, 0, 0)
+    write_text(sheet, title, (gap, head - gap), height, (240, 240, 240), width - 2 * gap)
+    return sheet
+
+
 def _columns(count: int) -> int:
-    """For a sheet somewhat wider than high, whose last row is as full as can be."""
+    """Choose columns for a sheet somewhat wider than high with the fullest last row."""
     root = math.sqrt(count)
     return min(range(math.ceil(root), math.ceil(1.35 * root) + 1), key=lambda n: -count % n)
 
 
 def _thumbnail(image: np.ndarray, poses: Sequence[Pose], tile: int) -> np.ndarray:
-    """Image with poses, its longer side `tile` pixels; drawn after scaling, for crisp lines."""
-    check(image)
+    """Scale an image to a longer side of `tile` pixels, then draw its poses: crisp lines."""
+    check_image(image)
     height, width = image.shape[:2]
     scale = tile / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -96,7 +144,7 @@ def _thumbnail(image: np.ndarray, poses: Sequence[Pose], tile: int) -> np.ndarra
     ratio = np.array(size) / (width, height)
     scaled = [
         replace(
-            pose,  # (0, 0) is the centre of a pixel, before and after
+            pose,  # (0, 0) is the center of a pixel, before and after
             keypoints=(pose.keypoints + 0.5) * ratio - 0.5,
             box=(pose.box + 0.5) * np.tile(ratio, 2) - 0.5,
         )
@@ -108,16 +156,16 @@ def _thumbnail(image: np.ndarray, poses: Sequence[Pose], tile: int) -> np.ndarra
 def _card(
     image: np.ndarray, persons: int, caption: str, size: tuple[int, int], text: float
 ) -> np.ndarray:
-    """An image in the middle of `size` (height, width), over its caption."""
+    """Center an image in `size` (height, width) above its caption."""
     height, width = size
     pad = round(text)
-    card = np.full((height + 2 * pad + round(text), width, 3), CARD, np.uint8)
+    card = np.full((height + 2 * pad + round(text), width, 3), CARD_COLOR, np.uint8)
     top, left = (height - image.shape[0]) // 2, (width - image.shape[1]) // 2
     card[top : top + image.shape[0], left : left + image.shape[1]] = image
     count = f'{persons or "no"} person{"s" * (persons != 1)}'
     used, bottom = text_size(count, text)[0], height + pad + text
     if used > 0.5 * width:
-        used = 0  # on a small card the name has all the room
+        used = 0  # small card: the caption takes all the width
     else:
         write_text(card, count, (width - used, bottom), text, (150, 150, 150), used)
     write_text(card, caption, (pad, bottom), text, (225, 225, 225), width - used - 2 * pad)
@@ -125,4 +173,6 @@ def _card(
 
 
 def _margin(image: np.ndarray, top: int, bottom: int, left: int, right: int) -> np.ndarray:
-    return cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_CONSTANT, value=SHEET)
+    return cv2.copyMakeBorder(
+        image, top, bottom, left, right, cv2.BORDER_CONSTANT, value=SHEET_COLOR
+    )

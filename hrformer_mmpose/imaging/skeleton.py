@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Skeleton:
-    """What the keypoints are.
+    """Definition of K keypoints.
 
     Attributes:
-        names: of the K keypoints. links: pairs of keypoint numbers that a picture joins.
-        flip_indices: for each keypoint the number of its mirror image.
+        names: K names.
+        links: pairs of keypoint indices, drawn as limbs.
+        flip_indices: index of each keypoint's mirror image.
     """
 
     names: tuple[str, ...]
@@ -17,7 +18,7 @@ class Skeleton:
     flip_indices: tuple[int, ...]
 
     def side(self, keypoint: int) -> str:
-        """'left', 'right' or 'middle' of the person."""
+        """Return 'left', 'right' or 'middle': the keypoint's side of the person."""
         name = self.names[keypoint]
         return next((side for side in ('left', 'right') if name.startswith(side)), 'middle')
 

@@ -1,12 +1,12 @@
-"""Poses without PyTorch: NumPy, OpenCV and onnxruntime or OpenVINO are all that is needed.
+"""Poses on images, without PyTorch: NumPy, OpenCV and onnxruntime or OpenVINO suffice.
 
     from hrformer_mmpose.inference import PoseRuntime
     poses = PoseRuntime('hrformer.onnx')('image.jpg', boxes=[[10, 20, 110, 320]])
 
-Data flow: images (`images`) and boxes (`crops`, `detectors`) -> crops of all persons in batches ->
-a network (`networks`) -> keypoints, brought back to the image -> records (`poses`), in the order of
-the images (`estimator`). `hrformer_mmpose.PoseEstimator` goes the same way with a network of
-PyTorch.
+Data flow: images and boxes (`pairing`, `detectors`) -> crops, read ahead by a thread
+(`crop_reader`) -> batches across images (`estimator`) -> network (`networks`) -> keypoints in the
+image, in the order of the images. `hrformer_mmpose.PoseEstimator` does the same with a PyTorch
+network (`torch_network`).
 """
 
 from ..imaging.poses import Pose, to_supervision

@@ -1,8 +1,8 @@
-"""Checksum of an exported network, kept in the file's own metadata.
+"""Checksum of an exported network, stored in the file's metadata.
 
-BLAKE2b over every byte of the file, and of the weights beside an OpenVINO `.xml`. The digits of the
-checksum itself count as zeros. On a CPU without instructions for SHA, BLAKE2b takes 0.3 s for the
-172 MB of HRFormer-B, SHA-256 twice that.
+BLAKE2b of the whole file, with the stored checksum replaced by zeros, and of the weights beside an
+OpenVINO `.xml`. On a CPU without SHA instructions BLAKE2b takes 0.3 s for the 172 MB of
+HRFormer-B, SHA-256 twice that.
 """
 
 import hashlib
@@ -11,14 +11,14 @@ from pathlib import Path
 
 from ..errors import WeightsError
 
-ENTRY = 'hrformer_mmpose_blake2b'  # key of the metadata
+ENTRY = 'hrformer_mmpose_blake2b'  # metadata key
 PLACEHOLDER = '0' * 64
-# Key and value, as protobuf (ONNX) and as OpenVINO's XML store them.
+# Key and value in protobuf (ONNX) and in OpenVINO's XML.
 STORED = re.compile(ENTRY.encode() + rb'(?:\x12@| value=")([0-9a-f]{64})')
 
 
 def seal(path: Path) -> None:
-    """Write the checksum of a file over the `PLACEHOLDER` under `ENTRY`."""
+    """Replace the `PLACEHOLDER` under `ENTRY` by the checksum of the file."""
     position, _, computed = _digests(path)
     with open(path, 'r+b') as file:
         file.seek(position)
@@ -26,10 +26,10 @@ def seal(path: Path) -> None:
 
 
 def check(path: Path) -> None:
-    """Compare an exported file with its checksum; a file without one passes.
+    """Verify the checksum of an exported file; a file without one passes.
 
     Raises:
-        WeightsError: the file has changed, or OpenVINO's weights beside it cannot be read.
+        WeightsError: the file was changed, or OpenVINO's weights beside it cannot be read.
     """
     digests = _digests(path)
     if digests is not None and digests[1] != digests[2]:
@@ -40,14 +40,14 @@ def check(path: Path) -> None:
 
 
 def add_file(digest, path: Path) -> None:
-    """Feed a file to a `hashlib` object, a block at a time."""
+    """Update a `hashlib` object with the content of a file, block by block."""
     with open(path, 'rb') as file:
         while block := file.read(1 << 20):
             digest.update(block)
 
 
 def _digests(path: Path) -> tuple[int, str, str] | None:
-    """Position of the stored checksum, the stored and the computed one; None if none is stored."""
+    """Return position of the checksum, stored and computed checksum; None if none is stored."""
     data = path.read_bytes()
     start = data.rfind(ENTRY.encode())
     if start < 0:

@@ -1,4 +1,4 @@
-"""Which boxes go with which image, in all the forms that a caller may give them."""
+"""Matching of boxes to images, for every form of boxes."""
 
 import itertools
 import os
@@ -15,8 +15,8 @@ Image = str | os.PathLike | np.ndarray
 Boxes = np.ndarray | Sequence | Mapping | Callable | str
 
 
-def paired(sources: Iterable[Image], boxes: Boxes) -> Iterator[tuple[Image, object]]:
-    """Each image with its rows of boxes, with a detector, or with 'whole-image'."""
+def pair_boxes(sources: Iterable[Image], boxes: Boxes) -> Iterator[tuple[Image, object]]:
+    """Yield each image with its rows of boxes, its detector, 'whole-image' or an error to raise."""
     if isinstance(boxes, str):
         if boxes != WHOLE_IMAGE:
             raise ConfigError(f"boxes={boxes!r} is not boxes, a detector or '{WHOLE_IMAGE}'")
@@ -26,7 +26,7 @@ def paired(sources: Iterable[Image], boxes: Boxes) -> Iterator[tuple[Image, obje
             if not isinstance(source, str | os.PathLike):
                 raise ConfigError(
                     'boxes by file name need images given as paths: '
-                    f'{name_of(source, number)} is a {type(source).__name__}'
+                    f'{image_name(source, number)} is a {type(source).__name__}'
                 )
             yield source, _look_up(boxes, source)
     elif callable(boxes):
@@ -37,11 +37,11 @@ def paired(sources: Iterable[Image], boxes: Boxes) -> Iterator[tuple[Image, obje
             f"detector or '{WHOLE_IMAGE}'"
         )
     else:
-        yield from _zipped(sources, boxes)
+        yield from _zip_strictly(sources, boxes)
 
 
-def _zipped(sources: Iterable[Image], boxes: Iterable) -> Iterator[tuple[Image, object]]:
-    """Like zip, but an error where one ends before the other; at once where lengths are known."""
+def _zip_strictly(sources: Iterable[Image], boxes: Iterable) -> Iterator[tuple[Image, object]]:
+    """Zip images and boxes; raise if their numbers differ, at once if the lengths are known."""
     advice = '(give one array of boxes for each image)'
     if hasattr(sources, '__len__') and hasattr(boxes, '__len__') and len(sources) != len(boxes):
         raise DataError(f'there are {len(sources)} images, but boxes for {len(boxes)} {advice}')
@@ -59,20 +59,20 @@ def _zipped(sources: Iterable[Image], boxes: Iterable) -> Iterator[tuple[Image, 
 
 
 def _look_up(boxes: Mapping, source: str | os.PathLike) -> object:
-    """The boxes of an image by its path or its base name; an error is for `_prepare` to raise."""
+    """Return the boxes of an image by its path or base name, or an error for the reader."""
     for key in (source, os.fspath(source), os.path.basename(source)):
-        if key in boxes:  # not `boxes[key]`: a defaultdict would know every path
+        if key in boxes:  # not `boxes[key]`: a defaultdict would accept every path
             return boxes[key]
     try:
         return boxes[os.fspath(source)]
-    except DataError as error:  # which says more
+    except DataError as error:  # more specific than the line below
         return error
     except KeyError:
         return DataError(f"there are no boxes for image '{source}'")
 
 
-def is_single(images) -> bool:
-    """Whether this is one image and not several; also of what is no image, which is told later."""
+def is_single_image(images) -> bool:
+    """Return whether `images` is one image; also True for anything that is not iterable."""
     if isinstance(images, str | bytes | os.PathLike | np.ndarray) or not isinstance(
         images, Iterable
     ):
@@ -80,18 +80,22 @@ def is_single(images) -> bool:
     return getattr(images, 'ndim', 0) > 1  # a tensor
 
 
-def name_of(source: Image, number: int) -> str:
-    """What messages and results call an image."""
+def image_name(source: Image, number: int) -> str:
+    """Return the name of an image in messages and results."""
     return os.fspath(source) if isinstance(source, str | os.PathLike) else f'image {number}'
 
 
-def own_boxes(rows, name: str) -> object:
-    """Boxes that stay what they are when the caller's change; others as they are."""
+def copy_boxes(rows, name: str) -> object:
+    """Copy boxes so that later mutation by the caller has no effect.
+
+    Detectors, 'whole-image' and errors are returned unchanged; invalid boxes become an error for
+    the reader to raise.
+    """
     if isinstance(rows, DataError) or callable(rows):
         return rows
     if isinstance(rows, str) and rows == WHOLE_IMAGE:
         return rows
     try:
         return crops.as_boxes(rows, name)
-    except DataError as error:  # for `_prepare` to raise
+    except DataError as error:
         return error

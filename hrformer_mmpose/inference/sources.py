@@ -1,4 +1,4 @@
-"""What `hrformer predict` is given, brought into one order: images, videos, a camera."""
+"""Inputs of `hrformer predict`: images, videos, a camera."""
 
 import glob
 import os
@@ -15,17 +15,20 @@ from ..errors import DataError, UserError
 IMAGES = {'.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp'}
 VIDEOS = {'.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg'}
 CAMERA = 'camera'
-MOST_CAMERAS = 10_000  # OpenCV adds up to some thousands for the system's interface
-# Containers tell the number of frames only roughly; what is missing beyond this was cut off.
-MISSING_FRAMES = 0.02
+MAX_CAMERAS = 10_000  # OpenCV encodes the system's interface in the thousands
+# Share of frames that may be missing: containers state the number of frames only roughly.
+MAX_MISSING_FRAMES = 0.02
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Paths of images and videos, in a fixed order without repetition; or a camera's number.
+    """Paths of images and videos in a fixed order without repetition, or a camera.
 
     Attributes:
-        skipped: other files of folders and globs.
+        images: paths of images.
+        videos: paths of videos.
+        camera: number of the camera, or None.
+        skipped: paths of other files in folders and globs.
     """
 
     images: tuple[str, ...]
@@ -34,7 +37,7 @@ class Inputs:
     skipped: tuple[str, ...] = ()
 
     def skipped_line(self) -> str | None:
-        """Count and name the files that are skipped; None if there are none."""
+        """Return a line that counts the skipped files; None if there are none."""
         if not self.skipped:
             return None
         counts = Counter(_suffix(path) or 'no extension' for path in self.skipped).most_common()
@@ -48,41 +51,40 @@ class Inputs:
 
 
 def collect(arguments: list[str], out: str | os.PathLike | None = None) -> Inputs:
-    """Images, folders (searched with all that is in them), globs, videos, or 'camera[:NUMBER]'.
+    """Collect the inputs that command-line arguments name.
 
-    Hidden files and folders are passed over, links to folders are followed, and what leads to the
-    same path twice counts once.
+    Folders are searched recursively, hidden files and folders are ignored, links to folders are
+    followed, and a path counts once.
 
     Args:
-        arguments: see above. out: the folder for results. What lies in it is passed over, since
-            it may be in a folder that is searched, and pictures of poses are no inputs.
+        arguments: images, videos, folders and globs, or 'camera[:NUMBER]' alone.
+        out: folder of the results, ignored where a searched folder contains it.
 
     Raises:
-        UserError: an argument that names nothing.
+        UserError: an argument that names no input.
     """
-    found: dict[str, str] = {}
+    paths: dict[str, str] = {}  # by absolute path
     for argument in arguments:
         name, _, number = argument.partition(':')
         if name == CAMERA:
             number = number or '0'
-            good = number.isdecimal() and len(number) <= 9 and int(number) < MOST_CAMERAS
-            if len(arguments) > 1 or not good:
+            valid = number.isdecimal() and len(number) <= 9 and int(number) < MAX_CAMERAS
+            if len(arguments) > 1 or not valid:
                 raise UserError(
                     f"'{argument}': a camera is given alone, as camera or camera:NUMBER"
                 )
             return Inputs((), (), int(number))
         for path in _files(argument):
-            found.setdefault(os.path.abspath(path), path)
+            paths.setdefault(os.path.abspath(path), path)
     if out is not None:
-        kept = _outside([os.path.dirname(path) for path in found], os.path.realpath(out))
-        found = {key: path for (key, path), keep in zip(found.items(), kept, strict=True) if keep}
-        if not any(map(_is_input, found.values())):
+        paths = _outside(paths, os.path.realpath(out))
+        if not any(map(_is_input, paths.values())):
             raise UserError(f"all that is given lies in --out '{out}': choose another --out")
-    paths = {path: _suffix(path) for path in found.values()}
+    suffixes = {path: _suffix(path) for path in paths.values()}
     return Inputs(
-        images=tuple(path for path, suffix in paths.items() if suffix in IMAGES),
-        videos=tuple(path for path, suffix in paths.items() if suffix in VIDEOS),
-        skipped=tuple(path for path in paths if not _is_input(path)),
+        images=tuple(path for path, suffix in suffixes.items() if suffix in IMAGES),
+        videos=tuple(path for path, suffix in suffixes.items() if suffix in VIDEOS),
+        skipped=tuple(path for path in suffixes if not _is_input(path)),
     )
 
 
@@ -94,15 +96,16 @@ def _is_input(path: str) -> bool:
     return _suffix(path) in IMAGES | VIDEOS
 
 
-def _outside(folders: list[str], out: str) -> list[bool]:
-    """Whether each folder is neither `out`, a resolved path, nor in it."""
-    real = {folder: Path(os.path.realpath(folder)) for folder in set(folders)}
-    inside = {folder: Path(out) in (path, *path.parents) for folder, path in real.items()}
-    return [not inside[folder] for folder in folders]
+def _outside(paths: dict[str, str], out: str) -> dict[str, str]:
+    """Drop the paths (by absolute path) whose folder is `out`, a resolved path, or in it."""
+    folders = {os.path.dirname(path) for path in paths.values()}
+    real = {folder: Path(os.path.realpath(folder)) for folder in folders}
+    inside = {folder for folder, path in real.items() if Path(out) in (path, *path.parents)}
+    return {key: path for key, path in paths.items() if os.path.dirname(path) not in inside}
 
 
 def _files(argument: str) -> list[str]:
-    """Files that an argument names, at least one of them an image or a video by its name."""
+    """List the files that an argument names; raise unless one is an image or a video by name."""
     if os.path.isfile(argument):
         if not _is_input(argument):
             raise UserError(
@@ -111,46 +114,46 @@ def _files(argument: str) -> list[str]:
             )
         return [argument]
     if os.path.isdir(argument):
-        found = _in_folder(argument)
-        if not any(map(_is_input, found)):
-            raise UserError(f"folder '{argument}' holds no images and no videos{_only(found)}")
-        return found
+        files = _in_folder(argument)
+        if not any(map(_is_input, files)):
+            raise UserError(f"folder '{argument}' holds no images and no videos{_only(files)}")
+        return files
     matches = sorted(glob.glob(argument, recursive=True))
     if not matches:
         raise UserError(f"'{argument}' does not exist")
-    found = []
+    files = []
     for path in matches:
-        found += _in_folder(path) if os.path.isdir(path) else [path]
-    if not any(map(_is_input, found)):
-        raise UserError(f"nothing that '{argument}' matches is an image or a video{_only(found)}")
-    return found
+        files += _in_folder(path) if os.path.isdir(path) else [path]
+    if not any(map(_is_input, files)):
+        raise UserError(f"nothing that '{argument}' matches is an image or a video{_only(files)}")
+    return files
 
 
-def _only(found: list[str]) -> str:
-    kinds = sorted({_suffix(path) for path in found} - {''})
+def _only(files: list[str]) -> str:
+    kinds = sorted({_suffix(path) for path in files} - {''})
     return f', only {", ".join(kinds[:6])}' if kinds else ''
 
 
 def _in_folder(top: str) -> list[str]:
-    """Files in a folder and the folders in it, sorted by path."""
+    """List the files in a folder and its subfolders, sorted by path."""
 
     def fail(error: OSError):
         raise UserError(f"folder '{error.filename}' cannot be read: {error.strerror}") from error
 
-    found, seen = [], set()
+    files, seen = [], set()
     for folder, folders, names in os.walk(top, onerror=fail, followlinks=True):
         real = os.path.realpath(folder)
-        if real in seen:  # by a link
+        if real in seen:  # through a link
             folders.clear()
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith('.'))
-        found += [os.path.join(folder, name) for name in names if not name.startswith('.')]
-    return sorted(found)
+        files += [os.path.join(folder, name) for name in names if not name.startswith('.')]
+    return sorted(files)
 
 
 def source_name(source: str | int) -> str:
-    """What messages and results call a video, a path, or a camera, a number."""
+    """Return the name of a video (path) or camera (number) in messages and results."""
     return f'camera {source}' if isinstance(source, int) else source
 
 
@@ -158,11 +161,13 @@ class Video:
     """Frames of a video file or a camera.
 
     Args:
-        source: a path, or a camera's number.
+        source: path of the file, or number of the camera.
 
     Attributes:
-        name: for messages. fps: frames a second. frames: their number as the file tells it, None
-            where it does not. read: how many were read.
+        name: for messages.
+        fps: frames per second.
+        frames: number of frames as stated by the file; None if it states none.
+        read: number of frames read so far.
 
     Raises:
         DataError: it cannot be opened.
@@ -178,7 +183,7 @@ class Video:
         if not self._capture.isOpened():
             hint = 'broken, cut short, or no video' if is_file else 'there is none, or it is in use'
             raise DataError(f"'{self.name}' cannot be opened: {hint}")
-        if is_file:  # turn it as a phone notes in it: OpenCV's default differs between versions
+        if is_file:  # apply a phone's orientation: OpenCV's default differs between versions
             self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 0 < fps < 1000 else 25.0
@@ -187,21 +192,21 @@ class Video:
         self.read = 0
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """(H, W, 3) BGR uint8, an array of its own for each frame."""
+        """Yield a new array (H, W, 3) BGR uint8 for each frame."""
         try:
             while True:
-                good, frame = self._capture.read()
-                if not good:
+                success, frame = self._capture.read()
+                if not success:
                     return
                 self.read += 1
                 yield frame
         finally:
             self._capture.release()
 
-    def cut_short(self) -> str | None:
-        """After reading: one line if frames are missing at the end."""
+    def truncation(self) -> str | None:
+        """Return one line if frames are missing at the end; call it after reading all frames."""
         if self.read == 0:
             return f"'{self.name}' is broken: no frame can be read"
-        if self.frames is None or self.read >= self.frames * (1 - MISSING_FRAMES) - 1:
+        if self.frames is None or self.read >= self.frames * (1 - MAX_MISSING_FRAMES) - 1:
             return None
         return f"'{self.name}' is cut short: {self.read} of {self.frames} frames can be read"

@@ -1,11 +1,10 @@
-"""Poses in Python, by a network of PyTorch.
+"""Pose estimation with a PyTorch network.
 
     from hrformer_mmpose import PoseEstimator
     poses = PoseEstimator('hrformer_base_coco_256x192', 'checkpoint.pth')('image.jpg', boxes)
 
-Config and checkpoint -> network in evaluation mode, BatchNorm folded -> `runtime.estimator`, which
-cuts out the persons and brings keypoints back to the image. The figures are those of
-`tools/test.py`.
+Config and checkpoint -> network in evaluation mode, BatchNorm folded -> `estimator`, which cuts out
+the persons and maps keypoints back to the image. Results equal those of `tools/test.py`.
 """
 
 import logging
@@ -20,32 +19,34 @@ from mmpose.registry import DATASETS, MODELS
 from mmpose.structures import PoseDataSample
 
 from ..checkpoint import files, matching
-from ..datasets.metainfo import parse_metainfo
-from ..engine.optim_wrapper import DTYPES, autocast_dtype
+from ..coco.metainfo import parse_metainfo
 from ..errors import ConfigError
+from ..execution.precision import AUTOCAST_DTYPES, autocast_dtype
 from ..imaging.crops import BOX_PADDING
 from ..imaging.skeleton import Skeleton
 from ..zoo import read_config
 from .estimator import Estimator
 
-PRECISIONS = ('float32', *DTYPES)
+PRECISIONS = ('float32', *AUTOCAST_DTYPES)
 logger = logging.getLogger('hrformer_mmpose')
 
 
 class PoseEstimator(Estimator):
-    """Poses of persons on images.
+    """Pose estimation with the network of a config and a checkpoint.
 
     Args:
-        config: path of a config, its name (`hrformer models` lists them), or a `Config`.
-        checkpoint: weights of any origin that `tools/test.py` takes.
-        device: 'cpu', 'cuda', 'cuda:1', ...; by default CUDA where there is one.
-        precision: 'float32', 'float16', 'bfloat16', or 'auto': what the hardware computes fast.
-        flip_test: average over the mirror image; by default as the config says.
-        fuse: fold BatchNorm and activations into the layers before them.
-        batch_size, box_threshold, on_error: see `runtime.estimator.Estimator`.
+        config: path of a config, its name (see `hrformer models`), or a `Config`.
+        checkpoint: weights of any origin that `tools/test.py` accepts.
+        device: 'cpu', 'cuda', 'cuda:1', ...; None selects CUDA if available.
+        precision: 'float32', 'float16', 'bfloat16' or 'auto', see `autocast_dtype`.
+        flip_test: average over the mirror image; None follows the config.
+        fuse: fold BatchNorm and activations into the preceding layers.
+        batch_size: see `Estimator`.
+        box_threshold: see `Estimator`.
+        on_error: see `Estimator`.
 
     Raises:
-        ConfigError: the config cannot be used for top-down poses, or a value is wrong.
+        ConfigError: not a config of a top-down pose estimator, or an invalid argument.
         WeightsError: the checkpoint cannot be read or does not fit.
     """
 
@@ -66,14 +67,21 @@ class PoseEstimator(Estimator):
 
 
 class TorchNetwork:
-    """The network of a config, as `runtime.estimator.Network` and for export.
+    """`Network` of a config and a checkpoint, for inference and export.
 
     Args:
-        config, checkpoint, device, precision, flip_test, fuse: see `PoseEstimator`.
+        config: see `PoseEstimator`.
+        checkpoint: see `PoseEstimator`.
+        device: see `PoseEstimator`.
+        precision: see `PoseEstimator`.
+        flip_test: see `PoseEstimator`.
+        fuse: see `PoseEstimator`.
 
     Attributes:
-        model: MMPose's `TopdownPoseEstimator`. cfg: the config. input_size, padding, udp, skeleton:
-            see `runtime.estimator.Network`.
+        model: MMPose's `TopdownPoseEstimator`.
+        cfg: the config.
+        name: of the config.
+        test_cfg: the model's, with `flip_test`.
     """
 
     def __init__(
@@ -111,8 +119,8 @@ class TorchNetwork:
 
     @torch.inference_mode()
     def predict(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Crops (N, h, w, 3) BGR uint8 -> keypoints (N, K, 2) of the input, scores (N, K)."""
-        images = [torch.from_numpy(one).permute(2, 0, 1) for one in batch]
+        """Map crops (N, h, w, 3) BGR uint8 to keypoints (N, K, 2) of the input, scores (N, K)."""
+        images = [torch.from_numpy(crop).permute(2, 0, 1) for crop in batch]
         flip = list(self.skeleton.flip_indices)
         samples = [PoseDataSample(metainfo=dict(flip_indices=flip)) for _ in images]
         data = self.model.data_preprocessor(dict(inputs=images, data_samples=samples))
@@ -120,33 +128,37 @@ class TorchNetwork:
         feats = self._features(inputs)
         if self.flip_test:
             feats = [feats, self._features(inputs.flip(-1))]
-        found = self.model.head.predict(feats, samples, test_cfg=self.test_cfg)
-        if isinstance(found, tuple):  # with heatmaps
-            found = found[0]
-        keypoints = np.stack([np.asarray(one.keypoints)[0] for one in found])
-        return keypoints, np.stack([np.asarray(one.keypoint_scores)[0] for one in found])
+        instances = self.model.head.predict(feats, samples, test_cfg=self.test_cfg)
+        if isinstance(instances, tuple):  # with heatmaps
+            instances = instances[0]
+        keypoints = np.stack([np.asarray(person.keypoints)[0] for person in instances])
+        return keypoints, np.stack([np.asarray(person.keypoint_scores)[0] for person in instances])
 
     def _features(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         if self._dtype is None:
             return self.model.extract_feat(inputs)
         with torch.autocast(self.device.type, self._dtype):
             feats = self.model.extract_feat(inputs)
-        # Heatmaps of half precision are too coarse to find peaks between their pixels.
+        # Half-precision heatmaps are too coarse for sub-pixel maxima.
         return tuple(x.float() for x in feats)
 
 
 def build(cfg: Config, name: str) -> TopdownPoseEstimator:
-    """The config's model, untrained, without fetching pre-trained weights.
+    """Build the config's model without loading pre-trained weights.
+
+    Args:
+        cfg: the config.
+        name: of the config, for error messages.
 
     Raises:
-        ConfigError: it is not a top-down pose estimator.
+        ConfigError: not a top-down pose estimator.
     """
     init_default_scope(cfg.get('default_scope', 'mmpose'))
     settings = cfg.model.copy()
     if 'backbone' in settings:
         settings.backbone = {**settings.backbone, 'init_cfg': None}
         norm = settings.backbone.get('norm_cfg') or {}
-        if norm.get('type') == 'SyncBN':  # equal in evaluation, and also there on CPUs
+        if norm.get('type') == 'SyncBN':  # equal in evaluation, and runs on CPUs
             settings.backbone['norm_cfg'] = {**norm, 'type': 'BN'}
     model = MODELS.build(settings)
     if not isinstance(model, TopdownPoseEstimator):
@@ -157,7 +169,11 @@ def build(cfg: Config, name: str) -> TopdownPoseEstimator:
 
 
 def load(model: torch.nn.Module, checkpoint: str | Path) -> None:
-    """Fill a model completely; warnings go to the log.
+    """Load a checkpoint that must contain all weights; log warnings.
+
+    Args:
+        model: changed in place.
+        checkpoint: path or address.
 
     Raises:
         WeightsError: the file cannot be read or does not fit.
@@ -176,10 +192,17 @@ def load(model: torch.nn.Module, checkpoint: str | Path) -> None:
 
 
 def crop_settings(cfg: Config, name: str) -> tuple[tuple[int, int], float, bool]:
-    """Input size (w, h), padding of the box and whether crops are UDP's, as the test has them.
+    """Read the geometry of crops from a config's test pipeline.
+
+    Args:
+        cfg: the config.
+        name: of the config, for error messages.
+
+    Returns:
+        Input size (w, h), padding of the box, UDP geometry.
 
     Raises:
-        ConfigError: the test's pipeline does not crop persons by an affine map.
+        ConfigError: the pipeline contains no TopdownAffine.
     """
     steps = {
         step['type'].split('.')[-1]: step
@@ -193,7 +216,7 @@ def crop_settings(cfg: Config, name: str) -> tuple[tuple[int, int], float, bool]
 
 
 def skeleton(cfg: Config) -> Skeleton:
-    """What the keypoints of a config's test data are."""
+    """Return the definition of the keypoints of a config's test data."""
     settings = cfg.test_dataloader.dataset
     metainfo = settings.get('metainfo') or DATASETS.get(settings.type).METAINFO
     parsed = parse_metainfo(metainfo)
@@ -202,11 +225,11 @@ def skeleton(cfg: Config) -> Skeleton:
     return Skeleton(names, links, tuple(int(i) for i in parsed['flip_indices']))
 
 
-def _device(wanted: str | None) -> torch.device:
+def _device(name: str | None) -> torch.device:
     try:
-        device = torch.device(wanted or ('cuda' if torch.cuda.is_available() else 'cpu'))
+        device = torch.device(name or ('cuda' if torch.cuda.is_available() else 'cpu'))
     except RuntimeError as error:
-        raise ConfigError(f'device={wanted!r} is not known to PyTorch') from error
+        raise ConfigError(f'device={name!r} is not known to PyTorch') from error
     if device.type == 'cuda' and not torch.cuda.is_available():
-        raise ConfigError(f'device={wanted!r}: PyTorch finds no CUDA device here')
+        raise ConfigError(f'device={name!r}: PyTorch finds no CUDA device here')
     return device

@@ -13,7 +13,7 @@ from mmpose.registry import TRANSFORMS
 
 from hrformer_mmpose.datasets import transforms
 from hrformer_mmpose.errors import ConfigError, DataError
-from hrformer_mmpose.imaging.images import is_cut_short, unusual_form
+from hrformer_mmpose.imaging.headers import conversion_note, is_truncated
 
 
 @pytest.fixture
@@ -58,8 +58,8 @@ def test_an_embedded_preview_does_not_hide_the_cut(jpeg):
     data = jpeg.read_bytes()
     preview = b'\xff\xe1' + (2 + len(data)).to_bytes(2, 'big') + data
     whole = data[:2] + preview + data[2:]
-    assert not is_cut_short(whole)
-    assert is_cut_short(whole[: len(whole) - 50])
+    assert not is_truncated(whole)
+    assert is_truncated(whole[: len(whole) - 50])
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_unusual_forms_are_read_as_mmpose_reads_them(tmp_path, name):
     expected = TRANSFORMS.build(dict(type='mmpose.LoadImage'))(dict(img_path=str(path)))
     assert np.array_equal(load(path)['img'], expected['img'])
     assert load(path)['img'].shape == (20, 30, 3)
-    assert unusual_form(path.read_bytes()).split()[1] in ('grey:', '16', 'an')
+    assert conversion_note(path.read_bytes()).split()[1] in ('grey:', '16', 'an')
 
 
 def test_an_exif_orientation_is_applied(photo, tmp_path):

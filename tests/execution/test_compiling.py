@@ -15,6 +15,7 @@ from hrformer_mmpose.errors import ConfigError
 from hrformer_mmpose.execution import compiling
 from hrformer_mmpose.execution.block import HRFormerBlock
 from hrformer_mmpose.execution.inference import fuse
+from hrformer_mmpose.execution.precision import autocast_dtype
 from tests.backbones.weights import randomise
 from tests.conftest import relative_error
 
@@ -96,12 +97,12 @@ def test_the_type_of_mixed_precision_is_one_that_the_hardware_has(
 ):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: capability is not None)
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: capability)
-    assert optim_wrapper.autocast_dtype(wanted) == expected
+    assert autocast_dtype(wanted) == expected
 
 
 def test_an_unknown_type_is_an_error():
     with pytest.raises(ConfigError, match='float64'):
-        optim_wrapper.autocast_dtype('float64')
+        autocast_dtype('float64')
 
 
 def test_on_a_cpu_bfloat16_trains():

@@ -17,7 +17,8 @@ from hrformer_mmpose.errors import ConfigError, UserError, WeightsError
 from hrformer_mmpose.export import files
 from hrformer_mmpose.imaging.skeleton import COCO
 from hrformer_mmpose.inference import digest
-from hrformer_mmpose.inference.networks import KEY, Description, open_network
+from hrformer_mmpose.inference.description import KEY, Description
+from hrformer_mmpose.inference.networks import open_network
 
 K, SIDE = 17, 8
 DESCRIPTION = Description(
@@ -62,7 +63,7 @@ def written(tmp_path_factory):
     if importlib.util.find_spec('openvino'):
         files._to_openvino(path, path.with_suffix('.xml'), DESCRIPTION)
         digest.seal(path.with_suffix('.xml'))
-    files._note(path, DESCRIPTION)
+    files._add_metadata(path, DESCRIPTION)
     digest.seal(path)
     return folder
 

@@ -25,7 +25,8 @@ from hrformer_mmpose.codecs.udp_heatmap import UDPHeatmap
 from hrformer_mmpose.errors import ConfigError, WeightsError
 from hrformer_mmpose.export import files, report
 from hrformer_mmpose.inference import PoseRuntime
-from hrformer_mmpose.inference.networks import Description, open_network
+from hrformer_mmpose.inference.description import Description
+from hrformer_mmpose.inference.networks import open_network
 from hrformer_mmpose.inference.torch_network import TorchNetwork, build, read_config
 from tests.conftest import ROOT
 
@@ -120,7 +121,7 @@ def test_without_normalisation_and_decoding(files_of_a_network, people):
     network = TorchNetwork(config, checkpoint, 'cpu', fuse=False, flip_test=False)
     path = checkpoint.with_name('heatmaps.onnx')
     files.write(network, checkpoint, path, normalise=False, decode=False)
-    assert all(one.passed for one in report.compare(network, path, *people))
+    assert all(one.passed for one in report.check(network, path, *people))
     session = onnxruntime.InferenceSession(str(path))
     assert [node.type for node in session.get_inputs()] == ['tensor(float)']
     assert [node.name for node in session.get_outputs()] == ['heatmaps']
@@ -135,10 +136,10 @@ def test_without_normalisation_and_decoding(files_of_a_network, people):
 def test_the_report_fails_for_other_weights(files_of_a_network, exported, people):
     config, checkpoint = files_of_a_network
     network = TorchNetwork(config, checkpoint, 'cpu', fuse=False, flip_test=True)
-    assert all(one.passed for one in report.compare(network, exported, *people))
+    assert all(one.passed for one in report.check(network, exported, *people))
     network.model.head.final_layer.bias.data[3] += 0.5
     network.model.head.final_layer.weight.data[5] *= -1
-    found = list(report.compare(network, exported, *people))
+    found = report.check(network, exported, *people)
     assert found
     assert not any(one.passed for one in found)
 

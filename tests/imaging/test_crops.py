@@ -157,7 +157,7 @@ def test_boxes_without_a_person(box, line):
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         table = crops.as_boxes([[1, 2, 3, 4, 1], box], 'a.jpg')
-        ((row, why),) = crops.unusable(table, (30, 40, 3))
+        ((row, why),) = crops.invalid_boxes(table, (30, 40, 3))
     assert row == 1
 
     assert re.match(line, why), why
@@ -165,4 +165,4 @@ def test_boxes_without_a_person(box, line):
 
 def test_boxes_over_the_edge_are_fine():
     table = crops.as_boxes([[-9, -9, 1, 1], [39, 29, 90, 90], [-9, -9, 99, 99]], 'a.jpg')
-    assert crops.unusable(table, (30, 40)) == []
+    assert crops.invalid_boxes(table, (30, 40)) == []

@@ -206,7 +206,7 @@ def test_labels_of_neighbours_do_not_cover_each_other():
     places = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            drawing, '_draw_label', lambda image, text, place, height: places.append(place)
+            drawing, 'draw_label', lambda image, text, place, height: places.append(place)
         )
         draw_poses(image, persons)
     assert len(places) >= 2

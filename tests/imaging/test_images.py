@@ -12,7 +12,8 @@ import pytest
 
 from hrformer_mmpose.errors import DataError
 from hrformer_mmpose.imaging import headers, images
-from hrformer_mmpose.imaging.images import as_bgr, decode, is_cut_short, read_image
+from hrformer_mmpose.imaging.headers import is_truncated
+from hrformer_mmpose.imaging.images import as_bgr, decode, read_image
 
 SHAPES = (20, 30), (20, 30, 3), (20, 30, 4)
 
@@ -188,10 +189,10 @@ def test_arrays_that_are_no_images(image, line):
 
 
 def test_the_longest_image_can_be_cropped():
-    wide = np.zeros((1, images.LONGEST, 3), np.uint8)
+    wide = np.zeros((1, images.MAX_SIDE, 3), np.uint8)
     assert cv2.warpAffine(as_bgr(wide, 'a'), np.eye(2, 3), (4, 4)).shape == (4, 4, 3)
     with pytest.raises(cv2.error):
-        cv2.warpAffine(np.zeros((1, images.LONGEST + 1, 3), np.uint8), np.eye(2, 3), (4, 4))
+        cv2.warpAffine(np.zeros((1, images.MAX_SIDE + 1, 3), np.uint8), np.eye(2, 3), (4, 4))
 
 
 def refused(path) -> str:
@@ -285,14 +286,14 @@ def test_pipes_and_devices_are_not_read(tmp_path):
 def test_a_file_of_too_many_bytes_is_not_read(tmp_path):
     path = tmp_path / 'a.jpg'
     with open(path, 'wb') as file:
-        file.truncate(images.MOST_BYTES + 1)  # takes no space on the disk
+        file.truncate(images.MAX_FILE_BYTES + 1)  # takes no space on the disk
     assert refused(path).endswith(
         'has 1,073,741,825 bytes, more than the 1,073,741,824 that are read'
     )
 
 
 @pytest.mark.parametrize('options', [(), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1)])
-def test_a_jpeg_that_is_cut_short(tmp_path, options):
+def test_a_jpeg_that_is_truncated(tmp_path, options):
     path = tmp_path / 'a.jpg'
     whole = cv2.imencode('.jpg', picture(200, 300, 3), options)[1].tobytes()
     path.write_bytes(whole)
@@ -306,10 +307,10 @@ def test_the_end_of_a_preview_is_not_the_end_of_the_photo():
     photo, preview = encoded(picture(200, 300, 3)), encoded(picture(20, 30, 3))
     segment = b'\xff\xe1' + struct.pack('>H', len(preview) + 2) + preview
     with_preview = photo[:2] + segment + photo[2:]
-    assert not is_cut_short(with_preview)
+    assert not is_truncated(with_preview)
     np.testing.assert_array_equal(decode(with_preview, 'a'), decode(photo, 'a'))
-    assert is_cut_short(with_preview[:-100])
-    assert is_cut_short(with_preview[: len(preview) // 2])
+    assert is_truncated(with_preview[:-100])
+    assert is_truncated(with_preview[: len(preview) // 2])
 
 
 @pytest.mark.parametrize('stray', [b'\xff\xff\xff', b'\0\0\0'])
@@ -321,7 +322,7 @@ def test_a_whole_jpeg_with_stray_bytes_between_its_segments_is_read(stray):
     expected = cv2.imdecode(np.frombuffer(odd, np.uint8), cv2.IMREAD_COLOR)
     np.testing.assert_array_equal(expected, decode(photo, 'a'))
     np.testing.assert_array_equal(decode(odd, 'a'), expected)
-    assert is_cut_short(odd[:-100])
+    assert is_truncated(odd[:-100])
 
 
 def test_bytes_after_the_end_do_no_harm():

@@ -166,7 +166,7 @@ def test_all_frames_in_their_order(tmp_path, name):
     bars = [(frame[:, :, 0].mean(0) > 128).sum() for frame in frames]
     assert bars == list(range(2, 42, 2))
     assert video.read == 20
-    assert video.cut_short() is None
+    assert video.truncation() is None
 
 
 def turned_film(path: Path, turn: int, count: int = 6) -> Path:
@@ -223,7 +223,7 @@ def test_a_video_that_is_cut_short(tmp_path):
     video = Video(str(path))
     count = len(list(video))
     assert 0 < count < 19
-    assert video.cut_short() == f"'{path}' is cut short: {count} of 20 frames can be read"
+    assert video.truncation() == f"'{path}' is cut short: {count} of 20 frames can be read"
 
 
 def test_videos_that_cannot_be_opened(tmp_path, capfd):
@@ -270,11 +270,11 @@ def test_a_video_that_tells_nothing_of_itself(tmp_path, monkeypatch):
     video = Video(str(path))
     assert (video.fps, video.frames) == (25, None)
     assert len(list(video)) == 3
-    assert video.cut_short() is None
+    assert video.truncation() is None
     monkeypatch.setattr(cv2, 'VideoCapture', lambda source: Capture(0))
     video = Video(str(path))
     assert list(video) == []
-    assert video.cut_short() == f"'{path}' is broken: no frame can be read"
+    assert video.truncation() == f"'{path}' is broken: no frame can be read"
 
 
 def test_who_stops_in_the_middle_lets_go_of_the_file(tmp_path, monkeypatch):

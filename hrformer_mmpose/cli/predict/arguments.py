@@ -4,6 +4,7 @@ import argparse
 import math
 
 from ...errors import UserError
+from ...imaging.drawing import DRAW_THRESHOLD
 from ...inference.networks import BACKENDS, check_threads
 
 
@@ -39,7 +40,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument('--no-pictures', dest='pictures', action='store_false', help='draw nothing')
     made.add_argument('--show', action='store_true', help='show videos in a window; q ends')
     made.add_argument(
-        '--threshold', type=float, default=0.3, help='keypoints drawn (%(default)s and up)'
+        '--threshold',
+        type=float,
+        default=DRAW_THRESHOLD,
+        help='keypoints drawn (%(default)s and up)',
     )
     made.add_argument('--box-threshold', type=float, help='leave out boxes with a lower score')
     made.add_argument('--batch-size', type=int, default=32, help='persons at a time (%(default)s)')

@@ -62,7 +62,7 @@ def predict_video(
                     problems.append(f"'{video.name}' was ended by q: {entry['frames']} frames")
                     entry['failed'] = True
                 break
-    if not is_camera and not entry.get('failed') and (missing := video.cut_short()):
+    if not is_camera and not entry.get('failed') and (missing := video.truncation()):
         problems.append(missing)
     if entry['frames'] == 0:
         os.remove(f'{lines}.part')

@@ -1,10 +1,10 @@
-"""Where the person boxes come from: a file of them, or a detector run on the image.
+"""Person boxes, from a file or from a detector.
 
-A detector is a callable: an image, (H, W, 3) BGR uint8, in; rows (n, 5) float32 out, each x0, y0,
-x1, y1 in pixels of the image (its left edge is 0, its right edge W) and a score, highest score
-first; n may be 0. `CocoDetections` hands out the same rows by an image's file name instead.
+A detector is a callable that maps an image (H, W, 3) BGR uint8 to boxes (n, 5) float32: x0, y0, x1,
+y1 in pixels of the image (left edge 0, right edge W) and score, by descending score; n may be 0.
+`CocoDetections` returns such boxes by an image's file name.
 
-Nothing here downloads anything.
+Nothing is downloaded.
 """
 
 import os
@@ -17,11 +17,11 @@ from ...errors import ConfigError
 from .coco import CocoDetections, UnknownImageError
 from .common import nms
 from .hog import HogDetector
-from .onnx import FORMS, OnnxDetector
+from .onnx import OUTPUT_FORMATS, OnnxDetector
 from .torchvision import TorchvisionDetector
 
 __all__ = [
-    'FORMS',
+    'OUTPUT_FORMATS',
     'CocoDetections',
     'Detector',
     'HogDetector',
@@ -45,20 +45,22 @@ DETECTORS = (
 def make_detector(
     text: str, annotations: str | os.PathLike | None = None, threshold: float | None = None
 ) -> Detector | CocoDetections | str:
-    """The source of boxes that a command line names.
+    """Create a source of boxes from its name on the command line.
 
     Args:
-        text: 'hog', 'onnx:FILE', 'torchvision:FILE', a file that ends in .json (`CocoDetections`),
-            or 'whole-image'.
-        annotations: for a detection file, the annotation file of its images.
-        threshold: boxes with a lower score are left out; by default as the class has it.
+        text: 'hog', 'onnx:FILE', 'torchvision:FILE', a .json file (`CocoDetections`), or
+            'whole-image'.
+        annotations: annotation file for the images of a detection file.
+        threshold: boxes with a lower score are dropped; None takes the class's default.
 
     Returns:
-        A detector, a mapping, or for 'whole-image' that text (it has no threshold).
+        A detector, a mapping, or 'whole-image' unchanged (without threshold).
 
     Raises:
-        ConfigError: another text, or `annotations` without a detection file.
-        DataError, WeightsError, ImportError: as the class does.
+        ConfigError: unknown name, or `annotations` without a detection file.
+        DataError: see the class.
+        WeightsError: see the class.
+        ImportError: see the class.
     """
     options: dict[str, Any] = {} if threshold is None else dict(threshold=threshold)
     if text.lower().endswith('.json'):

@@ -13,37 +13,39 @@ from .common import PERSON
 
 
 class UnknownImageError(DataError, KeyError):
-    """A file of boxes does not know an image."""
+    """Image that a file of boxes does not list."""
 
-    __str__ = Exception.__str__  # KeyError's shows the message in quotes
+    __str__ = Exception.__str__  # KeyError would show the message in quotes
 
 
 class CocoDetections(Mapping[str, np.ndarray]):
     """Person boxes by an image's file name, from a file in one of COCO's formats.
 
-    Boxes are those that MMPose's data set loads from the same file, in float32, with the highest
-    score first (equal scores in the file's order). A detection file is a list of {image_id,
-    category_id, bbox (x, y, width, height), score}, of which category 1 counts; its boxes are not
-    clipped. An annotation file is a dictionary with images and annotations; its boxes are those
-    of the persons with labelled keypoints that are no crowd, clipped to 0 .. size - 1, score 1. A
-    person without keypoints counts where the file says nothing about any (instances_val2017.json).
+    Boxes equal those that MMPose's data set loads from the same file: float32, by descending score
+    (equal scores in the file's order).
 
-    A look-up takes a file name or path. With an annotation file, its images are known, by their
-    base names; where several folders have one of that name, the path has to end in the file name
-    that the annotations give. Without, an image's id is the number its name ends in, by which COCO
-    names its files (COCO_val2014_000000000139.jpg and 000000000139.jpg are 139): every name that
-    ends in a digit is known, and iteration gives 000000000139.jpg for the images with a box. A
-    known image without boxes has an array of shape (0, 5).
+    A detection file is a list of {image_id, category_id, bbox (x, y, width, height), score}; boxes
+    of category 1 count and are not clipped. An annotation file is a dictionary with images and
+    annotations. Its boxes are those of persons with labelled keypoints, without crowds, clipped to
+    0 .. size - 1, with score 1. Persons count without keypoints if the file contains no keypoints
+    at all (instances_val2017.json).
+
+    Images are looked up by file name or path. An annotation file lists the images, found by base
+    name; if several folders contain that name, the path must end in the annotated file name.
+    Without an annotation file the digits at the end of the name are the image's id, as in COCO
+    (COCO_val2014_000000000139.jpg and 000000000139.jpg are 139), and iteration yields
+    000000000139.jpg for each image with a box. An image without boxes has an array (0, 5).
 
     Args:
-        path: of the file. annotations: for a detection file, the annotation file of its images.
-        threshold: boxes with a lower score are left out.
+        path: of the file.
+        annotations: annotation file for the images of a detection file.
+        threshold: boxes with a lower score are dropped.
 
     Raises:
-        DataError: a file is missing, broken or of another kind, holds no person, or has a box or
-            score that is no number, a box without area, or one of an image it does not list.
-        ConfigError: `annotations` beside an annotation file.
-        UnknownImageError: (a look-up; a KeyError) the image is not known.
+        DataError: a file is missing, broken or of another kind, contains no person, or has a box or
+            score that is not a number, a box without area, or a box of an unlisted image.
+        ConfigError: `annotations` given with an annotation file.
+        UnknownImageError: (a look-up; a KeyError) the image is not listed.
     """
 
     def __init__(
@@ -65,19 +67,19 @@ class CocoDetections(Mapping[str, np.ndarray]):
             ids, boxes = self._detected(annotations)
         if not len(boxes):
             raise DataError(f"'{self.path}' holds no box of a person (category_id {PERSON})")
-        self._with_boxes = {*ids.tolist()}  # below the threshold, too
-        kept = ~(boxes[:, 4] < threshold)
-        self._boxes = _by_image(ids[kept], boxes[kept])
+        self._with_boxes = {*ids.tolist()}  # also images with boxes below the threshold only
+        above = ~(boxes[:, 4] < threshold)
+        self._boxes = _by_image(ids[above], boxes[above])
 
     def __getitem__(self, name: str | os.PathLike) -> np.ndarray:
-        """(n, 5) boxes of the image with that file name; a copy."""
-        found = self._boxes.get(self.image_id(name))
-        return np.zeros((0, 5), np.float32) if found is None else found.copy()
+        """Return a copy of the boxes (n, 5) of the image with that file name."""
+        boxes = self._boxes.get(self.image_id(name))
+        return np.zeros((0, 5), np.float32) if boxes is None else boxes.copy()
 
     def __iter__(self) -> Iterator[str]:
         if self._names is None:
             return (f'{image:012d}.jpg' for image in self._boxes)
-        return (file for known in self._names.values() for file, _ in known)
+        return (file for images in self._names.values() for file, _ in images)
 
     def __len__(self) -> int:
         return len(self._boxes) if self._names is None else sum(map(len, self._names.values()))
@@ -87,7 +89,11 @@ class CocoDetections(Mapping[str, np.ndarray]):
         return f'{type(self).__name__}({self.path!r}, {count} boxes)'
 
     def image_id(self, name: str | os.PathLike) -> int:
-        """COCO's id of the image with that file name; UnknownImageError if it is not known."""
+        """Return COCO's id of the image with that file name.
+
+        Raises:
+            UnknownImageError: the image is not listed.
+        """
         name = os.fspath(name)
         if self._names is None:
             digits = re.search(r'[0-9]+$', os.path.splitext(os.path.basename(name))[0])
@@ -97,19 +103,19 @@ class CocoDetections(Mapping[str, np.ndarray]):
                     f"in '{self.path}': give the annotation file that lists the images"
                 )
             return int(digits[0])
-        known = self._names.get(os.path.basename(name), [])
-        if len(known) > 1:
+        matches = self._names.get(os.path.basename(name), [])
+        if len(matches) > 1:
             whole = '/' + os.path.normpath(name)
-            known = [(file, image) for file, image in known if whole.endswith('/' + file)]
-            known = sorted(known, key=lambda item: len(item[0]))[-1:]
-        if not known:
+            matches = [(file, image) for file, image in matches if whole.endswith('/' + file)]
+            matches = sorted(matches, key=lambda item: len(item[0]))[-1:]
+        if not matches:
             raise UnknownImageError(f"image '{name}' is not one of those of '{self._list}'")
-        return known[0][1]
+        return matches[0][1]
 
     def check_images(self, names: Sequence[str | os.PathLike]) -> None:
-        """Raise a `DataError` if the file is of other images: if it knows none of these.
+        """Raise a `DataError` if the file lists none of these images.
 
-        Without an annotation file an image is known if it has a box, below the threshold, too.
+        Without an annotation file an image counts as listed if it has a box of any score.
         """
         for name in names:
             with suppress(UnknownImageError):
@@ -123,7 +129,7 @@ class CocoDetections(Mapping[str, np.ndarray]):
             )
 
     def _annotated(self) -> tuple[np.ndarray, np.ndarray]:
-        """Image ids (n,) and boxes (n, 5) of an annotation file."""
+        """Read image ids (n,) and boxes (n, 5) of an annotation file."""
         from ...coco import persons
 
         a = self._read_images(self.path)
@@ -138,19 +144,19 @@ class CocoDetections(Mapping[str, np.ndarray]):
 
         self._refuse(unlisted, name, 'is of an image that the file does not list')
         self._refuse(broken, name, 'has no box of four numbers')
-        # Where nothing is said about keypoints, stand-ins keep MMPose's rules from dropping it.
-        silent = (a.length < 0)[:, None, None]
-        filled = replace(a, keypoints=np.where(silent, 1.0, a.keypoints))
-        found = persons.annotated(filled, '', person)
-        return found.image, np.column_stack([found.bbox, found.score])
+        # MMPose drops persons without keypoints: insert some where the file contains none.
+        missing = (a.length < 0)[:, None, None]
+        filled = replace(a, keypoints=np.where(missing, 1.0, a.keypoints))
+        rows = persons.annotated(filled, '', person)
+        return rows.image, np.column_stack([rows.bbox, rows.score])
 
     def _detected(self, annotations: str | os.PathLike | None) -> tuple[np.ndarray, np.ndarray]:
-        """Image ids (n,) and boxes (n, 5) of a detection file."""
+        """Read image ids (n,) and boxes (n, 5) of a detection file."""
         from ...coco import annotations as files
 
         d = files.read_detections(self.path)
         person = d.category_id == PERSON
-        with np.errstate(over='ignore'):  # 1e300, which is told below
+        with np.errstate(over='ignore'):  # 1e300: refused below
             boxes = np.column_stack([d.bbox, d.score]).astype(np.float32)
             boxes[:, 2:4] += boxes[:, :2]
         broken = person & ~np.isfinite(boxes).all(1)
@@ -168,7 +174,7 @@ class CocoDetections(Mapping[str, np.ndarray]):
         return d.image[person], boxes[person]
 
     def _read_images(self, path: str):
-        """The annotations of a file, whose images are then the known ones."""
+        """Read an annotation file and remember its list of images."""
         from ...coco import annotations as files
 
         if _starts_with(path) != '{':
@@ -182,7 +188,7 @@ class CocoDetections(Mapping[str, np.ndarray]):
         return a
 
     def _refuse(self, bad: np.ndarray, name: Callable[[int], str], what: str) -> None:
-        """An error about the first of the rows that are `bad`, if there is one."""
+        """Raise an error for the first row that is `bad`, if any."""
         rows = np.flatnonzero(bad)
         if len(rows):
             more = f' ({len(rows) - 1} more such)' if len(rows) > 1 else ''
@@ -190,10 +196,10 @@ class CocoDetections(Mapping[str, np.ndarray]):
 
 
 def _starts_with(path: str) -> str:
-    """'[' or '{': what a JSON file holds.
+    """Return the first character of a JSON file, '[' or '{'.
 
     Raises:
-        DataError: there is no such file, or it starts otherwise.
+        DataError: the file is missing or starts with another character.
     """
     if not os.path.isfile(path):
         raise DataError(f"file of boxes '{path}' does not exist")
@@ -208,8 +214,8 @@ def _starts_with(path: str) -> str:
 
 
 def _by_image(ids: np.ndarray, boxes: np.ndarray) -> dict[int, np.ndarray]:
-    """Boxes (n, 5) of each image that has one, highest score first."""
-    order = np.lexsort([-boxes[:, 4], ids])  # stable: equal scores stay in the file's order
+    """Group boxes (n, 5) by image, by descending score."""
+    order = np.lexsort([-boxes[:, 4], ids])  # stable: equal scores keep the file's order
     ids, boxes = ids[order], boxes[order]
     images, starts = np.unique(ids, return_index=True)
     return dict(zip(images.tolist(), np.split(boxes, starts[1:]), strict=False))

@@ -1,4 +1,4 @@
-"""What detectors have in common: images in, boxes out."""
+"""Shared steps of detectors: scaling of images, suppression and clipping of boxes."""
 
 import cv2
 import numpy as np
@@ -6,18 +6,20 @@ import numpy as np
 from ...errors import DataError
 
 PERSON = 1  # COCO's category
-GREY = 114  # of what an image is padded with, as YOLO's and MMDetection's test pipelines do
+BOX_THRESHOLD = 0.3  # default detection score below which a network's boxes are dropped
+PAD_VALUE = 114  # grey of the padding in YOLO's and MMDetection's test pipelines
 
 
 def nms(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> np.ndarray:
-    """Non-maximum suppression.
+    """Suppress boxes that overlap a better one (non-maximum suppression).
 
     Args:
-        boxes: (n, 4) x0, y0, x1, y1. scores: (n,). overlap: intersection over union above which a
-            box is dropped for one that scores higher and is kept.
+        boxes: (n, 4) x0, y0, x1, y1.
+        scores: (n,).
+        overlap: maximum intersection over union of two kept boxes.
 
     Returns:
-        Numbers of the kept boxes, highest score first; the earlier first of equal scores.
+        Indices of the kept boxes by descending score; equal scores in the order of the boxes.
     """
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     order = np.argsort(-scores, kind='stable')
@@ -33,10 +35,10 @@ def nms(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> np.ndarray:
 
 
 def image_size(image: np.ndarray) -> tuple[int, int]:
-    """Height and width of an image, once it is one.
+    """Check an image and return its (height, width).
 
     Raises:
-        DataError: it is not (H, W, 3) uint8, with pixels.
+        DataError: not (H, W, 3) uint8, or empty.
     """
     shape = getattr(image, 'shape', ())
     if len(shape) != 3 or shape[2] != 3 or 0 in shape or image.dtype != np.uint8:
@@ -46,7 +48,7 @@ def image_size(image: np.ndarray) -> tuple[int, int]:
 
 
 def resize(image: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """The image with its sides times `scale`, rounded, and by what x and y really changed, (2,)."""
+    """Scale an image; return it and the exact scale of x and y, (2,), after rounding the sides."""
     height, width = image.shape[:2]
     size = max(1, round(width * scale)), max(1, round(height * scale))
     if size != (width, height):
@@ -57,17 +59,22 @@ def resize(image: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
 def letterbox(
     image: np.ndarray, size: tuple[int, int], centred: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The image fitted into (height, width) `size`; x there is x here times scale plus start.
+    """Fit an image into `size` and pad it; a point p of the image maps to p * scale + offset.
+
+    Args:
+        image: (H, W, 3) uint8.
+        size: (height, width) of the result.
+        centred: pad all sides; otherwise right and bottom.
 
     Returns:
-        Pixels (height, width, 3) uint8, scale of x and y (2,), start of x and y (2,).
+        Pixels (height, width, 3) uint8, scale (2,) and offset (2,) of x and y.
     """
     scale = min(size[0] / image.shape[0], size[1] / image.shape[1])
     scaled, scales = resize(image, scale)
     height, width = scaled.shape[:2]
     left, top = (size[1] - width, size[0] - height) if centred else (0, 0)
     left, top = left // 2, top // 2
-    fitted = np.full((*size, 3), GREY, np.uint8)
+    fitted = np.full((*size, 3), PAD_VALUE, np.uint8)
     fitted[top : top + height, left : left + width] = scaled
     return fitted, scales, np.array([left, top], np.float64)
 
@@ -75,9 +82,16 @@ def letterbox(
 def as_rows(
     boxes: np.ndarray, scores: np.ndarray, size: tuple[int, int], threshold: float
 ) -> np.ndarray:
-    """Rows (n, 5) of boxes (n, 4): cut at the image, highest score first.
+    """Clip boxes to the image and drop invalid ones.
 
-    Left out are those below the threshold, outside the image, or not of numbers.
+    Args:
+        boxes: (n, 4) x0, y0, x1, y1 in pixels.
+        scores: (n,).
+        size: (height, width) of the image.
+        threshold: boxes with a lower score are dropped.
+
+    Returns:
+        (m, 5) float32 by descending score, without boxes that are outside the image or not finite.
     """
     height, width = size
     boxes = np.asarray(boxes, np.float64).clip(0, [width, height, width, height])
@@ -89,6 +103,6 @@ def as_rows(
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what an error says, or its kind."""
+    """Return the first line of an error's message, or its class name if it has none."""
     lines = str(error).strip().splitlines()
     return lines[0][:160] if lines else type(error).__name__

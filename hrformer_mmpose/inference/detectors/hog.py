@@ -6,32 +6,33 @@ import numpy as np
 from ...errors import ConfigError
 from .common import as_rows, image_size, nms, resize
 
-HOG_WINDOW = (64, 128)  # width, height in pixels that OpenCV's people detector looks at
-# Where in the window the person is, x0, y0, x1, y1 in shares of it (OpenCV's peopledetect.cpp).
+HOG_WINDOW = (64, 128)  # (width, height) of the people detector's window in pixels
+# The person in the window: x0, y0, x1, y1 relative to its size (OpenCV's peopledetect.cpp).
 HOG_PERSON = np.array([0.1, 0.07, 0.9, 0.87])
 
 
 class HogDetector:
     """OpenCV's built-in people detector: histograms of gradients and a linear classifier.
 
-    It needs no file, and is worth little: it knows whole upright pedestrians (Dalal and Triggs,
-    CVPR 2005; OpenCV's weights). On 118 images of COCO val2017 with 192 persons, at an intersection
-    over union of 0.5, it finds 12 % of the persons, and 18 % of its boxes are one; with
-    threshold=0.62 it is 8 % and 38 %. Of the 77 persons whose shoulders, hips and ankles are all
-    labelled it finds 22. An image takes 0.11 s of one CPU thread (OpenCV 4.11).
+    It needs no file but detects only whole upright pedestrians (Dalal and Triggs, CVPR 2005;
+    OpenCV's weights). On 118 images of COCO val2017 with 192 persons, at an intersection over union
+    of 0.5, its recall is 12 % and its precision 18 %; with threshold=0.62, 8 % and 38 %. It detects
+    22 of the 77 persons whose shoulders, hips and ankles are all labelled. An image takes 0.11 s of
+    one CPU thread (OpenCV 4.11).
 
-    The image is scaled to a longer side of `side` pixels, up or down, and padded where the 64 x 128
-    window would not fit, so that the smallest person found is about 100 / `side` of that side high.
-    Windows lose their margin as in OpenCV's peopledetect.cpp. The score is 1 / (1 + exp(-d)) of the
-    distance d to the classifier's plane: an order, no probability; since windows with d < 0 are
-    dropped it is at least 0.5, and a threshold below that leaves nothing out.
+    The image is scaled to a longer side of `side` pixels and padded if it is smaller than the
+    64 x 128 window. The smallest detectable person is about 100 / `side` of the longer side high.
+    Boxes are windows without their margin, as in OpenCV's peopledetect.cpp. The score is the
+    sigmoid of the distance to the classifier's plane: a ranking, not a probability. Windows of
+    negative distance are dropped, so that the score is at least 0.5.
 
     Args:
-        threshold: boxes with a lower score are left out. side: pixels. overlap: intersection over
-            union above which of two boxes the one with the lower score is dropped.
+        threshold: boxes with a lower score are dropped.
+        side: longer side of the scaled image in pixels.
+        overlap: maximum intersection over union of two boxes; the lower score is dropped.
 
     Raises:
-        ConfigError: `side` is smaller than the window, or OpenCV has no HOG (5.0 left it out).
+        ConfigError: `side` is smaller than the window, or OpenCV has no HOG (removed in 5.0).
         DataError: (a call) the image is not (H, W, 3) uint8.
     """
 
@@ -48,7 +49,7 @@ class HogDetector:
         self._hog.setSVMDetector(cv2.HOGDescriptor_getDefaultPeopleDetector())
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Rows (n, 5) of an image (H, W, 3)."""
+        """Detect persons in an image (H, W, 3) BGR uint8; return boxes (n, 5)."""
         height, width = image_size(image)
         scale = self.side / max(height, width)
         scaled, scales = resize(image, scale)
@@ -59,7 +60,7 @@ class HogDetector:
         )
         windows = np.array(windows, np.float64).reshape(-1, 4)
         distances = np.array(distances, np.float64).reshape(-1)
-        order = np.lexsort(windows.T)  # threads find the windows in any order
+        order = np.lexsort(windows.T)  # threads return the windows in any order
         windows, distances = windows[order], distances[order]
         sides = windows[:, [2, 3, 2, 3]]
         boxes = windows[:, [0, 1, 0, 1]] + sides * HOG_PERSON

@@ -147,7 +147,7 @@ def test_a_video_whose_frames_are_turned_on_reading(run, monkeypatch):
     frames = [frame.transpose(1, 0, 2).copy() for frame in sources.Video('a.avi')]
     with monkeypatch.context() as patch:
         patch.setattr(sources.Video, '__iter__', lambda self: iter(frames))
-        patch.setattr(sources.Video, 'cut_short', lambda self: None)
+        patch.setattr(sources.Video, 'truncation', lambda self: None)
         run('a.avi')
     drawn = list(sources.Video('out/videos/a.mp4'))
     assert [frame.shape for frame in drawn] == [(96, 64, 3)] * 4

@@ -156,7 +156,7 @@ def test_which_annotations_count(tmp_path):
         ([detection(score=None), detection(score=NAN)], '(1 more such)'),
         ([detection(bbox=[1, 2, 0, 4])], 'without area'),
         ([detection(image_id='139')], 'not a list of detections'),
-        ({}, 'it lists no images'),
+        ({}, 'lists no images'),
         (dict(images=[], annotations=[annotation()]), 'lists no images'),
         (dict(images=annotated()['images']), 'no annotations'),
         (annotated(), 'no box of a person'),

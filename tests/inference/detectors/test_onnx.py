@@ -15,10 +15,10 @@ from .networks import CELLS, bright_network, classes, needs_onnx, save_onnx
 
 
 @needs_onnx
-@pytest.mark.parametrize('form', list(detectors.FORMS))
+@pytest.mark.parametrize('form', list(detectors.OUTPUT_FORMATS))
 def test_boxes_come_back_in_pixels_of_the_image(tmp_path, form):
     detector = OnnxDetector(bright_network(tmp_path / 'net.onnx', form))
-    assert detector.form == form
+    assert detector.output_format == form
     # landscape, portrait, smaller than the input; edges on whole pixels of the input
     cases = [
         ((64, 128), (20, 10, 60, 50)),
@@ -203,7 +203,7 @@ def test_without_onnxruntime(tmp_path, monkeypatch):
 
 
 @needs_onnx
-@pytest.mark.parametrize('form', list(detectors.FORMS))
+@pytest.mark.parametrize('form', list(detectors.OUTPUT_FORMATS))
 def test_damaged_files_are_one_line_or_run(tmp_path, form, capfd):
     whole = Path(bright_network(tmp_path / 'net.onnx', form)).read_bytes()
     path, rng = tmp_path / 'damaged.onnx', np.random.default_rng(5)

@@ -6,21 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hrformer_mmpose.imaging import contact_sheet as pictures
-
-
-def test_poses_are_coloured_by_side_where_they_are():
-    image = np.zeros((200, 200, 3), np.uint8)
-    keypoints = np.full((17, 2), 100.0)
-    keypoints[5], keypoints[6] = (150, 40), (50, 40)  # shoulders: the left one is on the right
-    shown = np.zeros(17, bool)
-    shown[[5, 6]] = True
-    pictures.draw_pose(image, keypoints, shown)
-    assert tuple(image[40, 150]) == pictures.LEFT
-    assert tuple(image[40, 50]) == pictures.RIGHT
-    # Lines are anti-aliased: the colour within a quarter of its range.
-    assert np.abs(image[40, 100].astype(int) - pictures.MIDDLE).max() < 64
-    assert not image[100].any(), 'keypoints that are not shown leave no mark'
+from hrformer_mmpose.cli import demo_pictures
 
 
 def test_the_sheet_shows_truth_and_prediction_side_by_side(synthetic_root, tmp_path):
@@ -39,7 +25,7 @@ def test_the_sheet_shows_truth_and_prediction_side_by_side(synthetic_root, tmp_p
         for ann in data['annotations']
     ]
     path = tmp_path / 'sheet.png'
-    pictures.prediction_sheet(predictions, str(ann_file), str(path), count=4, height=120)
+    demo_pictures.prediction_sheet(predictions, str(ann_file), str(path), count=4, height=120)
     sheet = cv2.imread(str(path))
     assert sheet.shape == (2 * 132, 3 * (182 + 12), 3)
     # A perfect prediction looks like the truth, below the titles.
@@ -55,8 +41,8 @@ def test_curves_of_a_resumed_run_are_joined(tmp_path):
         file = tmp_path / folder / 'vis_data' / 'scalars.json'
         file.parent.mkdir(parents=True)
         file.write_text('\n'.join(map(json.dumps, part)) + '\n')
-    loss, ap = pictures.read_scalars(str(tmp_path))
+    loss, ap = demo_pictures.read_scalars(str(tmp_path))
     assert loss == {10: 0.5, 20: 0.4, 30: 0.3}
     assert ap == {1: 0.2, 2: 0.6}
-    pictures.training_curves(str(tmp_path), str(tmp_path / 'curves.png'))
+    demo_pictures.training_curves(str(tmp_path), str(tmp_path / 'curves.png'))
     assert cv2.imread(str(tmp_path / 'curves.png')).shape[0] == pytest.approx(432, abs=2)
