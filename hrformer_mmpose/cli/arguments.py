@@ -74,38 +74,6 @@ def common_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def train_parser() -> argparse.ArgumentParser:
-    """The flags of tools/train.py."""
-    parser = common_parser('Train a pose model')
-    parser.add_argument(
-        '--resume',
-        nargs='?',
-        const='auto',
-        metavar='CHECKPOINT',
-        help='go on from a checkpoint; without a value, from the latest in the work folder',
-    )
-    parser.add_argument('--no-validate', action='store_true', help='train without evaluating')
-    parser.add_argument(
-        '--auto-scale-lr',
-        action='store_true',
-        help='scale the learning rate with the actual batch size',
-    )
-    return parser
-
-
-def test_parser() -> argparse.ArgumentParser:
-    """The flags of tools/test.py."""
-    parser = common_parser('Test a pose model')
-    parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('--out', help='file for the figures (.json, .yaml or .pkl)')
-    parser.add_argument('--dump', help='file for all predictions (.pkl)')
-    parser.add_argument(
-        '--no-fuse', dest='fuse', action='store_false', help='test the network as it was trained'
-    )
-    parser.add_argument('--badcase', action='store_true', help='picture the worst predictions')
-    return parser
-
-
 def check_folder(flag: str, folder: str | None) -> None:
     """Raise a `ConfigError` if a folder can be neither written to nor made."""
     if folder is None:
