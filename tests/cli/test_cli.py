@@ -8,8 +8,8 @@ import pytest
 
 pytest.importorskip('mmpose')
 from hrformer_mmpose import zoo
-from hrformer_mmpose.benchmark import data as benchmark
-from hrformer_mmpose.cli import check_dataset, launch, terminal, test, train
+from hrformer_mmpose.benchmark import data
+from hrformer_mmpose.cli import benchmark_data, check_dataset, launch, terminal, test, train
 from hrformer_mmpose.errors import DataError
 
 CONFIG = zoo.find('hrformer_tiny_demo_112x84')
@@ -158,12 +158,12 @@ def test_loading_is_timed_without_training_annotations(
     missing.unlink()
     flags = ['--samples', '2', '--rounds', '1', '--boxes', '1']
     timed = []
-    monkeypatch.setattr(benchmark, '_compare', lambda name, data, order, rounds: timed.append(name))
-    benchmark.benchmark(benchmark.parser().parse_args(['loading', str(root), *flags]))
+    monkeypatch.setattr(data, '_compare', lambda name, *arguments: timed.append(name))
+    benchmark_data.run(benchmark_data.parser().parse_args(['loading', str(root), *flags]))
     assert timed == ['test, persons a second']
     assert f"training: not timed, since '{missing}' does not exist" in capsys.readouterr().out
     with pytest.raises(DataError, match='does not exist'):
-        benchmark.benchmark(benchmark.parser().parse_args(['loading', str(tmp_path), *flags]))
+        benchmark_data.run(benchmark_data.parser().parse_args(['loading', str(tmp_path), *flags]))
 
 
 def test_a_pretraining_url_that_cannot_be_reached(monkeypatch, work_dir, synthetic_root):

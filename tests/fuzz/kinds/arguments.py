@@ -8,8 +8,8 @@ from typing import Any
 
 import cv2
 
-from hrformer_mmpose.benchmark import data as data_benchmark
 from hrformer_mmpose.cli import (
+    benchmark_data,
     check_dataset,
     convert_checkpoint,
     main,
@@ -32,7 +32,7 @@ TOOLS: dict[str, tuple[Callable, Callable]] = {
     'check_dataset': (check_dataset.run, check_dataset.parser),
     'convert_checkpoint': (convert_checkpoint.run, convert_checkpoint.parser),
     'model_table': (model_table.run, model_table.parser),
-    'benchmark_data': (data_benchmark.benchmark, data_benchmark.parser),
+    'benchmark_data': (benchmark_data.run, benchmark_data.parser),
 }
 
 
