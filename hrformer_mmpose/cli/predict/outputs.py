@@ -181,7 +181,7 @@ def merge(
         rows.append(dict(id=ids[name], file_name=name, height=height, width=width))
     _write_json(out / 'keypoints.json', results)
     _write_json(out / 'images.json', rows)
-    written = {'COCO results': out / 'keypoints.json', "the images' ids": out / 'images.json'}
+    written = {'COCO results': out / 'keypoints.json', 'image ids': out / 'images.json'}
     if options.pictures and (sheet := _sheet(names, entries, skeleton, out / 'sheet.jpg')):
         written['contact sheet'] = sheet
     return written
