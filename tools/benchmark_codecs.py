@@ -1,8 +1,6 @@
 """Time the codecs against MMPose's: python tools/benchmark_codecs.py [flags]; --help lists them."""
 
-from hrformer_mmpose.cli import terminal
+from hrformer_mmpose.cli import benchmark_codecs, terminal
 
 if __name__ == '__main__':
-    from hrformer_mmpose.benchmark import codecs as benchmark
-
-    terminal.run(benchmark.benchmark, benchmark.parser())
+    terminal.run(benchmark_codecs.run, benchmark_codecs.parser())

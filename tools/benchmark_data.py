@@ -1,8 +1,6 @@
 """Time loading and evaluation against MMPose's: tools/benchmark_data.py KIND; --help lists them."""
 
-from hrformer_mmpose.cli import terminal
+from hrformer_mmpose.cli import benchmark_data, terminal
 
 if __name__ == '__main__':
-    from hrformer_mmpose.benchmark import data as benchmark
-
-    terminal.run(benchmark.benchmark, benchmark.parser())
+    terminal.run(benchmark_data.run, benchmark_data.parser())

@@ -1,7 +1,6 @@
 """Train a pose model: python tools/train.py CONFIG [flags]; --help lists them."""
 
-from hrformer_mmpose.cli import arguments as cli
-from hrformer_mmpose.cli import launch, terminal
+from hrformer_mmpose.cli import terminal, train
 
 if __name__ == '__main__':
-    terminal.run(launch.train, cli.train_parser())
+    terminal.run(train.run, train.parser())

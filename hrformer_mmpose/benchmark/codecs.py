@@ -4,10 +4,9 @@ In each round every codec of both kinds is timed once, ours and MMPose's one aft
 same heatmaps; what is reported are the medians of the rounds, and of the rounds' ratios.
 """
 
-import argparse
-import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from statistics import median
 
 import mmpose.codecs
@@ -20,22 +19,31 @@ SIZES = {'256x192': ((192, 256), 2, 11), '384x288': ((288, 384), 3, 17)}
 KINDS = ('msra', 'dark', 'udp', 'combined')  # combined: UDP's disc and offsets
 
 
-def parser() -> argparse.ArgumentParser:
-    """The flags of tools/benchmark_codecs.py."""
-    made = argparse.ArgumentParser(description="Time this package's codecs and MMPose's.")
-    made.add_argument('--batch-size', type=int, default=64)
-    made.add_argument('--rounds', type=int, default=9)
-    made.add_argument('--threads', type=int, default=2)
-    made.add_argument(
-        '--device', default='cpu', help="of our decoding; MMPose's is always on the CPU"
-    )
-    made.add_argument('--forward', action='store_true', help="also time HRFormer-B's forward pass")
-    made.add_argument('--json', help='file for the figures')
-    return made
+@dataclass(frozen=True)
+class CodecOptions:
+    """Options of `benchmark`.
+
+    Attributes:
+        batch_size: number of persons in a batch.
+        rounds: number of timed rounds.
+        threads: number of CPU threads.
+        device: device of this package's decoding; MMPose's runs on the CPU.
+        forward: also time HRFormer-B's forward pass.
+    """
+
+    batch_size: int
+    rounds: int
+    threads: int
+    device: str
+    forward: bool
 
 
-def benchmark(args: argparse.Namespace) -> None:
-    """Print a table; write it as JSON when asked."""
+def benchmark(args: CodecOptions) -> dict:
+    """Time the codecs and print a table.
+
+    Returns:
+        `rows` of the table.
+    """
     torch.set_num_threads(args.threads)
     print(f'batch {args.batch_size}, 17 keypoints, {args.threads} threads, {args.rounds} rounds')
     print(f'{"":<24}{"ms a person":>22}{"":>22}')
@@ -43,9 +51,7 @@ def benchmark(args: argparse.Namespace) -> None:
     rows = [row for size in SIZES for kind in KINDS for row in _rows(size, kind, args)]
     if args.forward:
         rows += [_forward(size, args) for size in SIZES]
-    if args.json:
-        with open(args.json, 'w') as file:
-            json.dump(dict(vars(args), rows=rows), file, indent=1)
+    return dict(rows=rows)
 
 
 def pair(kind: str, size: str, sigma: float | None = None) -> tuple:
@@ -67,7 +73,7 @@ def pair(kind: str, size: str, sigma: float | None = None) -> tuple:
     return MSRAHeatmap(**options), mmpose.codecs.MSRAHeatmap(**options)
 
 
-def _rows(size: str, kind: str, args: argparse.Namespace) -> list[dict]:
+def _rows(size: str, kind: str, args: CodecOptions) -> list[dict]:
     ours, theirs = pair(kind, size)
     rng = np.random.default_rng(0)
     keypoints = rng.uniform(0, ours.input_size, (args.batch_size, 1, 17, 2)).astype(np.float32)
@@ -95,7 +101,7 @@ def _rows(size: str, kind: str, args: argparse.Namespace) -> list[dict]:
     return [_row(f'{size} {kind} {what}', *both, args) for what, both in timed.items()]
 
 
-def _row(name: str, ours: Callable, theirs: Callable, args: argparse.Namespace) -> dict:
+def _row(name: str, ours: Callable, theirs: Callable, args: CodecOptions) -> dict:
     ours(), theirs()
     # As often as takes about as long as MMPose's: a single pass is too short to time.
     rounds = [(_milliseconds(ours, 10), _milliseconds(theirs)) for _ in range(args.rounds)]
@@ -108,7 +114,7 @@ def _row(name: str, ours: Callable, theirs: Callable, args: argparse.Namespace) 
     return dict(name=name, ours_ms=a, mmpose_ms=b, ratios=ratios)
 
 
-def _forward(size: str, args: argparse.Namespace) -> dict:
+def _forward(size: str, args: CodecOptions) -> dict:
     """HRFormer-B's forward pass, in float16 on CUDA, to compare the decoding with."""
     from ..backbones import HRFormer
 

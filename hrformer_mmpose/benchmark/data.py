@@ -4,7 +4,6 @@ Times are of one loading worker; rounds of the two implementations alternate. Me
 taken in a process of its own for each, which the operating system then tells about (Linux only).
 """
 
-import argparse
 import json
 import multiprocessing
 import os
@@ -24,7 +23,6 @@ from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.registry import DATASETS, METRICS
 from torch.utils.data import DataLoader
 
-from ..cli.arguments import positive
 from ..coco.annotations import read as read_annotations
 from ..datasets.coco import CocoDataset
 from ..datasets.collate import pseudo_collate
@@ -34,53 +32,43 @@ SCOPES = ('mmpose', 'hrformer_mmpose')
 TRAIN, VAL = (f'annotations/person_keypoints_{split}2017.json' for split in ('train', 'val'))
 
 
-def parser() -> argparse.ArgumentParser:
-    """The flags of tools/benchmark_data.py."""
-    made = argparse.ArgumentParser(description="Time this package's data path and MMPose's.")
-    kinds = made.add_subparsers(dest='kind', required=True)
-    loading = kinds.add_parser('loading', help='persons a second that one worker loads')
-    loading.add_argument('data_root', help="folder in COCO's layout")
-    loading.add_argument('--boxes', type=positive, default=20, help='boxes an image, in the test')
-    loading.add_argument('--samples', type=positive, default=600, help='persons a round')
-    memory = kinds.add_parser('memory', help='memory of the data set with workers')
-    memory.add_argument('ann_file', help='annotations, repeated up to the size')
-    memory.add_argument('--persons', type=positive, default=149_813)
-    memory.add_argument('--workers', type=positive, default=8)
-    evaluation = kinds.add_parser('evaluation', help='from predictions to figures')
-    evaluation.add_argument('ann_file', help='annotations, of which predictions are made')
-    evaluation.add_argument('--detections', type=positive, default=100_000)
-    for kind in (loading, memory, evaluation):
-        kind.add_argument('--rounds', type=positive, default=3)
-    return made
-
-
-def benchmark(args: argparse.Namespace) -> None:
-    """Print what is asked for."""
+def _prepare() -> None:
     init_default_scope('mmpose')
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    {'loading': _loading, 'memory': _memory, 'evaluation': _evaluation}[args.kind](args)
 
 
-def _loading(args: argparse.Namespace) -> None:
-    read_annotations(os.path.join(args.data_root, VAL))  # says what is wrong with it
+def time_loading(data_root: str, boxes: int, samples: int, rounds: int) -> None:
+    """Time loading by one worker and print persons a second.
+
+    Args:
+        data_root: folder in COCO's layout.
+        boxes: boxes an image, in the test.
+        samples: persons a round.
+        rounds: number of timed rounds.
+
+    Raises:
+        DataError: the validation annotations cannot be read.
+    """
+    _prepare()
+    read_annotations(os.path.join(data_root, VAL))  # raises before the long work
     with tempfile.TemporaryDirectory() as folder:
-        boxes = Path(folder, 'boxes.json')
-        boxes.write_text(json.dumps(_boxes(Path(args.data_root, VAL), args.boxes)))
+        bbox_file = Path(folder, 'boxes.json')
+        bbox_file.write_text(json.dumps(_boxes(Path(data_root, VAL), boxes)))
         for name, settings, crop in (
-            ('test', dict(ann_file=VAL, bbox_file=str(boxes), test_mode=True), None),
+            ('test', dict(ann_file=VAL, bbox_file=str(bbox_file), test_mode=True), None),
             ('training', dict(ann_file=TRAIN), _augmentation),
         ):
-            path = os.path.join(args.data_root, settings['ann_file'])
+            path = os.path.join(data_root, settings['ann_file'])
             if not os.path.isfile(path):
                 print(f"{name}: not timed, since '{path}' does not exist")
                 continue
-            data = [_data_set(scope, args.data_root, settings, crop) for scope in SCOPES]
+            data = [_data_set(scope, data_root, settings, crop) for scope in SCOPES]
             order = np.arange(len(data[0]))
             if name == 'training':
                 order = np.random.default_rng(0).permutation(order)
-            order = np.resize(order, args.samples).tolist()
-            _compare(f'{name}, persons a second', data, order, args.rounds)
+            order = np.resize(order, samples).tolist()
+            _compare(f'{name}, persons a second', data, order, rounds)
 
 
 def _boxes(ann_file: Path, count: int) -> list[dict]:
@@ -165,15 +153,27 @@ def _as_trained(order: list[int]) -> list[int]:
     return [SampleIndex(index, (0, 0)) for index in order]
 
 
-def _memory(args: argparse.Namespace) -> None:
-    read_annotations(args.ann_file)
+def compare_memory(ann_file: str, persons: int, workers: int, rounds: int) -> None:
+    """Print the memory of the data set with loading workers.
+
+    Args:
+        ann_file: annotations, repeated up to the size.
+        persons: number of annotated persons.
+        workers: number of loading workers.
+        rounds: number of measurements.
+
+    Raises:
+        DataError: the annotations cannot be read.
+    """
+    _prepare()
+    read_annotations(ann_file)
     with tempfile.TemporaryDirectory() as root:
-        persons = _repeat(Path(args.ann_file), Path(root), args.persons)
+        persons = _repeat(Path(ann_file), Path(root), persons)
         size = Path(root, 'ann.json').stat().st_size / 2**20
-        print(f'{persons} persons, annotation file of {size:.0f} MiB, {args.workers} workers')
-        for _ in range(args.rounds):
+        print(f'{persons} persons, annotation file of {size:.0f} MiB, {workers} workers')
+        for _ in range(rounds):
             for scope in SCOPES:
-                peak, total, before = _apart(_hold, scope, root, args.workers)
+                peak, total, before = _apart(_hold, scope, root, workers)
                 print(
                     f'  {scope:<16} all processes {total:6.0f} MiB, of which '
                     f'{total - before:6.0f} for the data set and the workers; peak of the main '
@@ -265,24 +265,35 @@ def _send(sender, function: Callable, arguments: tuple) -> None:
     sender.send(function(*arguments))
 
 
-def _evaluation(args: argparse.Namespace) -> None:
-    read_annotations(args.ann_file)
-    rounds, figures = [], []
-    for _ in range(args.rounds):
-        results = [_apart(_evaluate, scope, args.ann_file, args.detections) for scope in SCOPES]
+def time_evaluation(ann_file: str, detections: int, rounds: int) -> None:
+    """Time the evaluation of simulated predictions and print seconds and memory.
+
+    Args:
+        ann_file: annotations that predictions are simulated from.
+        detections: number of predictions.
+        rounds: number of timed rounds.
+
+    Raises:
+        DataError: the annotations cannot be read.
+    """
+    _prepare()
+    read_annotations(ann_file)
+    times, figures = [], []
+    for _ in range(rounds):
+        results = [_apart(_evaluate, scope, ann_file, detections) for scope in SCOPES]
         for scope, (seconds, before, peak, _) in zip(SCOPES, results, strict=True):
             print(
                 f'  {scope:<16} {seconds:7.1f} s, peak {peak:6.0f} MiB, '
                 f'{peak - before:6.0f} above the predictions',
                 flush=True,
             )
-        rounds.append([result[0] for result in results])
+        times.append([result[0] for result in results])
         figures = [result[3] for result in results]
-    ratios = sorted(theirs / ours for theirs, ours in rounds)
+    ratios = sorted(theirs / ours for theirs, ours in times)
     worst = max(abs(figures[0][key] - figures[1][key]) for key in figures[0])
     print(
-        f'{args.detections} detections: ratio {median(ratios):.1f} ({ratios[0]:.1f} to '
-        f'{ratios[-1]:.1f} in {args.rounds} rounds); figures differ by {worst:.0e} at most'
+        f'{detections} detections: ratio {median(ratios):.1f} ({ratios[0]:.1f} to '
+        f'{ratios[-1]:.1f} in {rounds} rounds); figures differ by {worst:.0e} at most'
     )
 
 

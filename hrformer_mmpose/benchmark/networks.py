@@ -4,12 +4,11 @@ In every round each network takes its turn on the same images, so that what else
 meets all of them; reported are medians over the rounds and the spread of the rounds' ratios.
 """
 
-import argparse
 import copy
 import itertools
-import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from statistics import median
 
 import torch
@@ -25,34 +24,52 @@ WARM_UP = 2  # rounds: the first ones pay for memory that the machine has not ha
 DTYPES = dict(float32=None, float16=torch.float16, bfloat16=torch.bfloat16)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `tools/benchmark.py networks`."""
-    parser.add_argument('--arch', nargs='+', default=['base', 'small'])
-    parser.add_argument('--size', nargs='+', default=['256x192'], help='height x width')
-    parser.add_argument('--batch-size', nargs='+', type=int, default=[1, 8], help='of inference')
-    parser.add_argument('--train-batch-size', nargs='*', type=int, default=[8])
-    parser.add_argument('--precision', nargs='+', choices=DTYPES, default=['float32'])
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--threads', type=int, default=2)
-    parser.add_argument('--rounds', type=int, default=9)
-    parser.add_argument('--with-cp', action='store_true', help='recompute the blocks in training')
-    parser.add_argument('--compile', action='store_true', help='also time ours compiled')
-    parser.add_argument('--no-hrnet', action='store_true', help='leave HRNet-W32 and W48 out')
-    parser.add_argument('--json', help='file for the figures')
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Options of `benchmark`.
+
+    Attributes:
+        arch: names of architectures.
+        size: image sizes, each (height, width), multiples of 32.
+        batch_size: batch sizes of inference.
+        train_batch_size: batch sizes of training steps.
+        precision: keys of `DTYPES`.
+        device: name of a PyTorch device.
+        threads: number of CPU threads.
+        rounds: number of timed rounds.
+        with_cp: recompute the blocks in training.
+        compile: also time the compiled network.
+        no_hrnet: leave out HRNet-W32 and W48.
+    """
+
+    arch: Sequence[str]
+    size: Sequence[tuple[int, int]]
+    batch_size: Sequence[int]
+    train_batch_size: Sequence[int]
+    precision: Sequence[str]
+    device: str
+    threads: int
+    rounds: int
+    with_cp: bool
+    compile: bool
+    no_hrnet: bool
 
 
-def benchmark(args: argparse.Namespace) -> None:
-    """Print tables; write them as JSON when asked."""
+def benchmark(args: NetworkOptions) -> dict:
+    """Time the networks and print tables.
+
+    Returns:
+        `matmul_rates` by precision, in multiply-adds a second, and `rows` of the tables.
+    """
     device = device_of(args.device)
     torch.set_num_threads(args.threads)
-    sizes = [_size(text) for text in args.size]
     where = torch.cuda.get_device_name() if device.type == 'cuda' else f'{args.threads} threads'
     print(f'torch {torch.__version__}, {device.type} ({where}), {args.rounds} rounds in turns')
     rates = {name: _matmul_rate(device, name) for name in args.precision}
     for name, rate in rates.items():
         print(f'matrix products, {name}: {rate / 1e9:.0f} G multiply-adds/s')
     rows = []
-    for arch, size in itertools.product(args.arch, sizes):
+    for arch, size in itertools.product(args.arch, args.size):
         print(f'\nHRFormer {arch}, {size[0]}x{size[1]}')
         made = rivals.networks(arch, args.with_cp)
         if args.no_hrnet:
@@ -77,9 +94,7 @@ def benchmark(args: argparse.Namespace) -> None:
                         row |= dict(precision=precision)
                         print(line(row))
                     rows += found
-    if args.json:
-        with open(args.json, 'w') as file:
-            json.dump(dict(vars(args), matmul_rates=rates, rows=rows), file, indent=1)
+    return dict(matmul_rates=rates, rows=rows)
 
 
 def device_of(name: str) -> torch.device:
@@ -88,16 +103,6 @@ def device_of(name: str) -> torch.device:
     if device.type == 'cuda' and not torch.cuda.is_available():
         raise ConfigError(f'--device {name}: there is no CUDA device here')
     return device
-
-
-def _size(text: str) -> tuple[int, int]:
-    try:
-        height, width = map(int, text.split('x'))
-    except ValueError:
-        raise ConfigError(f'--size {text}: HEIGHTxWIDTH, e.g. 256x192') from None
-    if height % 32 or width % 32:
-        raise ConfigError(f"--size {text}: MMPose's HRFormer takes multiples of 32 only")
-    return height, width
 
 
 def _matmul_rate(device: torch.device, precision: str) -> float:

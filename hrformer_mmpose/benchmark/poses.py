@@ -5,13 +5,12 @@ MMPose's side has the same weights and boxes and no class of this package. Of cr
 that they are handed to it as a detector's would be, with its suppression turned off.
 """
 
-import argparse
 import contextlib
 import io
-import json
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -37,26 +36,39 @@ WARM_UP_IMAGES = 8
 PAUSE = 0.5  # seconds; OpenMP's threads spin for 0.2
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `hrformer benchmark poses`."""
-    parser.add_argument('config', help='a config or its name')
-    parser.add_argument('--checkpoint', help='weights; by default random ones')
-    parser.add_argument('--exported', nargs='*', default=[], help='files of `hrformer export`')
-    parser.add_argument('--batch-size', nargs='+', type=int, default=[1, 8], help='of crops')
-    parser.add_argument('--images', nargs='*', help='also time whole predictions of these images')
-    parser.add_argument('--boxes', help='of --images: a COCO detection or annotation file')
-    parser.add_argument(
-        '--flip',
-        action=argparse.BooleanOptionalAction,
-        help='average over the mirror image (default: as the config says, like hrformer export)',
-    )
-    parser.add_argument('--threads', type=int, default=2)
-    parser.add_argument('--rounds', type=int, default=7)
-    parser.add_argument('--json', help='file for the figures')
+@dataclass(frozen=True)
+class PoseOptions:
+    """Options of `benchmark`.
+
+    Attributes:
+        config: path or name of a config.
+        checkpoint: file of the weights; random weights if None.
+        exported: exported files to time as well.
+        batch_size: batch sizes of crops.
+        images: image files or folders of the whole predictions to time as well.
+        boxes: COCO detection or annotation file for `images`.
+        flip: average over the mirror image; None follows the config.
+        threads: number of CPU threads.
+        rounds: number of timed rounds.
+    """
+
+    config: str
+    checkpoint: str | None
+    exported: Sequence[str]
+    batch_size: Sequence[int]
+    images: Sequence[str] | None
+    boxes: str | None
+    flip: bool | None
+    threads: int
+    rounds: int
 
 
-def benchmark(args: argparse.Namespace) -> None:
-    """Print tables; write them as JSON when asked."""
+def benchmark(args: PoseOptions) -> dict:
+    """Time crops and images, and print tables.
+
+    Returns:
+        `rows` of the tables.
+    """
     if args.images and not args.boxes:
         raise UserError('--images needs --boxes')
     torch.set_num_threads(args.threads)
@@ -74,9 +86,7 @@ def benchmark(args: argparse.Namespace) -> None:
             images = list(sources.collect(args.images).images)
             boxes = CocoDetections(args.boxes)
             rows += _images(ours, checkpoint, images, boxes, args, Path(folder))
-    if args.json:
-        with open(args.json, 'w') as file:
-            json.dump(dict(vars(args), rows=rows), file, indent=1)
+    return dict(rows=rows)
 
 
 class _MMPose:
@@ -111,7 +121,7 @@ class _MMPose:
         self.model.head.predict(feats, samples, test_cfg=self.model.test_cfg)
 
 
-def _crops(ours: TorchNetwork, theirs: _MMPose, args, batch: int) -> list[dict]:
+def _crops(ours: TorchNetwork, theirs: _MMPose, args: PoseOptions, batch: int) -> list[dict]:
     w, h = ours.input_size
     crops = np.random.default_rng(0).integers(0, 256, (batch, h, w, 3)).astype(np.uint8)
     steps: dict[str, Callable] = {
@@ -134,7 +144,12 @@ def _crops(ours: TorchNetwork, theirs: _MMPose, args, batch: int) -> list[dict]:
 
 
 def _images(
-    ours: TorchNetwork, checkpoint: str, images: list[str], boxes, args, folder: Path
+    ours: TorchNetwork,
+    checkpoint: str,
+    images: list[str],
+    boxes,
+    args: PoseOptions,
+    folder: Path,
 ) -> list[dict]:
     """Whole predictions, a third of the rounds: they are long. A few images go before."""
     persons = sum(len(boxes[name]) for name in images)

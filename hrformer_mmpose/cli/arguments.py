@@ -1,47 +1,52 @@
-"""Command line of the tools: MMPose's flags."""
+"""Command-line arguments that several commands share, named after MMPose's."""
 
 import argparse
+import dataclasses
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from mmengine.config import DictAction
 
 from ..errors import ConfigError
 from ..execution.precision import AUTOCAST_DTYPES
 
+Options = TypeVar('Options')
+
 
 class CfgOptions(DictAction):
-    """`DictAction` that says which entry is not KEY=VALUE."""
+    """`DictAction` that names the entry that is not KEY=VALUE."""
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
-        """Called by argparse with the entries."""
+        """Store the entries; argparse calls this."""
         for entry in values:
             key, equals, _ = entry.partition('=')
             if not (equals and all(key.split('.'))):
                 raise argparse.ArgumentError(self, f'{entry!r} is not KEY=VALUE')
             try:
                 super().__call__(parser, namespace, [entry], option_string)
-            except AssertionError as error:  # brackets that do not match
+            except AssertionError as error:  # unbalanced brackets
                 raise argparse.ArgumentError(self, f'{entry!r}: {error}') from error
 
 
 def positive(text: str) -> int:
-    """A whole number of at least 1, as a type of argparse."""
+    """Parse an integer of at least 1, as a `type` of argparse."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f'{text!r} is not a whole number of at least 1')
     return int(text)
 
 
 def common_parser(description: str) -> argparse.ArgumentParser:
-    """The flags that training and testing share."""
+    """Return a parser of the flags that training and testing share."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='folder for logs, checkpoints and results')
-    parser.add_argument('--show-dir', help='folder for pictures of predictions')
+    parser.add_argument('--show-dir', help='folder for drawn predictions')
     parser.add_argument('--show', action='store_true', help='show predictions in a window')
-    parser.add_argument('--interval', type=positive, default=1, help='picture every n-th sample')
-    parser.add_argument('--wait-time', type=float, default=1, help='seconds a window stays')
+    parser.add_argument('--interval', type=positive, default=1, help='draw every n-th sample')
+    parser.add_argument('--wait-time', type=float, default=1, help='seconds a window is shown')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -55,17 +60,17 @@ def common_parser(description: str) -> argparse.ArgumentParser:
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='what started the processes',
+        help='program that started the processes',
     )
     parser.add_argument(
         '--amp',
         action='store_true',
-        help='automatic mixed precision, in the type that the hardware has',
+        help='automatic mixed precision, in the type that the hardware supports',
     )
     parser.add_argument(
         '--amp-dtype',
         choices=AUTOCAST_DTYPES,
-        help="mixed precision in this type; 'auto' is what --amp takes",
+        help="automatic mixed precision in this type; 'auto' is the same as --amp",
     )
     parser.add_argument(
         '--compile', action='store_true', help="compile the network with PyTorch's compiler"
@@ -74,40 +79,30 @@ def common_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def train_parser() -> argparse.ArgumentParser:
-    """The flags of tools/train.py."""
-    parser = common_parser('Train a pose model')
-    parser.add_argument(
-        '--resume',
-        nargs='?',
-        const='auto',
-        metavar='CHECKPOINT',
-        help='go on from a checkpoint; without a value, from the latest in the work folder',
-    )
-    parser.add_argument('--no-validate', action='store_true', help='train without evaluating')
-    parser.add_argument(
-        '--auto-scale-lr',
-        action='store_true',
-        help='scale the learning rate with the actual batch size',
-    )
-    return parser
+def options_of(kind: type[Options], args: argparse.Namespace, **overrides) -> Options:
+    """Build a dataclass from the arguments of the same names.
+
+    Args:
+        kind: the dataclass.
+        args: parsed command line.
+        overrides: values of fields that differ from the arguments.
+    """
+    names = [field.name for field in dataclasses.fields(kind)]
+    return kind(**{name: getattr(args, name) for name in names} | overrides)
 
 
-def test_parser() -> argparse.ArgumentParser:
-    """The flags of tools/test.py."""
-    parser = common_parser('Test a pose model')
-    parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('--out', help='file for the figures (.json, .yaml or .pkl)')
-    parser.add_argument('--dump', help='file for all predictions (.pkl)')
-    parser.add_argument(
-        '--no-fuse', dest='fuse', action='store_false', help='test the network as it was trained'
-    )
-    parser.add_argument('--badcase', action='store_true', help='picture the worst predictions')
-    return parser
+def write_json(file: str | None, content: dict) -> None:
+    """Write measurements as JSON, if a file is given."""
+    if file:
+        Path(file).write_text(json.dumps(content, indent=1))
 
 
 def check_folder(flag: str, folder: str | None) -> None:
-    """Raise a `ConfigError` if a folder can be neither written to nor made."""
+    """Check that files can be written to a folder, which need not exist yet.
+
+    Raises:
+        ConfigError: the folder can neither be written to nor created.
+    """
     if folder is None:
         return
     path = Path(folder).absolute()
@@ -119,7 +114,11 @@ def check_folder(flag: str, folder: str | None) -> None:
 
 
 def check_out(flag: str, file: str | None, extensions: Sequence[str]) -> None:
-    """Raise a `ConfigError` if a file cannot be written, before the work whose result it is for."""
+    """Check that a result can be written, before the work that computes it.
+
+    Raises:
+        ConfigError: the extension is not one of `extensions`, or the file cannot be written.
+    """
     if file is None:
         return
     if Path(file).suffix not in extensions:

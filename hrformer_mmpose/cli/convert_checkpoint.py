@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def convert(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     """Read, rename, write, and say what was there.
 
     Raises:

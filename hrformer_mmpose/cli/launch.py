@@ -1,7 +1,7 @@
-"""From parsed arguments to a run of MMEngine's runner.
+"""Steps that training and testing share.
 
-A tool's way: config file -> command line merged into it -> processes joined -> Runner. The order
-of precedence is MMPose's: command line, config, default.
+Config -> command-line overrides -> checks -> process group -> runner.
+Precedence follows MMPose: command line, then config, then default.
 """
 
 import argparse
@@ -16,15 +16,12 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..compat import host
-from ..engine.hooks import CompileHook, FuseHook, ReportHook
 from ..errors import ConfigError, WeightsError
-from ..execution.precision import autocast_dtype
 from ..zoo import merge_options, read_config
-from . import arguments as cli
+from .arguments import check_folder
 from .config_checks import check
 
-FORMATS = ('.json', '.yaml', '.yml', '.pkl', '.pickle')
-ENVIRONMENT = {  # what each launcher sets
+ENVIRONMENT = {  # variables that each launcher sets
     'none': (),
     'pytorch': ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'),
     'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'),
@@ -32,67 +29,25 @@ ENVIRONMENT = {  # what each launcher sets
 }
 
 
-def train(args: argparse.Namespace) -> None:
-    """Train as `cli.train_parser` describes."""
-    cfg = load_config(args)
-    if args.no_validate:
-        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-    if args.amp or args.amp_dtype:
-        cfg.optim_wrapper.type = 'hrformer_mmpose.AutoAmpOptimWrapper'
-        cfg.optim_wrapper.dtype = args.amp_dtype or 'auto'
-    if args.resume is not None:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else _existing(args.resume)
-    if args.auto_scale_lr:
-        if 'auto_scale_lr' not in cfg:
-            raise ConfigError(f'{args.config}: --auto-scale-lr needs auto_scale_lr.base_batch_size')
-        cfg.auto_scale_lr.enable = True
-    cfg.merge_from_dict(args.cfg_options)
-    runner = build_runner(cfg)
-    if args.compile:
-        runner.register_hook(CompileHook(), 'LOWEST')
-    runner.train()
-
-
-def test(args: argparse.Namespace) -> None:
-    """Test as `cli.test_parser` describes."""
-    cli.check_out('--out', args.out, FORMATS)
-    cli.check_out('--dump', args.dump, ('.pkl', '.pickle'))
-    cfg = load_config(args, ('test',))
-    cfg.load_from = _existing(args.checkpoint)
-    cfg.resume = False
-    if args.badcase and not _reports(cfg):
-        _enable_badcase(cfg, args)
-    if args.dump is not None:
-        dump = dict(type='DumpResults', out_file_path=args.dump)
-        cfg.test_evaluator = [*_evaluators(cfg), dump]
-    if (args.amp or args.amp_dtype) and (dtype := autocast_dtype(args.amp_dtype or 'auto')):
-        cfg.test_cfg.fp16 = True  # MMEngine's name for autocast of either type
-        torch.set_autocast_gpu_dtype(dtype)
-    merge_options(cfg, args.cfg_options)
-    runner = build_runner(cfg)
-    if args.fuse:
-        runner.register_hook(FuseHook(args.compile), 'LOW')
-    elif args.compile:
-        runner.register_hook(CompileHook(), 'LOWEST')
-    runner.register_hook(ReportHook(args.out, badcase=args.badcase), 'LOWEST')
-    runner.test()
-
-
 def load_config(args: argparse.Namespace, uses: Sequence[str] = ('train', 'val')) -> Config:
     """Read the config, merge the flags that training and testing share, and check it.
 
-    --cfg-options are merged first, so that flags find what they name, and again after the flags.
+    `--cfg-options` are merged before the flags, which may depend on them. The caller merges them
+    again after its own flags, because they have precedence.
 
     Args:
-        args: the command line. uses: what will run, see `config_checks.check`.
+        args: parsed command line.
+        uses: parts of the config that will run, see `config_checks.check`.
+
+    Returns:
+        The merged config.
 
     Raises:
-        ConfigError: the file is not there or does not parse, the config cannot run, or a folder
+        ConfigError: the file does not exist or does not parse, the config cannot run, or a folder
             or the launcher of the command line cannot be used.
     """
-    cli.check_folder('--work-dir', args.work_dir)
-    cli.check_folder('--show-dir', args.show_dir)
+    check_folder('--work-dir', args.work_dir)
+    check_folder('--show-dir', args.show_dir)
     if missing := [name for name in ENVIRONMENT[args.launcher] if name not in os.environ]:
         raise ConfigError(
             f'--launcher {args.launcher} without {missing[0]} in the environment: start it by '
@@ -107,7 +62,7 @@ def load_config(args: argparse.Namespace, uses: Sequence[str] = ('train', 'val')
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
     if args.show or args.show_dir is not None:
-        hook = _default_hook(cfg, 'visualization', 'PoseVisualizationHook')
+        hook = default_hook(cfg, 'visualization', 'PoseVisualizationHook')
         hook.update(enable=True, show=args.show, out_dir=args.show_dir, interval=args.interval)
         if args.show:
             hook.wait_time = args.wait_time
@@ -115,22 +70,22 @@ def load_config(args: argparse.Namespace, uses: Sequence[str] = ('train', 'val')
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Join the other processes, if any, and build the runner."""
+    """Join the process group, if there is one, and build the runner."""
     if cfg.launcher != 'none' and not torch.cuda.is_available():
         _join_on_cpu(cfg)
     cfg.setdefault('runner_type', 'hrformer_mmpose.Runner')
     runner = RUNNERS.build(cfg)
     if names := host.supplied():
         print_log(
-            f'standing in for {", ".join(sorted(names))}: not installed, and not needed here '
-            '(hrformer doctor tells more)',
+            f'using stand-ins for {", ".join(sorted(names))}: not installed, and not needed here '
+            '(hrformer doctor shows details)',
             logger='current',
         )
     return runner
 
 
 def _join_on_cpu(cfg: Config) -> None:
-    """Join processes by gloo; MMEngine's own way sets a CUDA device even where there is none."""
+    """Join the process group through gloo; MMEngine would set a CUDA device even without CUDA."""
     if cfg.launcher != 'pytorch':
         raise ConfigError(f'--launcher {cfg.launcher} needs CUDA; on CPUs use tools/dist_train.sh')
     torch.distributed.init_process_group('gloo')
@@ -143,41 +98,26 @@ def _join_on_cpu(cfg: Config) -> None:
     )
 
 
-def _default_hook(cfg: Config, name: str, kind: str) -> dict:
-    """One of `default_hooks`, which a config need not have."""
+def default_hook(cfg: Config, name: str, kind: str) -> dict:
+    """Return the settings of an entry of `default_hooks`, added if the config lacks it.
+
+    Args:
+        cfg: the config, changed in place.
+        name: key in `default_hooks`.
+        kind: registry name of the hook, if the entry is new.
+    """
     if not cfg.get('default_hooks'):
         cfg.default_hooks = {}
     cfg.default_hooks.setdefault(name, dict(type=kind))
     return cfg.default_hooks[name]
 
 
-def _existing(checkpoint: str) -> str:
+def existing_checkpoint(checkpoint: str) -> str:
+    """Return the path or URL of a checkpoint.
+
+    Raises:
+        WeightsError: the file does not exist.
+    """
     if '://' not in checkpoint and not osp.isfile(checkpoint):
         raise WeightsError(f"checkpoint '{checkpoint}' does not exist")
     return checkpoint
-
-
-def _enable_badcase(cfg: Config, args: argparse.Namespace) -> None:
-    """MMPose's hook, which needs no annotated persons, for evaluators other than ours."""
-    hook = _default_hook(cfg, 'badcase', 'BadCaseAnalysisHook')
-    hook.update(enable=True, show=args.show, interval=args.interval)
-    if args.show:
-        hook.wait_time = args.wait_time
-    kind = hook.setdefault('metric_type', 'loss')
-    if kind not in ('loss', 'accuracy'):
-        raise ConfigError(
-            f"default_hooks.badcase: metric_type={kind!r} is not 'loss' or 'accuracy'"
-        )
-    hook.setdefault('metric', cfg.model.head.loss if kind == 'loss' else cfg.test_evaluator)
-    if 'visualization' in cfg.default_hooks:
-        cfg.default_hooks.visualization.show = False
-
-
-def _reports(cfg: Config) -> bool:
-    """Return whether the config evaluates with this package's `CocoMetric`."""
-    return any(kind['type'] == 'hrformer_mmpose.CocoMetric' for kind in _evaluators(cfg))
-
-
-def _evaluators(cfg: Config) -> list[dict]:
-    kinds = cfg.test_evaluator
-    return [*kinds] if isinstance(kinds, list | tuple) else [kinds]

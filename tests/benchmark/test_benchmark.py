@@ -1,6 +1,5 @@
 """tools/benchmark.py: what it writes is complete and adds up. (How fast is no matter for tests.)"""
 
-import argparse
 import json
 
 import pytest
@@ -10,9 +9,9 @@ pytest.importorskip('mmpose')
 from mmengine.registry import DefaultScope
 
 from hrformer_mmpose import zoo
-from hrformer_mmpose.benchmark import networks, poses, whole
+from hrformer_mmpose.benchmark import poses, whole
+from hrformer_mmpose.cli import benchmark, launch
 from hrformer_mmpose.cli import export as command_export
-from hrformer_mmpose.cli import launch
 from hrformer_mmpose.errors import ConfigError, UserError
 
 
@@ -23,17 +22,19 @@ def _threads():
     torch.set_num_threads(before)
 
 
-def flags(*words: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    networks.add_arguments(parser)
+def run_benchmark(*words: str) -> None:
+    benchmark.run(benchmark.parser().parse_args(words))
+
+
+def time_networks(*words: str) -> None:
     small = ['--arch', 'tiny', '--device', 'cpu', '--rounds', '2', '--batch-size', '1']
-    return parser.parse_args([*small, '--train-batch-size', '2', '--size', '64x64', *words])
+    run_benchmark('networks', *small, '--train-batch-size', '2', '--size', '64x64', *words)
 
 
 @pytest.mark.slow
 def test_networks_in_turns(tmp_path, capsys):
     out = tmp_path / 'figures.json'
-    networks.benchmark(flags('--no-hrnet', '--json', str(out), '--precision', 'float32'))
+    time_networks('--no-hrnet', '--json', str(out), '--precision', 'float32')
     rows = json.loads(out.read_text())['rows']
     kinds = {(row['network'], row['training'], row['precision']) for row in rows}
     assert len(rows) == len(kinds) == 2 * 2
@@ -60,7 +61,7 @@ def test_mistakes_are_named(words, says):
     if says == 'no CUDA device' and torch.cuda.is_available():
         pytest.skip('there is one')
     with pytest.raises(ConfigError, match=says):
-        networks.benchmark(flags(*words))
+        time_networks(*words)
 
 
 @pytest.mark.slow
@@ -88,10 +89,8 @@ def test_exported_files_beside_mmpose(tmp_path, capsys):
     config, exported = 'hrformer_tiny_coco_256x192', tmp_path / 't.onnx'
     weights = poses._random_weights(config, str(tmp_path))
     command_export.run(command_export.parser().parse_args([config, weights, str(exported)]))
-    parser = argparse.ArgumentParser()
-    poses.add_arguments(parser)
-    words = [config, '--checkpoint', weights, '--exported', str(exported), '--rounds', '1']
-    poses.benchmark(parser.parse_args([*words, '--batch-size', '1']))
+    words = ['poses', config, '--checkpoint', weights, '--exported', str(exported), '--rounds', '1']
+    run_benchmark(*words, '--batch-size', '1')
     assert 'flip test: True' in capsys.readouterr().out
     with pytest.raises(UserError, match='was exported with --flip; give the same option here'):
-        poses.benchmark(parser.parse_args([*words, '--no-flip']))
+        run_benchmark(*words, '--no-flip')

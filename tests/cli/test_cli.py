@@ -8,9 +8,8 @@ import pytest
 
 pytest.importorskip('mmpose')
 from hrformer_mmpose import zoo
-from hrformer_mmpose.benchmark import data as benchmark
-from hrformer_mmpose.cli import arguments as cli
-from hrformer_mmpose.cli import check_dataset, launch, terminal
+from hrformer_mmpose.benchmark import data
+from hrformer_mmpose.cli import benchmark_data, check_dataset, launch, terminal, test, train
 from hrformer_mmpose.errors import DataError
 
 CONFIG = zoo.find('hrformer_tiny_demo_112x84')
@@ -19,9 +18,9 @@ CONFIG = zoo.find('hrformer_tiny_demo_112x84')
 def complain(monkeypatch, *arguments, tool='train') -> str:
     """Run a tool in this process; return the line it ends with."""
     monkeypatch.setattr(sys, 'argv', [f'{tool}.py', *map(str, arguments)])
-    parser = cli.train_parser() if tool == 'train' else cli.test_parser()
+    command = train if tool == 'train' else test
     with pytest.raises(SystemExit) as caught:
-        terminal.run(getattr(launch, tool), parser)
+        terminal.run(command.run, command.parser())
     line = str(caught.value)
     assert line.startswith('error: ')
     assert '\n' not in line
@@ -120,7 +119,7 @@ def test_results_that_cannot_be_written_are_found_before_the_test(monkeypatch, t
     ],
 )
 def test_arguments_that_cannot_be_read(monkeypatch, capsys, flags, words):
-    for parser in (cli.train_parser(), check_dataset.parser()):
+    for parser in (train.parser(), check_dataset.parser()):
         if flags[0] in {flag for action in parser._actions for flag in action.option_strings}:
             with pytest.raises(SystemExit) as caught:
                 parser.parse_args([CONFIG, *flags])
@@ -130,7 +129,7 @@ def test_arguments_that_cannot_be_read(monkeypatch, capsys, flags, words):
 
 def test_options_are_mmengines():
     given = ['a.b=1', 'c=[1,2.5]', 'd="(x,y)"', 'e=f=g', 'h=None']
-    parsed = cli.train_parser().parse_args([CONFIG, '--cfg-options', *given]).cfg_options
+    parsed = train.parser().parse_args([CONFIG, '--cfg-options', *given]).cfg_options
     assert parsed == {'a.b': 1, 'c': [1, 2.5], 'd': ('x', 'y'), 'e': 'f=g', 'h': None}
 
 
@@ -145,7 +144,7 @@ def test_a_launcher_that_did_not_start_the_process(monkeypatch, work_dir, launch
 
 def test_pictures_where_the_config_has_no_hook_for_them(monkeypatch, tmp_path):
     args = [CONFIG, '--show-dir', str(tmp_path / 'show'), '--cfg-options', 'default_hooks=None']
-    hook = launch.load_config(cli.train_parser().parse_args(args)).default_hooks.visualization
+    hook = launch.load_config(train.parser().parse_args(args)).default_hooks.visualization
     assert hook == dict(
         type='PoseVisualizationHook', enable=True, show=False, out_dir=args[2], interval=1
     )
@@ -159,12 +158,12 @@ def test_loading_is_timed_without_training_annotations(
     missing.unlink()
     flags = ['--samples', '2', '--rounds', '1', '--boxes', '1']
     timed = []
-    monkeypatch.setattr(benchmark, '_compare', lambda name, data, order, rounds: timed.append(name))
-    benchmark.benchmark(benchmark.parser().parse_args(['loading', str(root), *flags]))
+    monkeypatch.setattr(data, '_compare', lambda name, *arguments: timed.append(name))
+    benchmark_data.run(benchmark_data.parser().parse_args(['loading', str(root), *flags]))
     assert timed == ['test, persons a second']
     assert f"training: not timed, since '{missing}' does not exist" in capsys.readouterr().out
     with pytest.raises(DataError, match='does not exist'):
-        benchmark.benchmark(benchmark.parser().parse_args(['loading', str(tmp_path), *flags]))
+        benchmark_data.run(benchmark_data.parser().parse_args(['loading', str(tmp_path), *flags]))
 
 
 def test_a_pretraining_url_that_cannot_be_reached(monkeypatch, work_dir, synthetic_root):
@@ -217,7 +216,7 @@ def test_the_variable_brings_the_traceback_back(monkeypatch):
     monkeypatch.setenv('HRFORMER_TRACEBACK', '1')
     monkeypatch.setattr(sys, 'argv', ['train.py', 'nowhere.py'])
     with pytest.raises(Exception, match='nowhere'):
-        terminal.run(launch.train, cli.train_parser())
+        terminal.run(train.run, train.parser())
 
 
 def test_errors_of_ours_are_not_hidden():
@@ -233,7 +232,7 @@ def test_errors_of_ours_are_not_hidden():
 
 
 def test_mmposes_flags_are_there():
-    options = {flag for action in cli.train_parser()._actions for flag in action.option_strings}
+    options = {flag for action in train.parser()._actions for flag in action.option_strings}
     assert options >= {
         '--work-dir',
         '--resume',
@@ -249,5 +248,5 @@ def test_mmposes_flags_are_there():
         '--local_rank',
     }
     assert options >= {'--amp-dtype', '--compile'}
-    options = {flag for action in cli.test_parser()._actions for flag in action.option_strings}
+    options = {flag for action in test.parser()._actions for flag in action.option_strings}
     assert options >= {'--work-dir', '--out', '--dump', '--badcase', '--show-dir', '--launcher'}

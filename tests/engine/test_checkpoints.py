@@ -20,9 +20,7 @@ from mmengine.logging import HistoryBuffer
 
 from hrformer_mmpose import zoo
 from hrformer_mmpose.checkpoint import load_weights, origin, save_weights, to_official
-from hrformer_mmpose.cli import arguments as cli
-from hrformer_mmpose.cli import convert_checkpoint as convert
-from hrformer_mmpose.cli import launch, terminal
+from hrformer_mmpose.cli import convert_checkpoint, terminal, test, train
 from hrformer_mmpose.engine import training_state
 from hrformer_mmpose.engine.runner import Runner
 from hrformer_mmpose.engine.training_state import from_plain, to_plain
@@ -240,8 +238,8 @@ def test_bad_files_by_every_way_in(monkeypatch, synthetic_root, tmp_path, way):
         }[way]
         options += ['--work-dir', tmp_path / f'{way}_{path.stem}']
         is_test = way == 'test'
-        parser = cli.test_parser() if is_test else cli.train_parser()
-        line = tool(monkeypatch, launch.test if is_test else launch.train, parser, *options)
+        command = test if is_test else train
+        line = tool(monkeypatch, command.run, command.parser(), *options)
         assert line.startswith('error: ')
         assert says in line
         assert str(path) in line
@@ -257,13 +255,11 @@ def test_every_published_kind_tests_and_resumes(monkeypatch, synthetic_root, tmp
     config_path = tmp_path / 'tiny.py'
     options = ['--work-dir', tmp_path / 'out']
     out = tmp_path / 'out.json'
-    line = tool(
-        monkeypatch, launch.test, cli.test_parser(), config_path, path, '--out', out, *options
-    )
+    line = tool(monkeypatch, test.run, test.parser(), config_path, path, '--out', out, *options)
     assert line == ''
     assert 'coco/AP' in mmengine.load(out)
     line = tool(
-        monkeypatch, launch.train, cli.train_parser(), config_path, '--resume', path, *options,
+        monkeypatch, train.run, train.parser(), config_path, '--resume', path, *options,
         '--cfg-options', 'train_cfg.max_epochs=1',
     )  # fmt: skip
     assert line == ''
@@ -277,7 +273,7 @@ def test_every_published_kind_tests_and_resumes(monkeypatch, synthetic_root, tmp
 
 
 def convert_tool(monkeypatch, *arguments) -> str:
-    return tool(monkeypatch, convert.convert, convert.parser(), *arguments)
+    return tool(monkeypatch, convert_checkpoint.run, convert_checkpoint.parser(), *arguments)
 
 
 @pytest.mark.parametrize('ending', ['pth', 'safetensors'])

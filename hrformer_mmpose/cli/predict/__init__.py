@@ -1,18 +1,19 @@
 """`hrformer predict`: poses on images, folders, videos or a camera.
 
-Inputs in a fixed order -> those of this shard -> those that no journal knows yet -> poses
-(`runtime.estimator`) -> picture, then the journal's line. At the end, from the journals of all
-shards: COCO results, the images' numbers, a contact sheet.
+Inputs in a fixed order -> inputs of this shard -> inputs that no journal has as finished -> poses
+(`inference.estimator`) -> picture, then the line of the journal. At the end, from the journals of
+all shards: COCO results, ids of the images, a contact sheet.
 
-Files may be added to the inputs between runs. The share of a shard shifts then, so that each run
-looks into the journals of all shards for what is done, and results are written as soon as all
-images of the inputs are found there.
+Files may be added to the inputs between runs, which moves inputs to other shards. Each run
+therefore reads the journals of all shards, and results are written as soon as all images are in
+them.
 """
 
 import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import UserError
@@ -22,197 +23,204 @@ from ...inference import detectors, sources
 from ...inference.estimator import Estimator, ImagePoses, PoseRuntime
 from ...inference.networks import SUFFIXES
 from ..terminal import INTERRUPTED, Progress
-from .arguments import check, parser
-from .journal import Content, Journal
-from .outputs import (
-    RESULTS,
-    check_out,
-    image_ids,
-    make_folder,
-    merge,
-    output_names,
-    report,
-)
-from .shards import (
-    entry_of,
-    journal_name,
-    others,
-    part_of,
-    settings_of,
-    stamp,
-    taken_by,
-)
+from .arguments import Options, parser, read_options
+from .journal import Content, Journal, Stamp
+from .outputs import RESULTS, check_out, image_ids, make_folder, merge, output_names, report
+from .shards import entry_of, journal_name, other_journals, results_of, settings_of, stamp
 from .videos import free_path, predict_video
 
 __all__ = ['parser', 'run']
 
 CHECKPOINTS = {'.pth', '.pt', '.safetensors'}
-Stamp = list[int] | None  # of `parts.stamp`
 
 
 def run(args: argparse.Namespace) -> int:
-    """Predict; returns the exit status: 1 if an image, a box or a video could not be used."""
-    check(args)
-    shard, shards = part_of(args.shard)
-    out = Path(args.out)
-    inputs = sources.collect(args.inputs, out)
-    check_out(out, args.force, inputs.camera is not None)
+    """Predict.
+
+    Returns:
+        The exit status: 1 if an image, a box or a video could not be used.
+    """
+    options = read_options(args)
+    inputs = sources.collect(options.inputs, options.out)
+    check_out(options.out, options.force, inputs.camera is not None)
     moving = inputs.videos if inputs.camera is None else (sources.source_name(inputs.camera),)
-    if moving and args.boxes.lower().endswith('.json'):
-        raise UserError(f"--boxes {args.boxes}: a file of boxes is for images, not '{moving[0]}'")
-    if shard == 0 and (line := inputs.skipped_line()):
+    if moving and options.boxes.lower().endswith('.json'):
+        raise UserError(
+            f"--boxes {options.boxes}: a file of boxes is for images, not '{moving[0]}'"
+        )
+    if options.shard == 0 and (line := inputs.skipped_line()):
         print(line)
-    boxes = _boxes(args)
+    boxes = _make_detector(options)
     if isinstance(boxes, detectors.CocoDetections):
         boxes.check_images(inputs.images)
     ids = image_ids(inputs.images, boxes)
-    settings = settings_of(args)
-    make_folder(out)
-    if inputs.camera is not None:
-        lines = free_path(out / f'camera-{inputs.camera}.jsonl')
-        entry = predict_video(inputs.camera, lines, _estimator(args), boxes, args)
-        return report([entry], {}, args)
-    names, videos = inputs.images[shard::shards], inputs.videos[shard::shards]
+    settings = settings_of(options)
+    make_folder(options.out)
+    if inputs.camera is None:
+        return _predict_files(options, inputs, boxes, ids, settings)
+    lines = free_path(options.out / f'camera-{inputs.camera}.jsonl')
+    entry = predict_video(inputs.camera, lines, open_estimator(options), boxes, options)
+    return report([entry], {}, options)
+
+
+def _predict_files(
+    options: Options, inputs: sources.Inputs, boxes, ids: Mapping[str, int], settings: dict
+) -> int:
+    """Predict this shard's images and videos; return the exit status."""
+    shard, num_shards, out = options.shard, options.num_shards, options.out
+    images, videos = inputs.images[shard::num_shards], inputs.videos[shard::num_shards]
     stamps = {name: stamp(name) for name in (*inputs.images, *inputs.videos)}
-    with Journal(out / journal_name(shard, shards), settings, args.force) as journal:
-        for name in RESULTS if args.force else ():
+    with Journal(out / journal_name(shard, num_shards), settings, options.force) as journal:
+        for name in RESULTS if options.force else ():
             (out / name).unlink(missing_ok=True)
-        books = [journal, *([] if args.force else others(out, shard, shards, settings))]
-        images_left, videos_left = (_left(part, books, stamps) for part in (names, videos))
-        _say_done(out, [*names, *videos], [*images_left, *videos_left], books)
-        estimator = _estimator(args)
+        journals = [journal, *([] if options.force else other_journals(options, settings))]
+        images_left, videos_left = (
+            [name for name in names if not any(j.done(name, stamps[name]) for j in journals)]
+            for names in (images, videos)
+        )
+        _print_progress_so_far(out, [*images, *videos], [*images_left, *videos_left], journals)
+        estimator = open_estimator(options)
+        prediction = _Prediction(options, inputs, estimator, boxes, journals, stamps)
         try:
-            _images(images_left, inputs, estimator, boxes, books, args, stamps)
-            _videos(videos_left, inputs, estimator, boxes, books, args, stamps)
+            prediction.predict_images(images_left)
+            prediction.predict_videos(videos_left)
         except KeyboardInterrupt:
-            print('interrupted: the same command goes on from here', file=sys.stderr)
+            print('interrupted: the same command continues from here', file=sys.stderr)
             return INTERRUPTED
         journal.finish()
-        entries = [entry_of(name, books, stamps[name]) for name in (*names, *videos)]
-    written = merge(out, shards, settings, inputs, ids, estimator.network.skeleton, args, stamps)
-    return report(entries, written, args, shard, shards)
+        entries = [entry_of(name, journals, stamps[name]) for name in (*images, *videos)]
+    written = merge(options, settings, ids, estimator.network.skeleton, stamps)
+    return report(entries, written, options)
 
 
-def _left(
-    names: Sequence[str], books: Sequence[Content | Journal], stamps: Mapping[str, Stamp]
-) -> list[str]:
-    """Files that no journal has as done, or that have changed since."""
-    return [name for name in names if not any(book.done(name, stamps[name]) for book in books)]
-
-
-def _say_done(
-    out: Path, names: list[str], left: list[str], books: Sequence[Content | Journal]
+def _print_progress_so_far(
+    out: Path, names: list[str], left: list[str], journals: Sequence[Content]
 ) -> None:
     done = len(names) - len(left)
     if names and not left:
         print(f"'{out}' already holds all of this (--force begins anew)")
     elif done:
-        print(f"going on in '{out}': {done} of {len(names)} files are done")
-    changed = [name for name in left if any(book.done(name) for book in books)]
+        print(f"continuing in '{out}': {done} of {len(names)} files are done")
+    changed = [name for name in left if any(journal.done(name) for journal in journals)]
     if changed:
-        what = f'{len(changed)} files have' if changed[1:] else f"'{changed[0]}' has"
-        print(f'{what} changed since the last run: predicted again')
+        subject = f'{len(changed)} files have' if changed[1:] else f"'{changed[0]}' has"
+        print(f'{subject} changed since the last run: predicted again')
 
 
-def _estimator(args: argparse.Namespace) -> Estimator:
+def open_estimator(options: Options) -> Estimator:
+    """Load the network, exported or of a config.
+
+    Raises:
+        UserError: options do not fit the kind of network, or it cannot be loaded.
+    """
     common = dict(
-        batch_size=args.batch_size, box_threshold=args.box_threshold or 0.0, on_error='skip'
+        batch_size=options.batch_size,
+        box_threshold=options.box_threshold or 0.0,
+        on_error='skip',
     )
-    if Path(args.model).suffix.lower() in SUFFIXES:
-        given = [
-            flag
-            for flag, value in (
-                ('--checkpoint', args.checkpoint),
-                ('--device', args.device),
-                ('--flip', args.flip),
-                ('--precision', None if args.precision == 'float32' else args.precision),
-            )
-            if value is not None
-        ]
-        if given:
-            raise UserError(f"{given[0]} is for configs: '{args.model}' is an exported network")
-        return PoseRuntime(args.model, args.backend, args.threads, **common)
-    if Path(args.model).suffix.lower() in CHECKPOINTS:
+    suffix = Path(options.model).suffix.lower()
+    if suffix in SUFFIXES:
+        _check_flags_of_exported(options)
+        return PoseRuntime(options.model, options.backend, options.threads, **common)
+    if suffix in CHECKPOINTS:
         raise UserError(
-            f'--model {args.model} is a checkpoint: give it as --checkpoint, and its config '
+            f'--model {options.model} is a checkpoint: give it as --checkpoint, and its config '
             'as --model'
         )
-    if args.checkpoint is None:
-        raise UserError(f'--model {args.model} needs its weights: --checkpoint FILE')
-    if args.backend is not None:
-        raise UserError(f'--backend is for exported networks: {args.model} is a config')
+    if options.checkpoint is None:
+        raise UserError(f'--model {options.model} needs its weights: --checkpoint FILE')
+    if options.backend is not None:
+        raise UserError(f'--backend is for exported networks: {options.model} is a config')
     import torch
 
     from ...inference.torch_network import PoseEstimator
 
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    device = args.device
-    if device is None and torch.cuda.is_available():  # of several processes each takes its own
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device = options.device
+    if device is None and torch.cuda.is_available():  # a GPU for each local process
         device = f'cuda:{int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count()}'
-    return PoseEstimator(args.model, args.checkpoint, device, args.precision, args.flip, **common)
+    return PoseEstimator(
+        options.model, options.checkpoint, device, options.precision, options.flip, **common
+    )
 
 
-def _boxes(args: argparse.Namespace):
-    if args.boxes == 'hog':
+def _check_flags_of_exported(options: Options) -> None:
+    for flag, is_set in (
+        ('--checkpoint', options.checkpoint is not None),
+        ('--device', options.device is not None),
+        ('--flip', options.flip is not None),
+        ('--precision', options.precision != 'float32'),
+    ):
+        if is_set:
+            raise UserError(f"{flag} is for configs: '{options.model}' is an exported network")
+
+
+def _make_detector(options: Options):
+    if options.boxes == 'hog':
         print(
-            "looking for people with OpenCV's HOG detector, which finds upright people only and "
-            'misses many; --boxes takes a better one'
+            "detecting people with OpenCV's HOG detector, which finds upright people only and "
+            'misses many; --boxes selects a better one'
         )
-    return detectors.make_detector(args.boxes, args.annotations, args.box_threshold)
+    return detectors.make_detector(options.boxes, options.annotations, options.box_threshold)
 
 
-def _images(
-    names: list[str],
-    inputs: sources.Inputs,
-    estimator: Estimator,
-    boxes,
-    books: Sequence[Content | Journal],
-    args: argparse.Namespace,
-    stamps: Mapping[str, Stamp],
-) -> None:
-    """Poses of the images that are left, each with its picture and its line in the first book."""
-    if not names:
-        return
-    shard, shards = part_of(args.shard)
-    total = len(inputs.images[shard::shards])
-    pictures = {}
-    if args.pictures:
-        pictures = output_names(inputs.images, '.jpg', taken_by('picture', books))
-    with Progress(total, 'images', total - len(names), shown=shard == 0) as progress:
-        for found in estimator.stream(names, boxes, keep_images=args.pictures):
-            entry = _entry(found, stamps[found.name])
-            if found.image is not None:
-                entry['picture'] = f'pictures/{pictures[found.name]}'
-                path = Path(args.out) / entry['picture']
-                make_folder(path.parent)
-                write_image(path, draw_poses(found.image, found.poses, args.threshold))
-            books[0].add(entry)
-            progress.step(len(found.poses))
+@dataclass(frozen=True)
+class _Prediction:
+    """Prediction on the images and videos of this shard.
+
+    Attributes:
+        options: options of the command.
+        inputs: inputs of all shards.
+        estimator: pose estimator.
+        boxes: boxes of persons, as `Estimator.stream` takes them.
+        journals: journal of this shard, then those of others.
+        stamps: present stamp of each input.
+    """
+
+    options: Options
+    inputs: sources.Inputs
+    estimator: Estimator
+    boxes: object
+    journals: Sequence[Content]
+    stamps: Mapping[str, Stamp]
+
+    def predict_images(self, names: list[str]) -> None:
+        """Predict images; each gets a picture and a line in the journal."""
+        if not names:
+            return
+        options = self.options
+        total = len(self.inputs.images[options.shard :: options.num_shards])
+        pictures = {}
+        if options.pictures:
+            taken = results_of('picture', self.journals)
+            pictures = output_names(self.inputs.images, '.jpg', taken)
+        shown = options.shard == 0
+        with Progress(total, 'images', total - len(names), shown) as progress:
+            for result in self.estimator.stream(names, self.boxes, keep_images=options.pictures):
+                entry = _entry(result, self.stamps[result.name])
+                if result.image is not None:
+                    entry['picture'] = f'pictures/{pictures[result.name]}'
+                    path = options.out / entry['picture']
+                    make_folder(path.parent)
+                    write_image(path, draw_poses(result.image, result.poses, options.threshold))
+                self.journals[0].add(entry)
+                progress.step(len(result.poses))
+
+    def predict_videos(self, names: list[str]) -> None:
+        """Predict videos; each gets a line in the journal."""
+        lines = output_names(self.inputs.videos, '.jsonl', results_of('lines', self.journals))
+        for name in names:
+            path = self.options.out / 'videos' / lines[name]
+            entry = predict_video(name, path, self.estimator, self.boxes, self.options)
+            self.journals[0].add(dict(entry, file=self.stamps[name]))
 
 
-def _entry(found: ImagePoses, stamp: Stamp) -> dict:
-    poses = [pose.to_dict() for pose in found.poses]
-    entry = dict(name=found.name, file=stamp, shape=found.shape, poses=poses)
-    if found.problems:
-        entry['problems'] = found.problems
-    if found.failed:
+def _entry(result: ImagePoses, stamp: Stamp) -> dict:
+    poses = [pose.to_dict() for pose in result.poses]
+    entry = dict(name=result.name, file=stamp, shape=result.shape, poses=poses)
+    if result.problems:
+        entry['problems'] = result.problems
+    if result.failed:
         entry['failed'] = True
     return entry
-
-
-def _videos(
-    names: list[str],
-    inputs: sources.Inputs,
-    estimator: Estimator,
-    boxes,
-    books: Sequence[Content | Journal],
-    args: argparse.Namespace,
-    stamps: Mapping[str, Stamp],
-) -> None:
-    """Poses of the videos that are left, each with its line in the first book."""
-    lines = output_names(inputs.videos, '.jsonl', taken_by('lines', books))
-    for name in names:
-        path = Path(args.out) / 'videos' / lines[name]
-        entry = predict_video(name, path, estimator, boxes, args)
-        books[0].add(dict(entry, file=stamps[name]))

@@ -1,77 +1,147 @@
-"""The flags of `hrformer predict`, and what is wrong with them before anything is read."""
+"""Command line of `hrformer predict`."""
 
 import argparse
 import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from ...errors import UserError
 from ...imaging.drawing import DRAW_THRESHOLD
 from ...inference.networks import BACKENDS, check_threads
 
+MAX_SHARDS = 10_000  # each run looks for the journals of all shards
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of `hrformer predict`, see `parser` for their meaning.
+
+    Attributes:
+        shard: index of this shard.
+        num_shards: number of shards.
+    """
+
+    inputs: Sequence[str]
+    model: str
+    checkpoint: str | None
+    boxes: str
+    annotations: str | None
+    out: Path
+    force: bool
+    pictures: bool
+    show: bool
+    threshold: float
+    box_threshold: float | None
+    batch_size: int
+    shard: int
+    num_shards: int
+    threads: int | None
+    backend: str | None
+    device: str | None
+    precision: str
+    flip: bool | None
+
 
 def parser() -> argparse.ArgumentParser:
-    """The flags."""
-    made = argparse.ArgumentParser(
+    """Return the parser of the command."""
+    flags = argparse.ArgumentParser(
         description='Poses on images, folders, videos or a camera. Results go to --out; a run that '
-        'was interrupted goes on when the same command is given again.',
+        'was interrupted continues when the same command is given again.',
     )
-    made.add_argument(
+    flags.add_argument(
         'inputs', nargs='+', metavar='INPUT', help='image, video, folder, glob, or camera[:NUMBER]'
     )
-    made.add_argument(
+    flags.add_argument(
         '--model', required=True, help='exported network (.onnx, .xml), or a config or its name'
     )
-    made.add_argument('--checkpoint', help='weights, with a config')
-    made.add_argument(
+    flags.add_argument('--checkpoint', help='weights, with a config')
+    flags.add_argument(
         '--boxes',
         default='hog',
         help="where persons are: 'whole-image'; a COCO detection or annotation file (.json); "
         "onnx:FILE or torchvision:FILE, a detector; 'hog' (default), OpenCV's built-in people "
         'detector, which finds upright people only',
     )
-    made.add_argument(
-        '--annotations', metavar='FILE', help='COCO file that numbers the images (for --boxes JSON)'
+    flags.add_argument(
+        '--annotations',
+        metavar='FILE',
+        help='COCO file with the image ids (for --boxes JSON)',
     )
-    made.add_argument('--out', default='predictions', help='folder for results (%(default)s)')
-    made.add_argument(
+    flags.add_argument('--out', default='predictions', help='folder for results (%(default)s)')
+    flags.add_argument(
         '--force',
         action='store_true',
-        help='begin anew in an --out that exists; other files in it are left as they are',
+        help='start over in an existing --out; other files in it are kept',
     )
-    made.add_argument('--no-pictures', dest='pictures', action='store_false', help='draw nothing')
-    made.add_argument('--show', action='store_true', help='show videos in a window; q ends')
-    made.add_argument(
+    flags.add_argument('--no-pictures', dest='pictures', action='store_false', help='draw nothing')
+    flags.add_argument('--show', action='store_true', help='show videos in a window; q quits')
+    flags.add_argument(
         '--threshold',
         type=float,
         default=DRAW_THRESHOLD,
-        help='keypoints drawn (%(default)s and up)',
+        help='lowest score of drawn keypoints (%(default)s)',
     )
-    made.add_argument('--box-threshold', type=float, help='leave out boxes with a lower score')
-    made.add_argument('--batch-size', type=int, default=32, help='persons at a time (%(default)s)')
-    made.add_argument('--shard', metavar='I/N', help='take the I-th of N parts (0/N to N-1/N)')
-    made.add_argument('--threads', type=int, help='of the CPU')
-    made.add_argument('--backend', choices=BACKENDS, help='for an exported network')
-    made.add_argument('--device', help='for a config: cpu, cuda, cuda:1, ...')
-    made.add_argument(
+    flags.add_argument('--box-threshold', type=float, help='leave out boxes with a lower score')
+    flags.add_argument('--batch-size', type=int, default=32, help='persons at a time (%(default)s)')
+    flags.add_argument('--shard', metavar='I/N', help='process the I-th of N parts (0/N to N-1/N)')
+    flags.add_argument('--threads', type=int, help='number of CPU threads')
+    flags.add_argument('--backend', choices=BACKENDS, help='for an exported network')
+    flags.add_argument('--device', help='for a config: cpu, cuda, cuda:1, ...')
+    flags.add_argument(
         '--precision',
         default='float32',
         choices=['float32', 'auto', 'float16', 'bfloat16'],
         help='for a config (%(default)s)',
     )
-    made.add_argument(
+    flags.add_argument(
         '--flip',
         action=argparse.BooleanOptionalAction,
         help='for a config: average over the mirror image (default: as the config says)',
     )
-    return made
+    return flags
 
 
-def check(args: argparse.Namespace) -> None:
-    """Raise a `UserError` for a value that cannot be used, whatever the files hold."""
+def read_options(args: argparse.Namespace) -> Options:
+    """Check the parsed command line, without reading a file.
+
+    Raises:
+        UserError: a value cannot be used.
+    """
+    values = vars(args)
     for flag in ('model', 'checkpoint', 'boxes', 'annotations', 'out'):
-        if getattr(args, flag) == '':
+        if values[flag] == '':
             raise UserError(f"--{flag} '' is empty: give a name or a path")
     for flag in ('threshold', 'box_threshold'):
-        value = getattr(args, flag)
+        value = values[flag]
         if value is not None and not math.isfinite(value):
             raise UserError(f'--{flag.replace("_", "-")} {value} is not a finite number')
     check_threads(args.threads)
+    shard, num_shards = parse_shard(args.shard)
+    return Options(**{**values, 'out': Path(args.out), 'shard': shard, 'num_shards': num_shards})
+
+
+def parse_shard(text: str | None) -> tuple[int, int]:
+    """Return the index of this shard and the number of shards.
+
+    Args:
+        text: value of --shard; None reads the environment that torchrun sets.
+
+    Raises:
+        UserError: the value is not I/N with I from 0 to N-1.
+    """
+    source = f'--shard {text}'
+    if text is None:
+        if 'WORLD_SIZE' not in os.environ:
+            return 0, 1
+        text = f'{os.environ.get("RANK", 0)}/{os.environ["WORLD_SIZE"]}'
+        source = f'RANK/WORLD_SIZE of the environment are {text}'
+    first, _, count = text.partition('/')
+    digits = len(str(MAX_SHARDS))
+    if first.isdecimal() and count.isdecimal():
+        if len(count) > digits or int(count) > MAX_SHARDS:
+            raise UserError(f'{source[:40]}: there can be {MAX_SHARDS:,} parts at most')
+        if len(first) <= digits and int(first) < int(count):
+            return int(first), int(count)
+    raise UserError(f'{source}: give I/N with I from 0 to N-1, e.g. 0/4')

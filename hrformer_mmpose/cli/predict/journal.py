@@ -1,8 +1,8 @@
 """Journal of a prediction: one line for each finished image, so that a killed run can continue.
 
-The first line says by what the lines below were made; a run with other settings does not go on. A
-line is written when all of its image is done, the picture included; a line that a kill cut short
-has no end and is removed. Each line ends in the checksum of what stands before it.
+The first line records the settings; a run with other settings is refused. The line of an image is
+written after all its results, the picture included. An incomplete last line, left by a kill, is
+removed. Each line ends with a checksum.
 """
 
 import contextlib
@@ -18,6 +18,8 @@ from ...locks import lock
 START = b'{"settings":'  # of the first line
 CHECKSUM = b',"crc32":'  # of the line without it
 ADVICE = 'choose another --out, or --force to begin anew'
+ADVICE_FOR_LINE = 'delete it to do its file again, or --force to begin anew'
+Stamp = list[int] | None  # size and modification time of a file, see `shards.stamp`
 
 
 @dataclass
@@ -25,9 +27,10 @@ class Content:
     """Content of a journal.
 
     Attributes:
-        settings: what its predictions depend on; None where there is nothing yet. entries: name ->
-            what is known of it, in the order of writing. finished: whether a run came to its end,
-            and nothing was added since. length: bytes of its whole lines.
+        settings: settings that its predictions depend on; None for an empty journal.
+        entries: entry of each finished file by name, in the order of writing.
+        finished: a run completed, and nothing was added since.
+        length: bytes of its complete lines.
     """
 
     settings: dict | None = None
@@ -36,48 +39,47 @@ class Content:
     length: int = 0
 
     def difference(self, settings: dict) -> str | None:
-        """The first setting that is another one, as text; None if all are equal."""
+        """Return the first setting that differs, as text; None if all are equal."""
         before, now = self.settings or {}, plain(settings)
         for key in dict.fromkeys([*now, *before]):
             if before.get(key) != now.get(key):
                 return f'{key}={before.get(key)!r}, now it is {now.get(key)!r}'
         return None
 
-    def current(self, name: str, stamp: list[int] | None = None) -> dict | None:
-        """The entry of a file; None if there is none, or if the file has changed since.
+    def current(self, name: str, stamp: Stamp = None) -> dict | None:
+        """Return the entry of a file; None if there is none, or if the file has changed since.
 
         Args:
-            stamp: of the file as it is now (`parts.stamp`), to compare with the recorded one.
-                Entries of earlier versions have none and count as unchanged.
+            name: path of the file.
+            stamp: present stamp of the file, to compare with the recorded one. Entries of earlier
+                versions have no stamp and count as unchanged.
         """
         entry = self.entries.get(name)
         changed = entry is not None and stamp is not None and entry.get('file', stamp) != stamp
         return None if changed else entry
 
-    def done(self, name: str, stamp: list[int] | None = None) -> bool:
-        """Return whether a file is finished; a failed one is tried again. See `current`."""
+    def done(self, name: str, stamp: Stamp = None) -> bool:
+        """Return whether a file is finished and has not failed, see `current`."""
         entry = self.current(name, stamp)
         return entry is not None and not entry.get('failed')
 
 
-class Journal:
-    """An open journal; a context manager.
+class Journal(Content):
+    """A journal open for writing; a context manager.
 
     Args:
-        path: `.jsonl`. settings: what the predictions depend on; plain data. What only adds or
-            takes away images is no setting: a folder may grow.
-        force: begin anew.
-
-    Attributes:
-        entries, finished: see `Content`.
+        path: `.jsonl` file.
+        settings: settings that the predictions depend on, as plain data. The list of images is not
+            among them, because a folder may grow.
+        force: start over.
 
     Raises:
-        UserError: the journal is another one's, is being written, or cannot be read or written.
+        UserError: the journal has other settings, is being written, or cannot be read or written.
     """
 
     def __init__(self, path: Path, settings: dict, force: bool = False):
+        super().__init__()
         self.path = path
-        self._content = Content()
         try:
             self._file = open(path, 'a+b')  # noqa: SIM115 (closed by close)
         except OSError as error:
@@ -85,60 +87,41 @@ class Journal:
         try:
             if not lock(self._file):
                 raise UserError(f"'{path}' is being written by another run")
-            self._take_up(settings, force)
-            self._file.truncate(self._content.length)
-            if self._content.settings is None:
+            self._resume(settings, force)
+            self._file.truncate(self.length)
+            if self.settings is None:
                 self._write(dict(settings=plain(settings)))
         except BaseException:
             self._file.close()
             raise
 
-    @property
-    def entries(self) -> dict[str, dict]:
-        """Name -> what is known of it, in the order of writing."""
-        return self._content.entries
-
-    @property
-    def finished(self) -> bool:
-        """Return whether a run completed and nothing was added since."""
-        return self._content.finished
-
-    def _take_up(self, settings: dict, force: bool) -> None:
-        """Go on with what is there, unless it holds predictions that differ or is no journal."""
+    def _resume(self, settings: dict, force: bool) -> None:
         self._file.seek(0)
         if force:
             check_start(self._file.read(len(START)), self.path, 'choose another --out')
             return
-        found = parse(self._file.read(), self.path)
-        if not found.entries:  # nothing that could be mixed up
+        content = parse(self._file.read(), self.path)
+        if not content.entries:  # without entries, other settings do no harm
             return
-        if difference := found.difference(settings):
+        if difference := content.difference(settings):
             raise UserError(f"'{self.path}' holds predictions made with {difference}: {ADVICE}")
-        self._content = found
+        vars(self).update(vars(content))
 
     def add(self, entry: dict) -> None:
-        """A line for an image or a video that is done; `entry['name']` is its path."""
+        """Write the line of a finished image or video; `entry['name']` is its path."""
         self._write(entry)
-        self._content.entries[entry['name']] = plain(entry)
-        self._content.finished = False
+        self.entries[entry['name']] = plain(entry)
+        self.finished = False
 
     def finish(self) -> None:
-        """Note that nothing is left to do."""
-        if not self._content.finished:
+        """Record that the run completed."""
+        if not self.finished:
             self._write(dict(finished=True))
             os.fsync(self._file.fileno())
-            self._content.finished = True
-
-    def current(self, name: str, stamp: list[int] | None = None) -> dict | None:
-        """See `Content`."""
-        return self._content.current(name, stamp)
-
-    def done(self, name: str, stamp: list[int] | None = None) -> bool:
-        """See `Content`."""
-        return self._content.done(name, stamp)
+            self.finished = True
 
     def close(self) -> None:
-        """Let others have it."""
+        """Close the file and release its lock."""
         self._file.close()
 
     def __enter__(self) -> 'Journal':
@@ -154,15 +137,15 @@ class Journal:
 
 
 def plain(values: dict) -> dict:
-    """As JSON gives them back: tuples as lists."""
+    """Convert values as JSON does: tuples to lists."""
     return json.loads(json.dumps(values))
 
 
 def read(path: Path) -> Content:
-    """A journal that another process may be writing.
+    """Read a journal, which another process may be writing.
 
     Raises:
-        UserError: it cannot be read, or is another one's.
+        UserError: the file cannot be read, or is not a journal.
     """
     try:
         return parse(path.read_bytes(), path)
@@ -171,37 +154,41 @@ def read(path: Path) -> Content:
 
 
 def parse(data: bytes, path: Path) -> Content:
-    """The content of a journal; `path` is for messages.
+    """Parse the content of a journal.
+
+    Args:
+        data: bytes of the file.
+        path: path for messages.
 
     Raises:
-        UserError: it is not one.
+        UserError: the file is not a journal, or is damaged.
     """
     check_start(data, path)
-    found = Content(length=data.rfind(b'\n') + 1)
-    lines = data[: found.length].splitlines()
+    content = Content(length=data.rfind(b'\n') + 1)
+    lines = data[: content.length].splitlines()
     has_checksums = bool(lines) and CHECKSUM in lines[0]  # earlier versions wrote none
     for number, line in enumerate(lines, start=1):
         values = _values(line, has_checksums)
-        known = isinstance(values, dict) and ('settings' if number == 1 else 'name') in values
-        if number == 1 and known:
-            found.settings = values['settings']
-        elif known:
-            found.entries[values['name']] = values
-            found.finished = False
+        is_valid = isinstance(values, dict) and ('settings' if number == 1 else 'name') in values
+        if number == 1 and is_valid:
+            content.settings = values['settings']
+        elif is_valid:
+            content.entries[values['name']] = values
+            content.finished = False
         elif number > 1 and values == dict(finished=True):
-            found.finished = True
+            content.finished = True
         else:
-            advice = (
-                ADVICE
-                if number == 1
-                else 'delete it to do its file again, or --force to begin anew'
-            )
+            advice = ADVICE if number == 1 else ADVICE_FOR_LINE
             raise UserError(f"'{path}' is damaged in line {number}: {advice}")
-    return found
+    return content
 
 
 def check_start(data: bytes, path: Path, advice: str = ADVICE) -> None:
-    """Raise a `UserError` if a file does not start as a journal does; its first line may be cut."""
+    """Check that a file starts like a journal, possibly with a truncated first line.
+
+    Raises:
+        UserError: it does not.
+    """
     if not is_start(data):
         raise UserError(f"'{path}' is not of `hrformer predict`: {advice}")
 
@@ -212,7 +199,7 @@ def is_start(data: bytes) -> bool:
 
 
 def _values(line: bytes, has_checksum: bool) -> object:
-    """Content of a line without its checksum; None if it is damaged."""
+    """Return the content of a line without its checksum; None if it is damaged."""
     if has_checksum or CHECKSUM in line:
         start, _, number = line.rpartition(CHECKSUM)
         line = start + b'}'

@@ -1,6 +1,5 @@
 """Outputs of a prediction: names, folders, COCO results, contact sheet, summary."""
 
-import argparse
 import contextlib
 import itertools
 import json
@@ -18,8 +17,9 @@ from ...imaging.images import write_image
 from ...imaging.poses import Pose
 from ...imaging.sheet import contact_sheet
 from ...imaging.skeleton import Skeleton
-from ...inference import detectors, sources
-from .journal import START, Content, is_start, read
+from ...inference import detectors
+from .arguments import Options
+from .journal import START, Content, Stamp, is_start, read
 from .shards import entry_of, journal_name
 
 SHEET = 24  # images on the contact sheet
@@ -31,11 +31,15 @@ FOLDERS = ('pictures', 'videos')
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder; a `UserError` if it cannot be."""
+    """Create a folder.
+
+    Raises:
+        UserError: it cannot be created.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"folder '{path}' cannot be made: {error.strerror}") from error
+        raise UserError(f"folder '{path}' cannot be created: {error.strerror}") from error
 
 
 def is_journal(path: Path) -> bool:
@@ -47,14 +51,14 @@ def is_journal(path: Path) -> bool:
 
 
 def check_out(out: Path, force: bool, is_camera: bool = False) -> None:
-    """Refuse an `out` in which files that this command did not write would be in the way.
+    """Check that no file of others is overwritten in the folder of results.
 
-    In a folder with a journal, `RESULTS` and `FOLDERS` are this command's. In another one nothing
-    of these names may exist, and with other files in it `force` is needed. A camera's recordings
-    always get names that are free.
+    In a folder with a journal, `RESULTS` and `FOLDERS` belong to this command. In any other folder
+    they must not exist, and `force` is needed if it holds other files. Recordings of a camera get
+    unused names.
 
     Raises:
-        UserError: see above; or `out` is a file.
+        UserError: files of others would be overwritten, or `out` is a file.
     """
     if out.exists() and not out.is_dir():
         raise UserError(f"--out '{out}' is a file: give a folder")
@@ -78,13 +82,14 @@ def check_out(out: Path, force: bool, is_camera: bool = False) -> None:
 def output_names(
     names: Iterable[str], suffix: str, taken: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """A path for the result of each input, relative to a folder of results, all different.
+    """Return a distinct path for the result of each input, relative to a folder of results.
 
-    The folders that the inputs have in common are left out, and their extensions where that leaves
-    the names different.
+    The common folder of the inputs is removed, and so are extensions where the names stay distinct.
 
     Args:
-        names: paths. suffix: of the results. taken: paths that inputs already have; they keep them.
+        names: paths of the inputs.
+        suffix: extension of the results.
+        taken: paths that inputs already have and keep.
     """
     taken = taken or {}
     paths = {name: os.path.abspath(name) for name in names}
@@ -92,25 +97,25 @@ def output_names(
     start = len(os.path.join(os.path.commonpath(folders), '')) if folders else 0
     paths = {name: path[start:].replace(os.sep, '/') for name, path in paths.items()}
     stems = {name: os.path.splitext(path)[0] for name, path in paths.items()}
-    counts, used, found = Counter(stems.values()), set(taken.values()), {}
+    counts, used, results = Counter(stems.values()), set(taken.values()), {}
     for name, path in paths.items():
         if name in taken:
-            found[name] = taken[name]
+            results[name] = taken[name]
             continue
         stem = stems[name] if counts[stems[name]] == 1 else path
         free = (f'{stem}{f"-{n}" if n > 1 else ""}{suffix}' for n in itertools.count(1))
-        found[name] = next(candidate for candidate in free if candidate not in used)
-        used.add(found[name])
-    return found
+        results[name] = next(candidate for candidate in free if candidate not in used)
+        used.add(results[name])
+    return results
 
 
 def image_ids(names: Sequence[str], boxes) -> dict[str, int]:
-    """COCO's number of each image: as the file of boxes knows it, else 1, 2, ...
+    """Return the COCO id of each image: that of the file of boxes, or else 1, 2, ...
 
-    Images that the file does not know have no boxes; they get numbers that it does not use.
+    Images that the file does not contain have no boxes and get ids that it does not use.
 
     Raises:
-        UserError: the file has one number for two of the images.
+        UserError: two of the images have the same id in the file.
     """
     if not isinstance(boxes, detectors.CocoDetections):
         return {name: number for number, name in enumerate(names, start=1)}
@@ -119,7 +124,7 @@ def image_ids(names: Sequence[str], boxes) -> dict[str, int]:
     for name in names:
         try:
             ids[name] = boxes.image_id(name)
-        except DataError:  # told when its boxes are looked up
+        except DataError:  # reported when its boxes are looked up
             continue
         other = owners.setdefault(ids[name], name)
         if other != name:
@@ -132,36 +137,40 @@ def image_ids(names: Sequence[str], boxes) -> dict[str, int]:
 
 
 def merge(
-    out: Path,
-    shards: int,
+    options: Options,
     settings: dict,
-    inputs: sources.Inputs,
-    ids: dict[str, int],
+    ids: Mapping[str, int],
     skeleton: Skeleton,
-    args: argparse.Namespace,
-    stamps: Mapping[str, list[int] | None],
+    stamps: Mapping[str, Stamp],
 ) -> dict[str, Path]:
-    """When all images are done: COCO results and a contact sheet; returns what was written.
+    """Write COCO results and a contact sheet if all images of all shards are done.
 
     Args:
-        stamps: `parts.stamp` of each image.
+        options: options of the command.
+        settings: settings that the journals must have.
+        ids: COCO id of each image, in the order of the inputs.
+        skeleton: keypoints of the network.
+        stamps: present stamp of each image.
+
+    Returns:
+        The written files by description.
     """
-    names = list(inputs.images)
+    out, shards, names = options.out, options.num_shards, list(ids)
     paths = [out / journal_name(number, shards) for number in range(shards)]
-    books = [read(path) if path.is_file() else Content() for path in paths]
-    # With --force others may be left from before.
-    books = [Content() if book.difference(settings) else book for book in books]
+    journals = [read(path) if path.is_file() else Content() for path in paths]
+    # After --force, journals of earlier runs may still exist.
+    journals = [Content() if journal.difference(settings) else journal for journal in journals]
     entries = {}
     missing: Counter[int] = Counter()
     for number, name in enumerate(names):
         owner = number % shards
-        entry = entry_of(name, [books[owner], *books], stamps[name])
+        entry = entry_of(name, [journals[owner], *journals], stamps[name])
         if entry is None:
             missing[owner] += 1
         entries[name] = entry
     if missing:
         parts = ', '.join(f'{shard}/{shards} ({missing[shard]})' for shard in sorted(missing))
-        print(f'COCO results are written when all is done; images are left to the parts {parts}')
+        print(f'COCO results are written when all is done; parts with images left: {parts}')
     if missing or not names:
         return {}
     results, rows = [], []
@@ -172,14 +181,14 @@ def merge(
         rows.append(dict(id=ids[name], file_name=name, height=height, width=width))
     _write_json(out / 'keypoints.json', results)
     _write_json(out / 'images.json', rows)
-    written = {'COCO results': out / 'keypoints.json', "the images' numbers": out / 'images.json'}
-    if args.pictures and (sheet := _sheet(names, entries, skeleton, out / 'sheet.jpg')):
+    written = {'COCO results': out / 'keypoints.json', 'image ids': out / 'images.json'}
+    if options.pictures and (sheet := _sheet(names, entries, skeleton, out / 'sheet.jpg')):
         written['contact sheet'] = sheet
     return written
 
 
 def _sheet(names: list[str], entries: dict, skeleton: Skeleton, path: Path) -> Path | None:
-    """A contact sheet of images with persons, evenly spread; None if there is none."""
+    """Draw a contact sheet of evenly spread images with persons; None without such images."""
     names = [name for name in names if entries[name]['poses']]
     chosen = np.unique(np.linspace(0, len(names) - 1, SHEET).round().astype(int)) if names else ()
     tiles = _tiles([names[number] for number in chosen], entries, skeleton)
@@ -197,7 +206,7 @@ def _tiles(
 ) -> Iterator[tuple[np.ndarray, list[Pose], str]]:
     for name in names:
         poses = _poses(entries[name], skeleton)
-        with contextlib.suppress(DataError):  # gone since
+        with contextlib.suppress(DataError):  # deleted since
             yield images.read_image(name), poses, Path(name).name
 
 
@@ -212,7 +221,7 @@ def _poses(entry: dict, skeleton: Skeleton) -> list[Pose]:
 
 
 def _partial(path: Path) -> Path:
-    # Shards that end at the same time both write.
+    # A name for each process: shards that end at the same time write the same results.
     return path.with_name(f'.part-{os.getpid()}-{path.name}')
 
 
@@ -222,32 +231,35 @@ def _write_json(path: Path, content: list) -> None:
     os.replace(partial, path)
 
 
-def report(
-    entries: list[dict],
-    written: dict[str, Path],
-    args: argparse.Namespace,
-    shard: int = 0,
-    shards: int = 1,
-) -> int:
-    """Print a summary and each problem; return the exit status."""
+def report(entries: list[dict], written: dict[str, Path], options: Options) -> int:
+    """Print a summary and the problems.
+
+    Args:
+        entries: entries of this shard's files.
+        written: files by description, see `merge`.
+        options: options of the command.
+
+    Returns:
+        The exit status: 1 if there are problems.
+    """
     problems = [line for entry in entries for line in entry.get('problems', ())]
     failed = sum(bool(entry.get('failed')) for entry in entries)
     videos = [entry for entry in entries if entry.get('kind') == 'video']
     stills = [entry for entry in entries if entry.get('kind') != 'video']
     persons = sum(len(entry['poses']) for entry in stills)
-    part = f'part {shard}/{shards}: ' if shards > 1 else ''
+    part = f'part {options.shard}/{options.num_shards}: ' if options.num_shards > 1 else ''
     if stills:
         print(f'{part}{_count(len(stills), "image")}, {_count(persons, "person")}')
     for entry in videos:
         what = f'{_count(entry["frames"], "frame")}, {_count(entry["persons"], "person")}'
         where = ''
         if 'lines' in entry:
-            lines = Path(args.out) / entry['lines']
+            lines = options.out / entry['lines']
             drawn = lines.with_suffix('.mp4')
             where = f': {drawn}, {lines.name}' if drawn.is_file() else f': {lines}'
         print(f"{part}'{entry['name']}', {what}{where}")
     if any('picture' in entry for entry in stills):
-        print(f'pictures: {Path(args.out) / "pictures"}')
+        print(f'pictures: {options.out / "pictures"}')
     for what, path in written.items():
         print(f'{what}: {path}')
     if not problems:
@@ -255,7 +267,9 @@ def report(
     for line in problems[:PROBLEMS_SHOWN]:
         print(f'problem: {line}')
     if len(problems) > PROBLEMS_SHOWN:
-        print(f"... and {len(problems) - PROBLEMS_SHOWN} more, in the .jsonl files of '{args.out}'")
+        print(
+            f"... and {len(problems) - PROBLEMS_SHOWN} more, in the .jsonl files of '{options.out}'"
+        )
     unused = f'{failed} of {_count(len(entries), "file")} could not be used'
     print(f'{_count(len(problems), "problem")}; {unused}')
     return 1

@@ -1,6 +1,5 @@
-"""How a prediction is divided among runs: its settings, its parts, what is done of them."""
+"""Division of a prediction into shards: settings, journals, finished files."""
 
-import argparse
 import hashlib
 import os
 from collections.abc import Sequence
@@ -9,106 +8,92 @@ from pathlib import Path
 from ...errors import UserError
 from ...inference.digest import add_file
 from ...inference.pairing import WHOLE_IMAGE
-from .journal import ADVICE, Content, Journal, read
+from .arguments import Options
+from .journal import ADVICE, Content, Stamp, read
 
-MOST_PARTS = 10_000  # each run looks for the journals of all
 
-
-def settings_of(args: argparse.Namespace) -> dict:
-    """Return the settings that predictions depend on, by name of flag."""
+def settings_of(options: Options) -> dict:
+    """Return the settings that the predictions depend on, by name of flag."""
     return dict(
-        model=fingerprint(args.model),
-        checkpoint=args.checkpoint and fingerprint(args.checkpoint),
-        boxes=args.boxes if args.boxes in ('hog', WHOLE_IMAGE) else fingerprint(args.boxes),
-        annotations=args.annotations and fingerprint(args.annotations),
-        box_threshold=args.box_threshold,
-        precision=args.precision,
-        flip=args.flip,
-        backend=args.backend,
-        pictures=args.pictures,
-        threshold=args.threshold if args.pictures else None,
+        model=fingerprint(options.model),
+        checkpoint=options.checkpoint and fingerprint(options.checkpoint),
+        boxes=options.boxes
+        if options.boxes in ('hog', WHOLE_IMAGE)
+        else fingerprint(options.boxes),
+        annotations=options.annotations and fingerprint(options.annotations),
+        box_threshold=options.box_threshold,
+        precision=options.precision,
+        flip=options.flip,
+        backend=options.backend,
+        pictures=options.pictures,
+        threshold=options.threshold if options.pictures else None,
     )
 
 
 def fingerprint(name: str) -> str:
-    """A file's name with what tells another file of that name from it.
+    """Return a file's name with a hash of its content; names of other things as they are.
 
-    Networks of one kind have equal sizes, so that it takes the content.
+    The size would not do: networks of one architecture have equal sizes.
     """
     path = Path(name.split(':', 1)[-1] if name.startswith(('onnx:', 'torchvision:')) else name)
     if not path.is_file():
         return name
     digest = hashlib.sha256()
-    # OpenVINO has the weights in a file beside the .xml.
+    # OpenVINO stores the weights in a .bin file beside the .xml.
     weights = [path.with_suffix('.bin')] if path.suffix.lower() == '.xml' else []
     for part in [path, *filter(Path.is_file, weights)]:
         add_file(digest, part)
     return f'{name} (sha256 {digest.hexdigest()[:12]})'
 
 
-def stamp(name: str) -> list[int] | None:
-    """Size in bytes and time of the last change in ns, by which a replaced file is recognised."""
+def stamp(name: str) -> Stamp:
+    """Return a file's size in bytes and modification time in ns, to recognise a replaced file."""
     try:
         status = os.stat(name)
-    except OSError:  # gone since it was found
+    except OSError:  # deleted since it was listed
         return None
     return [status.st_size, status.st_mtime_ns]
 
 
-def part_of(text: str | None) -> tuple[int, int]:
-    """Number of this part and of all parts, from --shard or from torchrun's environment."""
-    given = f'--shard {text}'
-    if text is None:
-        if 'WORLD_SIZE' not in os.environ:
-            return 0, 1
-        text = f'{os.environ.get("RANK", 0)}/{os.environ["WORLD_SIZE"]}'
-        given = f'RANK/WORLD_SIZE of the environment are {text}'
-    first, _, count = text.partition('/')
-    digits = len(str(MOST_PARTS))
-    if first.isdecimal() and count.isdecimal():
-        if len(count) > digits or int(count) > MOST_PARTS:
-            raise UserError(f'{given[:40]}: there can be {MOST_PARTS:,} parts at most')
-        if len(first) <= digits and int(first) < int(count):
-            return int(first), int(count)
-    raise UserError(f'{given}: give I/N with I from 0 to N-1, e.g. 0/4')
-
-
 def journal_name(shard: int, shards: int) -> str:
-    """The file of a part's journal."""
+    """Return the file name of a shard's journal."""
     return 'poses.jsonl' if shards == 1 else f'poses-{shard}-of-{shards}.jsonl'
 
 
-def others(out: Path, shard: int, shards: int, settings: dict) -> list[Content]:
-    """The journals of the other shards.
+def other_journals(options: Options, settings: dict) -> list[Content]:
+    """Read the journals of the other shards.
 
     Raises:
-        UserError: one was made with other settings.
+        UserError: a journal was written with other settings.
     """
-    found = []
-    for number in range(shards):
-        path = out / journal_name(number, shards)
-        if number == shard or not path.is_file():
+    journals = []
+    for number in range(options.num_shards):
+        path = options.out / journal_name(number, options.num_shards)
+        if number == options.shard or not path.is_file():
             continue
         content = read(path)
         if content.entries and (difference := content.difference(settings)):
             raise UserError(f"'{path}' holds predictions made with {difference}: {ADVICE}")
-        found.append(content)
-    return found
+        journals.append(content)
+    return journals
 
 
-def entry_of(
-    name: str, books: Sequence[Content | Journal], stamp: list[int] | None = None
-) -> dict | None:
-    """Return the journals' entry of a file, preferring one without a problem.
+def entry_of(name: str, journals: Sequence[Content], stamp: Stamp = None) -> dict | None:
+    """Return the entry of a file, preferably one that has not failed.
 
-    Entries of a file that has changed since do not count, see `Content.current`.
+    Entries of a file that has changed since are ignored, see `Content.current`.
     """
-    found = [book.current(name, stamp) for book in books]
-    found = [entry for entry in found if entry is not None]
-    return next((entry for entry in found if not entry.get('failed')), found[0] if found else None)
+    entries = [journal.current(name, stamp) for journal in journals]
+    entries = [entry for entry in entries if entry is not None]
+    return min(entries, key=lambda entry: bool(entry.get('failed')), default=None)
 
 
-def taken_by(key: str, books: Sequence[Content | Journal]) -> dict[str, str]:
-    """The results, under `key` of their entries, that inputs already have."""
-    entries = [item for book in books for item in book.entries.items()]
+def results_of(key: str, journals: Sequence[Content]) -> dict[str, str]:
+    """Return the result files that inputs already have, by input.
+
+    Args:
+        key: key of the result in the entries.
+        journals: journals of all shards.
+    """
+    entries = [item for journal in journals for item in journal.entries.items()]
     return {name: entry[key].partition('/')[2] for name, entry in entries if key in entry}

@@ -1,6 +1,5 @@
-"""Poses of a video or a camera: drawn frames, and a line of JSON for each."""
+"""Prediction on a video or a camera: drawn frames, and a line of JSON for each frame."""
 
-import argparse
 import contextlib
 import itertools
 import json
@@ -15,17 +14,24 @@ from ...imaging.drawing import draw_poses
 from ...inference import sources
 from ...inference.estimator import Estimator
 from ..terminal import Progress
+from .arguments import Options
 from .outputs import make_folder
-from .shards import part_of
 
 
 def predict_video(
-    source: str | int, lines: Path, estimator: Estimator, boxes, args: argparse.Namespace
+    source: str | int, lines: Path, estimator: Estimator, boxes, options: Options
 ) -> dict:
-    """Poses of a video or a camera; returns its entry.
+    """Predict poses on a video or a camera.
 
     Args:
-        lines: where to write a line for each frame; the drawn video goes beside it.
+        source: path of a video, or number of a camera.
+        lines: file to write, with a line for each frame; the drawn video is written beside it.
+        estimator: pose estimator.
+        boxes: boxes of persons, as `Estimator.stream` takes them.
+        options: options of the command.
+
+    Returns:
+        The entry of the journal.
     """
     is_camera = isinstance(source, int)
     entry = dict(name=sources.source_name(source), kind='video', frames=0, persons=0)
@@ -34,30 +40,30 @@ def predict_video(
     except DataError as error:
         return dict(entry, failed=True, problems=[str(error)])
     make_folder(lines.parent)
-    drawing = args.pictures or args.show
+    drawing = options.pictures or options.show
     problems: list[str] = []
     frames = estimator.stream(video, boxes, keep_images=drawing, live=is_camera)
     with contextlib.ExitStack() as stack:
         writer = stack.enter_context(VideoWriter(lines.with_suffix('.mp4'), video.fps))
         rows = stack.enter_context(open(f'{lines}.part', 'w', encoding='utf-8'))
-        shown = part_of(args.shard)[0] == 0
-        progress = stack.enter_context(Progress(video.frames, 'frames', shown=shown))
-        if is_camera:  # Ctrl-C is how it ends
+        progress = Progress(video.frames, 'frames', shown=options.shard == 0)
+        stack.enter_context(progress)
+        if is_camera:  # Ctrl-C ends the recording
             stack.enter_context(contextlib.suppress(KeyboardInterrupt))
-        for found in frames:
-            row = dict(frame=entry['frames'], poses=[pose.to_dict() for pose in found.poses])
+        for result in frames:
+            row = dict(frame=entry['frames'], poses=[pose.to_dict() for pose in result.poses])
             rows.write(json.dumps(row, separators=(',', ':')) + '\n')
             frame = f"frame {entry['frames']} of '{video.name}'"
-            problems += [line.replace(found.name, frame) for line in found.problems]
+            problems += [line.replace(result.name, frame) for line in result.problems]
             entry['frames'] += 1
-            entry['persons'] += len(found.poses)
-            progress.step(len(found.poses))
+            entry['persons'] += len(result.poses)
+            progress.step(len(result.poses))
             if not drawing:
                 continue
-            drawn = draw_poses(found.image, found.poses, args.threshold)
-            if args.pictures:
+            drawn = draw_poses(result.image, result.poses, options.threshold)
+            if options.pictures:
                 writer.write(drawn)
-            if args.show and not _shown(drawn):
+            if options.show and not _show(drawn):
                 if not is_camera:
                     problems.append(f"'{video.name}' was ended by q: {entry['frames']} frames")
                     entry['failed'] = True
@@ -67,19 +73,20 @@ def predict_video(
     if entry['frames'] == 0:
         os.remove(f'{lines}.part')
         return dict(entry, failed=True, problems=problems or [f"'{video.name}' gave no frame"])
-    problems += writer.keep()
+    problems += writer.publish()
     os.replace(f'{lines}.part', lines)
-    entry['lines'] = lines.relative_to(args.out).as_posix()
+    entry['lines'] = lines.relative_to(options.out).as_posix()
     return dict(entry, problems=problems) if problems else entry
 
 
 class VideoWriter:
-    """A drawn video, begun with its first frame, under another name until `keep`.
+    """Writer of a drawn video, under a temporary name until `publish`.
 
-    Where OpenCV cannot encode it there is none, which `keep` tells: poses are worth having alone.
+    If OpenCV cannot encode the video, `publish` reports that, and the poses are written without it.
 
     Args:
-        path: `.mp4`. fps: frames a second.
+        path: `.mp4` file.
+        fps: frames a second.
     """
 
     def __init__(self, path: Path, fps: float):
@@ -91,7 +98,7 @@ class VideoWriter:
     def write(self, frame: np.ndarray) -> None:
         """Add a frame, (H, W, 3) BGR uint8."""
         if self._writer is None:
-            # By the frame, not by what the file says of it: the video may be turned on reading.
+            # The size of the frame, not of the file: a video may be rotated when it is read.
             size = frame.shape[1::-1]
             code = cv2.VideoWriter_fourcc(*'mp4v')
             self._writer = cv2.VideoWriter(str(self._partial), code, self._fps, size)
@@ -99,8 +106,8 @@ class VideoWriter:
         if self._opened:
             self._writer.write(frame)
 
-    def keep(self) -> list[str]:
-        """After the end: give the file its name; what kept it from being written, in lines."""
+    def publish(self) -> list[str]:
+        """Rename the finished file; return problems, one line each."""
         if self._writer is None:
             return []
         if self._opened:
@@ -109,7 +116,7 @@ class VideoWriter:
         self._partial.unlink(missing_ok=True)
         return [
             f"'{self.path}' cannot be written: OpenCV has no encoder for mp4 here "
-            '(--no-pictures goes without)'
+            '(--no-pictures does not need one)'
         ]
 
     def __enter__(self) -> 'VideoWriter':
@@ -120,17 +127,17 @@ class VideoWriter:
             self._writer.release()
 
 
-def _shown(picture: np.ndarray) -> bool:
-    """Show a picture; False when the user has had enough."""
+def _show(picture: np.ndarray) -> bool:
+    """Show a picture; return False when the user quits."""
     try:
-        cv2.imshow('hrformer (q ends)', picture)
+        cv2.imshow('hrformer (q quits)', picture)
         return cv2.waitKey(1) & 0xFF != ord('q')
     except cv2.error as error:
         raise UserError('--show: this OpenCV has no windows (opencv-python has)') from error
 
 
 def free_path(lines: Path) -> Path:
-    """`lines`, or the first numbered path of which neither lines nor a drawn video exist."""
+    """Return `lines`, numbered if a file of lines or a drawn video of that name exists."""
     numbered = (lines.with_stem(f'{lines.stem}-{number}') for number in itertools.count(2))
     return next(
         path

@@ -189,7 +189,7 @@ def test_a_broken_image_is_named_counted_and_tried_again(run, network):
     Path('data/b/a.jpg').write_bytes(whole)
     status, out = run('data')
     assert status == 1
-    assert "going on in 'out': 4 of 6 files are done" in out
+    assert "continuing in 'out': 4 of 6 files are done" in out
     assert out.splitlines()[-1] == '1 problem; 1 of 6 files could not be used'
     assert network.seen == 5
     assert len(by_name()['data/b/a.jpg']) == 1
@@ -318,7 +318,10 @@ def test_box_threshold(run, annotated):
         (['data', '--shard', '3/3'], 'error: --shard 3/3: give I/N with I from 0 to N-1, e.g. 0/4'),
         (['data', '--shard', '1'], 'error: --shard 1: give I/N'),
         (['data', '--out', 'data/a.png'], "error: --out 'data/a.png' is a file: give a folder"),
-        (['data', '--out', 'data/a.png/x'], "error: folder 'data/a.png/x' cannot be made: Not a"),
+        (
+            ['data', '--out', 'data/a.png/x'],
+            "error: folder 'data/a.png/x' cannot be created: Not a",
+        ),
         (['data', '--out', 'data/b'], "error: --out 'data/b' holds files that are not of `hrform"),
         (['data', '--boxes', 'no.json'], "error: file of boxes 'no.json' does not exist"),
         (['data', '--boxes', 'yolo'], "error: there is no detector 'yolo': give 'hog', "),

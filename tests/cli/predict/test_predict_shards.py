@@ -20,7 +20,7 @@ def test_shards_in_any_order_give_what_one_run_gives(run, network, order):
         assert f'part {shard}/3: {2 if shard < 2 else 1} image' in out
         assert Path('out/keypoints.json').exists() == (place == 2)
         if place < 2:
-            assert 'COCO results are written when all is done; images are left to the parts' in out
+            assert 'COCO results are written when all is done; parts with images left:' in out
     assert network.seen == 10
     assert results() == results('whole')
     assert Path('out/images.json').read_bytes() == Path('whole/images.json').read_bytes()
@@ -160,5 +160,5 @@ def test_each_process_of_torchrun_has_a_gpu_of_its_own(monkeypatch):
         monkeypatch.setattr(torch.cuda, 'device_count', lambda gpus=gpus: gpus)
         monkeypatch.setenv('LOCAL_RANK', rank)
         more = ['--device', device] if device else []
-        predict._estimator(predict.parser().parse_args([*flags, *more]))
+        predict.open_estimator(predict.read_options(predict.parser().parse_args([*flags, *more])))
         assert given[-1] == expected

@@ -61,7 +61,7 @@ def test_a_video_that_was_replaced_is_done_again_under_its_name(run, network):
     status, out = run('clip.mp4', 'other.mp4')
     assert status == 0
     assert out.startswith(
-        "going on in 'out': 1 of 2 files are done\n"
+        "continuing in 'out': 1 of 2 files are done\n"
         "'clip.mp4' has changed since the last run: predicted again\n"
         "'clip.mp4', 7 frames, 7 persons: out/videos/clip.mp4, clip.jsonl\n"
     )

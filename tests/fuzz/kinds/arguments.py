@@ -8,10 +8,16 @@ from typing import Any
 
 import cv2
 
-from hrformer_mmpose.benchmark import data as data_benchmark
-from hrformer_mmpose.cli import arguments as cli
-from hrformer_mmpose.cli import check_dataset, launch, main, model_table, terminal
-from hrformer_mmpose.cli import convert_checkpoint as convert
+from hrformer_mmpose.cli import (
+    benchmark_data,
+    check_dataset,
+    convert_checkpoint,
+    main,
+    model_table,
+    terminal,
+    test,
+    train,
+)
 from tests.fuzz.materials import Materials, fast_mmengine, picture
 from tests.fuzz.mutate import misspelt
 from tests.fuzz.worker import run_command
@@ -21,12 +27,12 @@ ODD = ('', ' ', '-1', '0', 'nan', '1e9', 'x', '/', '/dev/null', '/dev/full', 'no
        '../..', 'a=b', '=', '[', 'ä\u202e', 'x' * 300, '99999999999', '0/0', '5/3', '1/4', '-',
        '--')  # fmt: skip
 TOOLS: dict[str, tuple[Callable, Callable]] = {
-    'train': (launch.train, cli.train_parser),
-    'test': (launch.test, cli.test_parser),
+    'train': (train.run, train.parser),
+    'test': (test.run, test.parser),
     'check_dataset': (check_dataset.run, check_dataset.parser),
-    'convert_checkpoint': (convert.convert, convert.parser),
+    'convert_checkpoint': (convert_checkpoint.run, convert_checkpoint.parser),
     'model_table': (model_table.run, model_table.parser),
-    'benchmark_data': (data_benchmark.benchmark, data_benchmark.parser),
+    'benchmark_data': (benchmark_data.run, benchmark_data.parser),
 }
 
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from hrformer_mmpose.cli import arguments as cli
-from hrformer_mmpose.cli import launch, terminal
+from hrformer_mmpose.cli import terminal, train
 from hrformer_mmpose.zoo import read_config
 from tests.fuzz.materials import Materials, fast_mmengine
 from tests.fuzz.mutate import mutate_bytes, mutate_tree
@@ -58,7 +57,7 @@ class Configs:
         work_dir = given.parent / 'work'
         sys.argv = ['train.py', str(given), '--work-dir', str(work_dir)]
         with fast_mmengine():
-            run_command(lambda: terminal.run(launch.train, cli.train_parser()))
+            run_command(lambda: terminal.run(train.run, train.parser()))
         for path in work_dir.glob('*.pth'):
             weights = torch.load(path, weights_only=True)['state_dict']
             bad = [key for key, value in weights.items() if not torch.isfinite(value).all()]

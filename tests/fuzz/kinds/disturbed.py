@@ -15,8 +15,7 @@ from typing import Any
 import cv2
 import torch
 
-from hrformer_mmpose.cli import arguments as cli
-from hrformer_mmpose.cli import launch, main, terminal
+from hrformer_mmpose.cli import main, terminal, train
 from tests.fuzz.disturb import ALLOCATES, FULL, KILL, in_fork
 from tests.fuzz.materials import Materials, fast_mmengine, picture
 
@@ -32,7 +31,7 @@ class Training:
         flags = ['--resume'] if again else []
         sys.argv = ['train.py', str(self.config), '--work-dir', str(out), *flags]
         with fast_mmengine():
-            terminal.run(launch.train, cli.train_parser())
+            terminal.run(train.run, train.parser())
 
     def differences(self, out: Path, whole: Path) -> list[str]:
         """Other weights, other files, a pointer to another file, doubled log entries."""

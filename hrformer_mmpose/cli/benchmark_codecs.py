@@ -1,0 +1,26 @@
+"""Time the codecs against MMPose's: `tools/benchmark_codecs.py`."""
+
+import argparse
+
+from ..benchmark import codecs
+from .arguments import options_of, write_json
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    flags = argparse.ArgumentParser(description="Time this package's codecs and MMPose's.")
+    flags.add_argument('--batch-size', type=int, default=64)
+    flags.add_argument('--rounds', type=int, default=9)
+    flags.add_argument('--threads', type=int, default=2)
+    flags.add_argument(
+        '--device', default='cpu', help="of HRFormer's decoding; MMPose's is always on the CPU"
+    )
+    flags.add_argument('--forward', action='store_true', help="also time HRFormer-B's forward pass")
+    flags.add_argument('--json', help='file for the measurements')
+    return flags
+
+
+def run(args: argparse.Namespace) -> None:
+    """Time the codecs."""
+    results = codecs.benchmark(options_of(codecs.CodecOptions, args))
+    write_json(args.json, {**vars(args), **results})

@@ -1,0 +1,49 @@
+"""Train a pose model: `tools/train.py`."""
+
+import argparse
+
+from ..engine.hooks import CompileHook
+from ..errors import ConfigError
+from .arguments import common_parser
+from .launch import build_runner, existing_checkpoint, load_config
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    flags = common_parser('Train a pose model')
+    flags.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='resume from a checkpoint; without a value, from the latest in the work folder',
+    )
+    flags.add_argument('--no-validate', action='store_true', help='train without evaluating')
+    flags.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate with the actual batch size',
+    )
+    return flags
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train."""
+    cfg = load_config(args)
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.amp or args.amp_dtype:
+        cfg.optim_wrapper.type = 'hrformer_mmpose.AutoAmpOptimWrapper'
+        cfg.optim_wrapper.dtype = args.amp_dtype or 'auto'
+    if args.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else existing_checkpoint(args.resume)
+    if args.auto_scale_lr:
+        if 'auto_scale_lr' not in cfg:
+            raise ConfigError(f'{args.config}: --auto-scale-lr needs auto_scale_lr.base_batch_size')
+        cfg.auto_scale_lr.enable = True
+    cfg.merge_from_dict(args.cfg_options)
+    runner = build_runner(cfg)
+    if args.compile:
+        runner.register_hook(CompileHook(), 'LOWEST')
+    runner.train()
