@@ -14,7 +14,7 @@ import numpy as np
 
 from .annotations import Annotations, Detections
 
-AREA_OF_BOX = 0.53  # MMPose's area of a person without one, as a share of the box
+BOX_TO_PERSON_AREA = 0.53  # share of a box that a person covers, in MMPose and xtcocotools
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +172,7 @@ def annotated(a: Annotations, prefix: str, usable: np.ndarray, interval: int = 1
     bbox = np.concatenate(corners, 1).astype(np.float32)
     keypoints = a.keypoints.astype(np.float32)
     sides = corners[1] - corners[0]
-    area = np.where(np.isnan(a.area), np.maximum(sides.prod(1) * AREA_OF_BOX, 1), a.area)
+    area = np.where(np.isnan(a.area), np.maximum(sides.prod(1) * BOX_TO_PERSON_AREA, 1), a.area)
     counted = (keypoints[..., :2].max(2) != 0).sum(1)  # what MMPose counts where the file does not
     num_keypoints = np.where(a.num_keypoints >= 0, a.num_keypoints, counted)
 

@@ -12,7 +12,8 @@ class Accuracy(BaseMetric):
     """Percentage of images whose class is among the k highest scores.
 
     Args:
-        topk: the k's. kwargs: MMEngine's.
+        topk: values of k.
+        kwargs: arguments of MMEngine's `BaseMetric`.
     """
 
     default_prefix = 'accuracy'
@@ -22,15 +23,15 @@ class Accuracy(BaseMetric):
         self.topk = tuple(topk)
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Keep the place of the true class among the scores of each sample."""
+        """Store the rank of the true class of each sample."""
         for sample in data_samples:
             scores = sample['pred_scores']
-            # Equal scores count against the network, so that a constant output is not right.
+            # Ties count against the network, so that a constant output is wrong.
             rank = int((scores >= scores[sample['gt_label']]).sum())
             self.results.append(rank)
 
     def compute_metrics(self, results: list[int]) -> dict[str, float]:
-        """Percentages by name: top1, top5."""
+        """Return percentages by name: top1, top5."""
         return {
             f'top{k}': 100.0 * sum(rank <= k for rank in results) / len(results) for k in self.topk
         }

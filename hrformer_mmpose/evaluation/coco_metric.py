@@ -1,7 +1,7 @@
-"""OKS evaluation of MMPose's test loop, on arrays from end to end.
+"""OKS evaluation in MMPose's test loop, on arrays throughout.
 
-Data flow: samples of a batch -> `Predictions` (arrays) -> joined over batches and processes, each
-sample once -> scores -> suppression -> COCO's figures (`evaluator`) -> report (`report`).
+Data flow: samples of a batch -> `Predictions` (arrays) -> concatenated over batches and processes,
+without duplicates -> scores -> suppression -> COCO's metrics (`evaluator`) -> report (`report`).
 """
 
 import logging
@@ -29,25 +29,28 @@ from .predictions import (
     NMS_MODES,
     SCORE_MODES,
     Predictions,
+    apply_nms,
     concatenate,
+    deduplicate,
     from_samples,
     rescore,
-    suppress,
-    unique,
     write_json,
 )
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """An evaluation with all that led to it, for reports and pictures.
+    """Inputs and results of an evaluation, for reports and pictures.
 
     Attributes:
-        truth, evaluation: of `evaluator`. predictions: after suppression. scores: (P,).
-        report: of `report.build`.
+        truth: annotated persons.
+        predictions: P predictions after suppression.
+        scores: (P,).
+        evaluation: precision and recall.
+        report: from `report.build`.
     """
 
-    truth: evaluator.Truth
+    truth: evaluator.GroundTruth
     predictions: Predictions
     scores: np.ndarray
     evaluation: evaluator.Evaluation
@@ -56,30 +59,34 @@ class Outcome:
 
 @METRICS.register_module()
 class CocoMetric(BaseMetric):
-    """`mmpose.CocoMetric` with the same options, figures and keys, and without its waste.
+    """`mmpose.CocoMetric` on arrays, with the same options, metrics and keys.
 
-    Annotations are read once (with the data set), predictions stay arrays and each sample is
-    counted once, however samples were divided among processes.
+    Annotations are read once, together with the data set. Each sample counts once, however samples
+    are distributed over processes.
 
     Args:
-        ann_file: annotations; by default those of the data set.
-        use_area: take the annotated area of a person; if False, 0.53 times the box's.
-        iou_type: 'keypoints', or 'keypoints_crowd' for CrowdPose's figures.
-        score_mode: what a prediction's score is: 'bbox', 'keypoint', 'bbox_keypoint', 'bbox_rle'
-            (see `predictions.rescore`).
-        keypoint_score_thr: keypoints above it count for 'bbox_keypoint'.
-        nms_mode: 'oks_nms', 'soft_oks_nms' or 'none'. nms_thr: OKS threshold of either.
-        sigmas: (K,) of OKS; by default the data set's.
-        format_only: write predictions and evaluate nothing; needs `outfile_prefix`.
-        pred_converter, gt_converter: dict(num_keypoints, mapping) of MMPose's KeypointConverter.
+        ann_file: annotations (default: those of the data set).
+        use_area: use the annotated area of a person instead of 0.53 times the area of the box.
+        iou_type: 'keypoints', or 'keypoints_crowd' for CrowdPose's metrics.
+        score_mode: score of a prediction: 'bbox', 'keypoint', 'bbox_keypoint' or 'bbox_rle' (see
+            `predictions.rescore`).
+        keypoint_score_thr: minimum score of the keypoints averaged by 'bbox_keypoint'.
+        nms_mode: 'oks_nms', 'soft_oks_nms' or 'none'.
+        nms_thr: OKS threshold of the suppression.
+        sigmas: (K,) of OKS (default: those of the data set).
+        format_only: write predictions without evaluation; needs `outfile_prefix`.
+        pred_converter: arguments of MMPose's KeypointConverter for the predictions.
+        gt_converter: likewise for the annotations.
         outfile_prefix: write `PREFIX.keypoints.json`, in COCO's result format.
-        collect_device, prefix: as in MMEngine's `BaseMetric`.
+        collect_device: as in MMEngine's `BaseMetric`.
+        prefix: as in MMEngine's `BaseMetric`.
 
     Attributes:
-        outcome: the last evaluation's, on the first process.
+        outcome: of the last evaluation, on the first process.
 
     Raises:
-        ConfigError: a value is none of those above. DataError: the annotations cannot be used.
+        ConfigError: invalid value of an argument.
+        DataError: unusable annotations.
     """
 
     default_prefix = 'coco'
@@ -102,9 +109,9 @@ class CocoMetric(BaseMetric):
         prefix: str | None = None,
     ):
         super().__init__(collect_device=collect_device, prefix=prefix)
-        _one_of('iou_type', iou_type, evaluator.IOU_TYPES)
-        _one_of('score_mode', score_mode, SCORE_MODES)
-        _one_of('nms_mode', nms_mode, tuple(NMS_MODES))
+        _check_choice('iou_type', iou_type, evaluator.IOU_TYPES)
+        _check_choice('score_mode', score_mode, SCORE_MODES)
+        _check_choice('nms_mode', nms_mode, tuple(NMS_MODES))
         if format_only and outfile_prefix is None:
             raise ConfigError('CocoMetric: format_only=True needs outfile_prefix, where to write')
         self.ann_file = ann_file
@@ -120,54 +127,58 @@ class CocoMetric(BaseMetric):
         self.gt_converter = _mapping('gt_converter', gt_converter)
         self.outfile_prefix = outfile_prefix
         self.outcome: Outcome | None = None
-        self._truth: evaluator.Truth | None = None
+        self._truth: evaluator.GroundTruth | None = None
         if ann_file is not None and not format_only:
-            self._read()  # a wrong file stops the run at its start
+            self._read()  # report an unusable file before the run starts
 
     def process(self, data_batch: Sequence[dict], data_samples: Sequence[dict]) -> None:
-        """Keep a batch's predictions.
+        """Store the predictions of a batch.
 
         Args:
-            data_batch: not looked at. data_samples: see `predictions.from_samples`.
+            data_batch: ignored.
+            data_samples: see `predictions.from_samples`.
         """
         if data_samples:
             self.results.append(from_samples(data_samples))
 
     def evaluate(self, size: int) -> dict[str, float]:
-        """Join all processes' predictions and compute the figures, for all of them.
+        """Compute the metrics of the predictions of all processes.
 
         Args:
-            size: of the data set; without a meaning here, since samples are told apart by id.
+            size: of the data set; ignored, since duplicate samples are recognised by id.
+
+        Returns:
+            Value by name, the same on every process.
         """
-        mine = [concatenate(self.results) if self.results else None]
+        own = [concatenate(self.results) if self.results else None]
         self.results.clear()
-        parts = collect_results(mine, get_world_size(), self.collect_device)
-        answer: list = [None]
+        parts = collect_results(own, get_world_size(), self.collect_device)
+        result: list = [None]
         if is_main_process():
-            figures = self.compute_metrics([part for part in parts if part is not None])
-            answer = [{f'{self.prefix}/{name}': value for name, value in figures.items()}]
-        broadcast_object_list(answer)
-        return answer[0]
+            metrics = self.compute_metrics([part for part in parts if part is not None])
+            result = [{f'{self.prefix}/{name}': value for name, value in metrics.items()}]
+        broadcast_object_list(result)
+        return result[0]
 
     def compute_metrics(self, results: list[Predictions]) -> dict[str, float]:
-        """Figures of predictions of one process or all.
+        """Compute the metrics of predictions.
 
         Args:
-            results: one `Predictions` a batch.
+            results: one `Predictions` for each batch.
 
         Raises:
-            DataError: there are none, or they do not fit the annotations.
+            DataError: no predictions, or predictions that do not match the annotations.
         """
         if not results:
             raise DataError('CocoMetric: there are no predictions to evaluate')
-        predictions = unique(concatenate(results))
+        predictions = deduplicate(concatenate(results))
         counts = dict(predicted=len(predictions))
-        predictions = self._usable(predictions)
+        predictions = self._finite(predictions)
         counts['not_finite'] = counts['predicted'] - len(predictions)
-        sigmas = self._sigmas_of_data()
+        sigmas = self._oks_sigmas()
         scores = rescore(predictions, self.score_mode, self.keypoint_score_thr)
-        kept = suppress(predictions, scores, self.nms_mode, self.nms_thr, sigmas)
-        predictions, scores = predictions[kept], scores[kept]
+        selected = apply_nms(predictions, scores, self.nms_mode, self.nms_thr, sigmas)
+        predictions, scores = predictions[selected], scores[selected]
         counts['kept'] = len(predictions)
         if self.outfile_prefix is not None:
             self._write(predictions, scores)
@@ -175,12 +186,13 @@ class CocoMetric(BaseMetric):
             return {}
         if self._truth is None:
             self._read()
-        found = evaluator.evaluate(self._truth, predictions, scores, sigmas, self.iou_type)
-        summary = report.build(self._truth, predictions, scores, found, sigmas, self.dataset_meta)
-        summary = dict(settings=self._settings(sigmas), counts=counts) | summary
-        self.outcome = Outcome(self._truth, predictions, scores, found, summary)
-        print_log(report.summary(summary), logger='current')
-        return dict(found.figures)
+        evaluation = evaluator.evaluate(self._truth, predictions, scores, sigmas, self.iou_type)
+        entries = dict(settings=self._settings(sigmas), counts=counts) | report.build(
+            self._truth, predictions, scores, evaluation, sigmas, self.dataset_meta
+        )
+        self.outcome = Outcome(self._truth, predictions, scores, evaluation, entries)
+        print_log(report.summary(entries), logger='current')
+        return dict(evaluation.metrics)
 
     def _read(self) -> None:
         path = self.ann_file
@@ -189,37 +201,35 @@ class CocoMetric(BaseMetric):
             path = MessageHub.get_current_instance().get_info(f'{name}_ann_file', None)
         if path is None:
             raise DataError('CocoMetric: ann_file is not set, and the data set names none')
-        self._truth = evaluator.truth(
+        self._truth = evaluator.prepare_ground_truth(
             annotations.read(path), self.iou_type, self.use_area, self.gt_converter
         )
 
-    def _usable(self, predictions: Predictions) -> Predictions:
-        """Predictions of numbers, with the keypoints that the annotations have."""
+    def _finite(self, predictions: Predictions) -> Predictions:
+        """Drop predictions with NaN, and convert the keypoints to those of the annotations."""
         p = predictions
-        numbers = finite(p.keypoints) & finite(p.keypoint_scores)
-        numbers &= np.isfinite(p.bbox_score) & np.isfinite(p.crop_area)
+        valid = finite(p.keypoints) & finite(p.keypoint_scores)
+        valid &= np.isfinite(p.bbox_score) & np.isfinite(p.crop_area)
         with_boxes = finite(p.bbox)
         if with_boxes.any():
-            numbers &= with_boxes
-        if not numbers.all():
+            valid &= with_boxes
+        if not valid.all():
             print_log(
-                f'{(~numbers).sum()} of {len(predictions)} predictions are no numbers (NaN) and '
+                f'{(~valid).sum()} of {len(predictions)} predictions are no numbers (NaN) and '
                 'are left out: has the training diverged?',
                 logger='current',
                 level=logging.WARNING,
             )
-            predictions = predictions[numbers]
+            predictions = predictions[valid]
         if self.pred_converter is not None:
-            predictions = replace(
-                predictions,
-                keypoints=evaluator.converted(predictions.keypoints, *self.pred_converter),
-                keypoint_scores=evaluator.converted(
-                    predictions.keypoint_scores, *self.pred_converter
-                ),
-            )
+            converted = {
+                name: evaluator.convert_keypoints(getattr(predictions, name), *self.pred_converter)
+                for name in ('keypoints', 'keypoint_scores')
+            }
+            predictions = replace(predictions, **converted)
         return predictions
 
-    def _sigmas_of_data(self) -> np.ndarray:
+    def _oks_sigmas(self) -> np.ndarray:
         if self.sigmas is not None:
             return np.asarray(self.sigmas, np.float64)
         sigmas = np.asarray(self.dataset_meta['sigmas'])
@@ -251,13 +261,13 @@ class CocoMetric(BaseMetric):
         )
 
 
-def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
+def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
         raise ConfigError(f'CocoMetric: {name}={value!r} is none of {", ".join(allowed)}')
 
 
 def _mapping(name: str, converter: dict | None) -> tuple[int, np.ndarray, np.ndarray] | None:
-    """(number of keypoints, sources, targets) of a config of MMPose's KeypointConverter."""
+    """Parse a KeypointConverter config to (number of keypoints, sources, targets)."""
     if converter is None:
         return None
     try:

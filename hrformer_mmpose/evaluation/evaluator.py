@@ -1,13 +1,13 @@
-"""COCO's keypoint figures by faster-coco-eval, from arrays.
+"""COCO's keypoint metrics, computed by faster-coco-eval from arrays.
 
-The evaluator works on COCO's dictionaries. They are made here from arrays, only of what it looks
-at: the annotations once, and of the predictions the 20 best an image and category, since it drops
-the others before it compares. Ground truth counts as in xtcocotools, which MMPose calls: labelled
-keypoints are counted, not read from `num_keypoints`, ids are made to start at 1 (0 would mean "no
-match"), and predictions without a keypoint of score above 0 are left out.
+The evaluator takes COCO's dictionaries. This module builds them from arrays, with the necessary
+entries only: the annotations once, and the 20 best predictions of each image and category, because
+the evaluator drops all others. The rules are those of xtcocotools, which MMPose uses: labelled
+keypoints are counted instead of read from `num_keypoints`, ids start at 1 (0 would mean "no
+match"), and predictions whose keypoint scores are all 0 are skipped.
 
-Legend: T OKS thresholds, R recalls, C categories, A ranges of area, D and G predictions and persons
-of an image, K keypoints.
+Legend: T OKS thresholds, R recalls, C categories, A ranges of area, D predictions and G persons of
+an image, K keypoints.
 """
 
 import logging
@@ -19,12 +19,12 @@ from mmengine.logging import print_log
 
 from ..coco.annotations import Annotations
 from ..coco.checks import finite, repeated
+from ..coco.persons import BOX_TO_PERSON_AREA
 from ..errors import ConfigError, DataError
 from .predictions import Predictions, rows_of_numbers
 
 IOU_TYPES = ('keypoints', 'keypoints_crowd')
-MAX_DETS = 20  # predictions an image that COCO's keypoint figures look at
-BOX_TO_PERSON_AREA = 0.53  # xtcocotools' share of a box that a person covers
+MAX_DETS = 20  # predictions of an image that COCO's keypoint metrics evaluate
 NAMES = {
     'keypoints': ('AP', 'AP .5', 'AP .75', 'AP (M)', 'AP (L)',
                   'AR', 'AR .5', 'AR .75', 'AR (M)', 'AR (L)'),
@@ -35,14 +35,18 @@ CROWDED = (0.2, 0.8)  # CrowdPose: crowd index below which an image is easy, med
 
 
 @dataclass(frozen=True, eq=False)
-class Truth:
-    """Annotated persons as they count.
+class GroundTruth:
+    """Annotated persons, prepared for evaluation.
 
     Attributes:
-        gt: the evaluator's data set; ids are row numbers + 1. rows: (G,) of the annotations.
-        area: (N,) of each annotated person. ignored: (N,) persons that count neither way (crowds,
-            no labelled keypoints). unusable: how many annotations cannot be evaluated at all.
-        annotations: the file's arrays. keypoints: (N, K, 3), converted if asked for.
+        gt: data set of the evaluator; ids are row numbers + 1.
+        rows: (G,) rows of the evaluated annotations.
+        area: (N,) square pixels.
+        ignored: (N,) mask of persons excluded from precision and recall (crowds, no labelled
+            keypoints).
+        unusable: number of annotations that cannot be evaluated.
+        annotations: arrays of the file.
+        keypoints: (N, K, 3) x, y, visibility, converted by the mapping if there is one.
     """
 
     gt: COCO
@@ -59,34 +63,38 @@ class Evaluation:
     """Precision and recall of one evaluation.
 
     Attributes:
-        figures: name -> value, -1 where there is nothing to measure.
-        precision: (T, R, C, A), recall: (T, C, A); A is all, medium, large.
-        thresholds: (T,), recalls: (R,).
-        oks: (image, category) -> (D, G); persons in the order of `Truth.rows` of the image.
-        shown: numbers of the predictions compared, the `MAX_DETS` best an image and category.
+        metrics: value by name, -1 if undefined.
+        precision: (T, R, C, A); A is all, medium, large.
+        recall: (T, C, A).
+        thresholds: (T,) OKS.
+        recalls: (R,).
+        oks: (D, G) by (image, category); persons in the order of `GroundTruth.rows`.
+        evaluated: indices of the evaluated predictions, the `MAX_DETS` best of each image and
+            category.
     """
 
-    figures: dict[str, float]
+    metrics: dict[str, float]
     precision: np.ndarray
     recall: np.ndarray
     thresholds: np.ndarray
     recalls: np.ndarray
     oks: dict[tuple[int, int], np.ndarray]
-    shown: np.ndarray
+    evaluated: np.ndarray
 
 
-def truth(
+def prepare_ground_truth(
     annotations: Annotations,
     iou_type: str = 'keypoints',
     use_area: bool = True,
     mapping: tuple[int, np.ndarray, np.ndarray] | None = None,
-) -> Truth:
+) -> GroundTruth:
     """Prepare annotations for any number of evaluations.
 
     Args:
-        annotations: the file's arrays. iou_type: one of `IOU_TYPES`.
-        use_area: take the annotated area; if False, 0.53 times the box's.
-        mapping: number of keypoints, sources and targets, to convert the keypoints.
+        annotations: arrays of the file.
+        iou_type: one of `IOU_TYPES`.
+        use_area: use the annotated area instead of 0.53 times the area of the box.
+        mapping: arguments of `convert_keypoints` after the first.
 
     Raises:
         DataError: the annotations lack what the evaluation needs.
@@ -97,7 +105,7 @@ def truth(
             f"'{a.path}' holds no annotations to evaluate against (a test set's file?); use "
             'format_only=True and outfile_prefix to write predictions'
         )
-    keypoints = a.keypoints if mapping is None else converted(a.keypoints, *mapping)
+    keypoints = a.keypoints if mapping is None else convert_keypoints(a.keypoints, *mapping)
     labelled = (keypoints[..., 2] > 0).sum(1)
     if iou_type == 'keypoints_crowd':
         labelled = a.num_keypoints  # CrowdPose counts visible keypoints only
@@ -107,7 +115,7 @@ def truth(
                 "which iou_type='keypoints_crowd' needs"
             )
     area = a.area if use_area else a.bbox[:, 2] * a.bbox[:, 3] * BOX_TO_PERSON_AREA
-    _warn_of_repeated_ids(a)
+    _warn_about_repeated_ids(a)
     usable = finite(keypoints) & finite(a.bbox) & (a.rows_of(a.image) >= 0)
     if use_area and np.isnan(area[usable]).any():
         first = a.id[usable][np.isnan(area[usable])][0]
@@ -128,68 +136,73 @@ def truth(
         )
     ]  # fmt: skip
     gt = _coco(np.unique(a.image_id).tolist(), a.category_id, entries)
-    return Truth(gt, rows, area, ignored, len(a.id) - len(rows), a, keypoints)
+    return GroundTruth(gt, rows, area, ignored, len(a.id) - len(rows), a, keypoints)
 
 
 def evaluate(
-    known: Truth,
+    ground_truth: GroundTruth,
     predictions: Predictions,
     scores: np.ndarray,
     sigmas: np.ndarray,
     iou_type: str = 'keypoints',
 ) -> Evaluation:
-    """COCO's (CrowdPose's) figures.
+    """Compute COCO's or CrowdPose's metrics.
 
     Args:
-        known: what `truth` gave, for the same `iou_type`. predictions: sorted by image.
-        scores: (P,). sigmas: (K,).
+        ground_truth: from `prepare_ground_truth`, for the same `iou_type`.
+        predictions: sorted by image.
+        scores: (P,).
+        sigmas: (K,) of OKS.
+        iou_type: one of `IOU_TYPES`.
 
     Raises:
         ConfigError: the number of keypoints or sigmas differs.
         DataError: an image is not annotated.
     """
-    _check(known, predictions, sigmas)
-    shown = _best(predictions, scores)
-    dt = _coco(
-        list(known.gt.imgs), known.annotations.category_id, _entries(predictions, scores, shown)
-    )
+    _check(ground_truth, predictions, sigmas)
+    a, evaluated = ground_truth.annotations, _best(predictions, scores)
+    entries = _entries(predictions, scores, evaluated)
+    dt = _coco(list(ground_truth.gt.imgs), a.category_id, entries)
     evaluator = COCOeval_faster(
-        known.gt, dt, iou_type, kpt_oks_sigmas=np.asarray(sigmas), print_function=_silent
+        ground_truth.gt, dt, iou_type, kpt_oks_sigmas=np.asarray(sigmas), print_function=_silent
     )
     evaluator.evaluate()
     evaluator.accumulate()
     precision, recall = (np.array(evaluator.eval[key])[..., 0] for key in ('precision', 'recall'))
-    oks = {key: value for key, value in evaluator.ious.items() if len(value)}
-    figures = _figures(precision, recall, evaluator.params.iouThrs)
+    metrics = _coco_metrics(precision, recall, evaluator.params.iouThrs)
     if iou_type == 'keypoints_crowd':
-        figures = [*figures[:3], *figures[5:8], *_by_crowding(evaluator, known.annotations)]
+        metrics = [*metrics[:3], *metrics[5:8], *_ap_by_crowd_index(evaluator, a)]
     return Evaluation(
-        figures=dict(zip(NAMES[iou_type], figures, strict=True)),
+        metrics=dict(zip(NAMES[iou_type], metrics, strict=True)),
         precision=precision,
         recall=recall,
         thresholds=np.array(evaluator.params.iouThrs),
         recalls=np.array(evaluator.params.recThrs),
-        oks=oks,
-        shown=shown,
+        oks={key: value for key, value in evaluator.ious.items() if len(value)},
+        evaluated=evaluated,
     )
 
 
-def converted(
+def convert_keypoints(
     keypoints: np.ndarray, count: int, sources: np.ndarray, targets: np.ndarray
 ) -> np.ndarray:
-    """Keypoints of another definition: (P, K, ...) -> (P, count, ...), zeros where none is mapped.
+    """Convert keypoints to another definition; unmapped keypoints are zeros.
 
     Args:
-        keypoints: (P, K, ...). count: keypoints of the other definition.
-        sources, targets: (M,) numbers of the same keypoints here and there.
+        keypoints: (P, K, ...).
+        count: number of keypoints of the other definition.
+        sources: (M,) indices in this definition.
+        targets: (M,) indices of the same keypoints in the other definition.
+
+    Returns:
+        (P, count, ...).
     """
     result = np.zeros((len(keypoints), count, *keypoints.shape[2:]), keypoints.dtype)
     result[:, targets] = keypoints[:, sources]
     return result
 
 
-def _warn_of_repeated_ids(a: Annotations) -> None:
-    """pycocotools counts the last annotation of such an id in place of each of them."""
+def _warn_about_repeated_ids(a: Annotations) -> None:
     again = repeated(a.id)
     if again.any():
         print_log(
@@ -202,7 +215,7 @@ def _warn_of_repeated_ids(a: Annotations) -> None:
 
 
 def _silent(*_) -> None:
-    """The evaluator's messages repeat what the report says."""
+    """Discard the evaluator's messages, which the report repeats."""
 
 
 def _coco(image_ids: list[int], categories: np.ndarray, entries: list[dict]) -> COCO:
@@ -216,10 +229,9 @@ def _coco(image_ids: list[int], categories: np.ndarray, entries: list[dict]) -> 
     return coco
 
 
-def _check(known: Truth, predictions: Predictions, sigmas: np.ndarray) -> None:
-    a = known.annotations
-    count = known.keypoints.shape[1]
-    if len(known.rows) and (len(sigmas) != count or predictions.keypoints.shape[1] != count):
+def _check(ground_truth: GroundTruth, predictions: Predictions, sigmas: np.ndarray) -> None:
+    a, count = ground_truth.annotations, ground_truth.keypoints.shape[1]
+    if len(ground_truth.rows) and (len(sigmas) != count or predictions.keypoints.shape[1] != count):
         raise ConfigError(
             f"'{a.path}' has persons of {count} keypoints, the predictions have "
             f'{predictions.keypoints.shape[1]} and there are {len(sigmas)} sigmas'
@@ -233,7 +245,7 @@ def _check(known: Truth, predictions: Predictions, sigmas: np.ndarray) -> None:
 
 
 def _best(predictions: Predictions, scores: np.ndarray) -> np.ndarray:
-    """Numbers of the `MAX_DETS` best an image and category, ascending; ties by number."""
+    """Return the indices of the `MAX_DETS` best of each image and category, ascending."""
     usable = np.flatnonzero((predictions.keypoint_scores > 0).any(1))
     image, category = predictions.image[usable], predictions.category[usable]
     order = np.lexsort((-scores[usable], category, image))
@@ -244,8 +256,8 @@ def _best(predictions: Predictions, scores: np.ndarray) -> np.ndarray:
     return np.sort(usable[order[rank < MAX_DETS]])
 
 
-def _entries(predictions: Predictions, scores: np.ndarray, shown: np.ndarray) -> list[dict]:
-    p = predictions[shown]
+def _entries(predictions: Predictions, scores: np.ndarray, indices: np.ndarray) -> list[dict]:
+    p = predictions[indices]
     keypoints = np.concatenate([p.keypoints, p.keypoint_scores[..., None]], 2)
     return [
         dict(
@@ -256,7 +268,7 @@ def _entries(predictions: Predictions, scores: np.ndarray, shown: np.ndarray) ->
                 p.image.tolist(),
                 p.category.tolist(),
                 rows_of_numbers(keypoints),
-                scores[shown].tolist(),
+                scores[indices].tolist(),
                 p.area().tolist(),
                 strict=True,
             )
@@ -264,8 +276,8 @@ def _entries(predictions: Predictions, scores: np.ndarray, shown: np.ndarray) ->
     ]
 
 
-def _figures(precision: np.ndarray, recall: np.ndarray, thresholds: np.ndarray) -> list[float]:
-    """AP, AP50, AP75, AP (M), AP (L), then AR likewise."""
+def _coco_metrics(precision: np.ndarray, recall: np.ndarray, thresholds: np.ndarray) -> list[float]:
+    """Return AP, AP50, AP75, AP (M), AP (L), then AR likewise."""
     at = [slice(None), np.isclose(thresholds, 0.5), np.isclose(thresholds, 0.75)]
     ap = [_mean(precision[t, ..., 0]) for t in at] + [_mean(precision[..., a]) for a in (1, 2)]
     ar = [_mean(recall[t, ..., 0]) for t in at] + [_mean(recall[..., a]) for a in (1, 2)]
@@ -273,12 +285,12 @@ def _figures(precision: np.ndarray, recall: np.ndarray, thresholds: np.ndarray) 
 
 
 def _mean(values: np.ndarray) -> float:
-    measured = values[values > -1]
-    return float(measured.mean()) if measured.size else -1.0
+    defined = values[values > -1]
+    return float(defined.mean()) if defined.size else -1.0
 
 
-def _by_crowding(evaluator: COCOeval_faster, a: Annotations) -> list[float]:
-    """AP of the easy, medium and hard images, to four digits, as xtcocotools gives it."""
+def _ap_by_crowd_index(evaluator: COCOeval_faster, a: Annotations) -> list[float]:
+    """Return AP of the easy, medium and hard images, rounded to four digits as in xtcocotools."""
     easy, medium = (a.crowd_index < limit for limit in CROWDED)
     values = []
     for part in (easy, ~easy & medium, ~medium):

@@ -11,12 +11,13 @@ from ..registry import METRICS
 
 @METRICS.register_module()
 class IoU(BaseMetric):
-    """Pixels of a class that truth and prediction share, of those that either has, over all images.
+    """Intersection over union of the pixels of each class, over all images.
 
     Metrics in percent: `mIoU`, the mean over the classes that occur, and one for each class.
 
     Args:
-        ignore_index: label of pixels that do not count. kwargs: see MMEngine's `BaseMetric`.
+        ignore_index: label of ignored pixels.
+        kwargs: arguments of MMEngine's `BaseMetric`.
     """
 
     default_prefix = 'seg'
@@ -29,20 +30,20 @@ class IoU(BaseMetric):
         """Count pixels by true and predicted class."""
         classes = len(self.dataset_meta['classes'])
         for sample in data_samples:
-            true, found = (sample[key].cpu().flatten() for key in ('gt_mask', 'pred_mask'))
-            kept = true != self.ignore_index
-            pairs = true[kept] * classes + found[kept]
+            true, predicted = (sample[key].cpu().flatten() for key in ('gt_mask', 'pred_mask'))
+            valid = true != self.ignore_index
+            pairs = true[valid] * classes + predicted[valid]
             self.results.append(torch.bincount(pairs, minlength=classes**2).numpy())
 
     def compute_metrics(self, results: list[np.ndarray]) -> dict[str, float]:
-        """Percentages by name."""
+        """Return percentages by name."""
         names = self.dataset_meta['classes']
         counts = np.sum(results, axis=0).reshape(len(names), len(names))
-        shared = counts.diagonal()
-        either = counts.sum(0) + counts.sum(1) - shared
-        share = {
-            name: 100.0 * float(a / b)
-            for name, a, b in zip(names, shared, either, strict=True)
-            if b
+        intersection = counts.diagonal()
+        union = counts.sum(0) + counts.sum(1) - intersection
+        iou = {
+            name: 100.0 * float(i / u)
+            for name, i, u in zip(names, intersection, union, strict=True)
+            if u
         }
-        return {'mIoU': float(np.mean([*share.values()])), **share}
+        return {'mIoU': float(np.mean([*iou.values()])), **iou}

@@ -1,4 +1,4 @@
-"""Object keypoint similarity among predictions, and the suppression built on it.
+"""Object keypoint similarity (OKS) between predictions, and non-maximum suppression by it.
 
     OKS(a, b) = mean over k of exp(-d_k^2 / (2 (2 sigma_k)^2 area))
 
@@ -7,17 +7,19 @@
 
 import numpy as np
 
-MAX_SOFT = 20  # predictions an image that soft suppression keeps, as in MMPose
+MAX_SOFT = 20  # predictions of an image that soft NMS returns, as in MMPose
 
 
 def pairwise(keypoints: np.ndarray, areas: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
-    """OKS of every prediction with every other; the area is the mean of the two.
+    """Compute the OKS of all pairs of predictions, with the mean of both areas.
 
     Args:
-        keypoints: (N, K, 2) pixels. areas: (N,) square pixels. sigmas: (K,).
+        keypoints: (N, K, 2) pixels.
+        areas: (N,) square pixels.
+        sigmas: (K,).
 
     Returns:
-        (N, N), symmetric, in the type of `keypoints`, of whole numbers in a floating one.
+        (N, N), symmetric, in the floating-point type of `keypoints` (integers are promoted).
     """
     type_ = np.result_type(keypoints, np.float32)
     keypoints, areas = keypoints.astype(type_), areas.astype(type_)
@@ -30,42 +32,45 @@ def pairwise(keypoints: np.ndarray, areas: np.ndarray, sigmas: np.ndarray) -> np
 
 
 def hard_nms(similarity: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:
-    """The best, then the best of those at most `threshold` similar to all before, and so on.
+    """Greedy non-maximum suppression.
 
     Args:
-        similarity: (N, N). scores: (N,).
+        similarity: (N, N) OKS.
+        scores: (N,).
+        threshold: OKS above which the lower score is suppressed.
 
     Returns:
-        Numbers of the predictions kept, best first (of equal ones the last, as in MMPose).
+        Indices of the selected predictions, best first (the last of equal ones, as in MMPose).
     """
-    alive = np.ones(len(scores), bool)
-    kept = []
+    remaining = np.ones(len(scores), bool)
+    selected = []
     for i in scores.argsort()[::-1]:
-        if alive[i]:
-            kept.append(i)
-            alive &= similarity[i] <= threshold
-    return np.array(kept, np.intp)
+        if remaining[i]:
+            selected.append(i)
+            remaining &= similarity[i] <= threshold
+    return np.array(selected, np.intp)
 
 
 def soft_nms(similarity: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:
-    """At most 20; a prediction's rank falls with its similarity to those kept, its score does not.
+    """Soft non-maximum suppression: select at most 20 predictions by decayed scores.
 
-    That the rescored values order the predictions but are not handed on is MMPose's way (and
-    HRNet's before it).
+    The decayed scores determine the order only and are not returned, as in MMPose and HRNet.
 
     Args:
-        similarity: (N, N). scores: (N,).
+        similarity: (N, N) OKS.
+        scores: (N,).
+        threshold: divisor of the squared OKS in the decay.
 
     Returns:
-        Numbers of the predictions kept, in the order in which they were chosen.
+        Indices of the selected predictions, in the order of selection.
     """
     order = scores.argsort()[::-1]
     scores = scores[order]
-    kept = []
-    while len(order) and len(kept) < MAX_SOFT:
+    selected = []
+    while len(order) and len(selected) < MAX_SOFT:
         first, order = order[0], order[1:]
-        kept.append(first)
+        selected.append(first)
         scores = scores[1:] * np.exp(-np.square(similarity[first, order]) / threshold)
         again = scores.argsort()[::-1]
         order, scores = order[again], scores[again]
-    return np.array(kept, np.intp)
+    return np.array(selected, np.intp)

@@ -1,15 +1,15 @@
-"""Predictions as arrays: from the model's samples to what is evaluated or written.
+"""Predictions as arrays: collected from the model's samples, rescored, suppressed, written.
 
 Legend: P predictions, K keypoints.
 """
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from ..io import replacing
 from . import oks
 
 SCORE_MODES = ('bbox', 'bbox_keypoint', 'bbox_rle', 'keypoint')
@@ -21,11 +21,15 @@ class Predictions:
     """Poses of many images.
 
     Attributes:
-        id: (P,) of the sample, -1 where a sample holds several poses. image: (P,) ids.
-        category: (P,). keypoints: (P, K, 2) image pixels. keypoint_scores: (P, K).
-        bbox: (P, 4) xywh pixels, NaN without. bbox_score: (P,).
-        crop_area: (P,) of the padded box, or of the keypoints' extent without one (what MMPose's
-            suppression takes for the person's area).
+        id: (P,) of the sample, -1 for samples with several poses.
+        image: (P,) ids.
+        category: (P,) ids.
+        keypoints: (P, K, 2) image pixels.
+        keypoint_scores: (P, K).
+        bbox: (P, 4) xywh in pixels, NaN if missing.
+        bbox_score: (P,).
+        crop_area: (P,) square pixels of the padded box or, if missing, of the keypoints' extent;
+            MMPose's suppression uses it as the person's area.
     """
 
     id: np.ndarray
@@ -41,25 +45,25 @@ class Predictions:
         return len(self.id)
 
     def __getitem__(self, index) -> 'Predictions':
-        """Some of the predictions: `index` as NumPy takes it."""
+        """Select predictions by any index that NumPy accepts."""
         return replace(self, **{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
     def area(self) -> np.ndarray:
-        """(P,) of the box, or of the keypoints' extent where there are no boxes (COCO's rule)."""
+        """Return the (P,) areas of the boxes or, without boxes, of the keypoints' extents."""
         if len(self) and np.isfinite(self.bbox[0]).all():
             return self.bbox[:, 2:].astype(np.float64).prod(1)
         return np.ptp(self.keypoints.astype(np.float64), axis=1).prod(1)
 
 
 def from_samples(samples: Sequence[dict]) -> Predictions:
-    """Predictions of a batch.
+    """Collect the predictions of a batch.
 
     Args:
-        samples: what the model gave, as dictionaries: `id`, `img_id`, `pred_instances` with
+        samples: output of the model as dictionaries: `id`, `img_id`, `pred_instances` with
             `keypoints` (N, K, 2) and `keypoint_scores` (N, K), and `gt_instances`.
 
     Raises:
-        ValueError: a sample holds no predictions.
+        ValueError: a sample has no predictions.
     """
     return concatenate([_from_sample(sample) for sample in samples])
 
@@ -67,22 +71,22 @@ def from_samples(samples: Sequence[dict]) -> Predictions:
 def _from_sample(sample: dict) -> Predictions:
     if 'pred_instances' not in sample:
         raise ValueError('`pred_instances` are missing: the model predicted nothing to evaluate')
-    found, given = sample['pred_instances'], sample.get('gt_instances', {})
-    keypoints = np.asarray(found['keypoints'])
+    predicted, annotated = sample['pred_instances'], sample.get('gt_instances', {})
+    keypoints = np.asarray(predicted['keypoints'])
     count = len(keypoints)
-    if 'bbox_scores' in found:
-        bbox_score = found['bbox_scores']
+    if 'bbox_scores' in predicted:
+        bbox_score = predicted['bbox_scores']
     else:
-        bbox_score = given.get('bbox_scores', ())
+        bbox_score = annotated.get('bbox_scores', ())
         if len(bbox_score) != count:  # a bottom-up model
             bbox_score = np.ones(count)
-    if 'bboxes' in found:
-        bbox = np.array(found['bboxes'])[:, :4]
+    if 'bboxes' in predicted:
+        bbox = np.array(predicted['bboxes'])[:, :4]
         bbox[:, 2:] -= bbox[:, :2]
     else:
         bbox = np.full((count, 4), np.nan, np.float32)
-    if len(given.get('bbox_scales', ())) == count:
-        crop_area = np.prod(np.asarray(given['bbox_scales']), axis=1)
+    if len(annotated.get('bbox_scales', ())) == count:
+        crop_area = np.prod(np.asarray(annotated['bbox_scales']), axis=1)
     else:
         crop_area = np.ptp(keypoints, axis=1).prod(1)
     number = sample['id'] if isinstance(sample['id'], int | np.integer) else -1
@@ -91,7 +95,7 @@ def _from_sample(sample: dict) -> Predictions:
         image=np.full(count, sample['img_id'], np.int64),
         category=np.full(count, sample.get('category_id', 1), np.int64),
         keypoints=keypoints,
-        keypoint_scores=np.asarray(found['keypoint_scores']),
+        keypoint_scores=np.asarray(predicted['keypoint_scores']),
         bbox=bbox,
         bbox_score=np.asarray(bbox_score),
         crop_area=crop_area,
@@ -99,14 +103,14 @@ def _from_sample(sample: dict) -> Predictions:
 
 
 def concatenate(parts: Sequence[Predictions]) -> Predictions:
-    """All predictions of `parts`, of which there must be one at least."""
+    """Concatenate one or more sets of predictions."""
     return Predictions(
         **{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Predictions)}
     )
 
 
-def unique(predictions: Predictions) -> Predictions:
-    """Sorted by image, then id; of several with the same id the first."""
+def deduplicate(predictions: Predictions) -> Predictions:
+    """Sort by image and id, and select the first prediction of each id."""
     order = np.lexsort((predictions.id, predictions.image))
     predictions = predictions[order]
     same = (np.diff(predictions.image) == 0) & (np.diff(predictions.id) == 0)
@@ -115,13 +119,17 @@ def unique(predictions: Predictions) -> Predictions:
 
 
 def rescore(predictions: Predictions, mode: str, keypoint_threshold: float) -> np.ndarray:
-    """(P,) scores, float64.
+    """Compute the scores of predictions.
 
     Args:
-        mode: 'bbox': of the box. 'keypoint': mean of the keypoints. 'bbox_keypoint': of the box
-            times the mean of the keypoints above the threshold. 'bbox_rle': the sum of the box's,
-            the keypoints' mean and their maximum.
+        predictions: P predictions.
+        mode: 'bbox': score of the box. 'keypoint': mean score of the keypoints. 'bbox_keypoint':
+            score of the box times the mean score of the keypoints above the threshold.
+            'bbox_rle': sum of the box score and the mean and maximum of the keypoint scores.
         keypoint_threshold: for 'bbox_keypoint'.
+
+    Returns:
+        (P,) float64.
     """
     box, scores = predictions.bbox_score, predictions.keypoint_scores
     if mode == 'bbox':
@@ -131,39 +139,41 @@ def rescore(predictions: Predictions, mode: str, keypoint_threshold: float) -> n
     if mode == 'bbox_rle':
         return (box + scores.mean(1) + scores.max(1)).astype(np.float64)
     scores = scores.astype(np.float64)
-    sure = scores > keypoint_threshold
-    mean = np.where(sure, scores, 0).sum(1) / np.maximum(sure.sum(1), 1)
+    confident = scores > keypoint_threshold
+    mean = np.where(confident, scores, 0).sum(1) / np.maximum(confident.sum(1), 1)
     return box * mean
 
 
-def suppress(
+def apply_nms(
     predictions: Predictions, scores: np.ndarray, mode: str, threshold: float, sigmas: np.ndarray
 ) -> np.ndarray:
-    """Numbers of the predictions that suppression keeps, image by image.
+    """Apply non-maximum suppression to each image.
 
     Args:
-        predictions: sorted by image. scores: (P,). mode: a key of `NMS_MODES`.
-        threshold: of OKS. sigmas: (K,).
+        predictions: sorted by image.
+        scores: (P,).
+        mode: key of `NMS_MODES`.
+        threshold: of OKS.
+        sigmas: (K,) of OKS.
+
+    Returns:
+        Indices of the selected predictions.
     """
     nms = NMS_MODES[mode]
     if nms is None or not len(predictions):
         return np.arange(len(predictions))
     starts = np.flatnonzero(np.diff(predictions.image, prepend=predictions.image[0] - 1))
-    kept = []
+    selected = []
     for start, stop in zip(starts, [*starts[1:], len(predictions)], strict=True):
         part = slice(start, stop)
         similarity = oks.pairwise(predictions.keypoints[part], predictions.crop_area[part], sigmas)
-        kept.append(start + nms(similarity, scores[part], threshold))
-    return np.concatenate(kept)
+        selected.append(start + nms(similarity, scores[part], threshold))
+    return np.concatenate(selected)
 
 
 def write_json(predictions: Predictions, scores: np.ndarray, path: str) -> None:
-    """Write COCO's result format without white space, coordinates to 1/10,000 of a pixel.
-
-    Nothing but the finished file ever has the name `path`.
-    """
-    partial = f'{path}.part'
-    with open(partial, 'w', encoding='utf-8') as file:
+    """Write COCO's result format atomically, with coordinates rounded to 1e-4 pixels."""
+    with replacing(path) as partial, open(partial, 'w', encoding='utf-8') as file:
         separator = '['
         for start in range(0, len(predictions), 1000):
             part = slice(start, start + 1000)
@@ -171,7 +181,6 @@ def write_json(predictions: Predictions, scores: np.ndarray, path: str) -> None:
             file.write(separator + json.dumps(rows, separators=(',', ':'))[1:-1])
             separator = ','
         file.write(']' if len(predictions) else '[]')
-    os.replace(partial, path)
 
 
 def _results(predictions: Predictions, scores: np.ndarray) -> list[dict]:
@@ -191,5 +200,5 @@ def _results(predictions: Predictions, scores: np.ndarray) -> list[dict]:
 
 
 def rows_of_numbers(keypoints: np.ndarray) -> list[list[float]]:
-    """(P, K, 3) -> P lists of 3 K numbers, as COCO's files hold them."""
+    """Flatten (P, K, 3) keypoints to P lists of 3 K numbers, COCO's format."""
     return keypoints.astype(np.float64).reshape(len(keypoints), 3 * keypoints.shape[1]).tolist()

@@ -1,15 +1,15 @@
 """Report on the causes of an evaluation's metrics and on the errors behind them.
 
-A prediction goes with a person as in "Benchmarking and Error Diagnosis in Multi-Instance Pose
-Estimation" (Ronchi and Perona, ICCV 2017): by falling score each takes the most similar person left
-whose OKS is 0.1 or more. A labelled keypoint of such a pair is, by the similarity
-ks = exp(-d^2 / (2 (2 sigma)^2 area)),
+Predictions are matched to persons as in "Benchmarking and Error Diagnosis in Multi-Instance Pose
+Estimation" (Ronchi and Perona, ICCV 2017): in order of decreasing score, each prediction takes the
+remaining person with the highest OKS, at least 0.1. The labelled keypoints of a pair are classified
+by the similarity ks = exp(-d^2 / (2 (2 sigma)^2 area)):
 
-    good       ks >= 0.85 to its own place
+    good       ks >= 0.85 to the annotated keypoint
     jitter     0.5 <= ks < 0.85
-    inversion  below 0.5, but 0.5 or more to the mirrored keypoint of the same person
-    swap       else, 0.5 or more to this or the mirrored keypoint of another person
-    miss       else
+    inversion  ks < 0.5, but ks >= 0.5 to the mirrored keypoint of the same person
+    swap       otherwise, ks >= 0.5 to this or the mirrored keypoint of another person
+    miss       otherwise
 
 Legend: M pairs, K keypoints, N annotations.
 """
@@ -18,45 +18,46 @@ from collections import defaultdict
 
 import numpy as np
 
-from .evaluator import Evaluation, Truth
+from .evaluator import Evaluation, GroundTruth
 from .predictions import Predictions
 
 MATCH_OKS, FOUND_OKS = 0.1, 0.5
 GOOD, CLOSE = 0.85, 0.5
 KINDS = ('good', 'jitter', 'inversion', 'swap', 'miss')
 MEDIUM, LARGE = 32**2, 96**2  # square pixels
-FAR = 2  # predictions further outside than this share of the image speak of wrong coordinates
+NORMALISED_EXTENT = 2  # pixels; a smaller extent of all keypoints suggests normalised coordinates
 
 
 def build(
-    truth: Truth,
+    truth: GroundTruth,
     predictions: Predictions,
     scores: np.ndarray,
-    found: Evaluation,
+    evaluation: Evaluation,
     sigmas: np.ndarray,
     meta: dict,
 ) -> dict:
-    """The report, of plain numbers and strings.
+    """Build the report from numbers and strings.
 
     Args:
-        truth, predictions, scores, found: of an evaluation. sigmas: (K,). meta: the data set's
-            meta information, for the names and the mirror images of the keypoints.
+        truth: annotated persons.
+        predictions: P predictions, sorted by image.
+        scores: (P,).
+        evaluation: of these predictions.
+        sigmas: (K,) of OKS.
+        meta: meta information of the data set, for names and mirror images of the keypoints.
     """
-    pairs = match(truth, predictions, scores, found, MATCH_OKS)
+    pairs = match(truth, predictions, scores, evaluation, MATCH_OKS)
     a = truth.annotations
-    counted = np.flatnonzero(~truth.ignored)
-    counted = counted[np.isin(counted, truth.rows)]
-    predicted = np.unique(predictions.image)
-    found_rows = match(truth, predictions, scores, found, FOUND_OKS)['row']
+    counted = np.setdiff1d(truth.rows, np.flatnonzero(truth.ignored))
+    predicted, with_persons = np.unique(predictions.image), np.unique(a.image[counted])
+    found_rows = match(truth, predictions, scores, evaluation, FOUND_OKS)['row']
     report = dict(
-        figures=found.figures,
+        figures=evaluation.metrics,
         images=dict(
             annotated=len(np.unique(a.image_id)),
-            with_persons=len(np.unique(a.image[counted])),
+            with_persons=len(with_persons),
             without_predictions=int((~np.isin(a.image_id, predicted)).sum()),
-            with_persons_without_predictions=int(
-                (~np.isin(np.unique(a.image[counted]), predicted)).sum()
-            ),
+            with_persons_without_predictions=int((~np.isin(with_persons, predicted)).sum()),
         ),
         persons=dict(
             counted=len(counted),
@@ -64,31 +65,38 @@ def build(
             unusable=truth.unusable,
             found=int(np.isin(counted, found_rows).sum()),
         ),
-        sizes=_sizes(truth, counted, found_rows, found.figures),
+        sizes=_sizes(truth, counted, found_rows, evaluation.metrics),
         keypoints=_keypoints(truth, predictions, pairs, sigmas, meta),
     )
-    report['explanations'] = _explanations(truth, predictions, scores, counted, found, report)
+    report['explanations'] = _explanations(truth, predictions, counted, evaluation)
     return report
 
 
 def match(
-    truth: Truth,
+    truth: GroundTruth,
     predictions: Predictions,
     scores: np.ndarray,
-    found: Evaluation,
+    evaluation: Evaluation,
     threshold: float,
 ) -> dict[str, np.ndarray]:
-    """Pairs of a counted person and a prediction with an OKS of `threshold` or more.
+    """Match predictions to persons that are not ignored.
+
+    Args:
+        truth: annotated persons.
+        predictions: P predictions, sorted by image.
+        scores: (P,).
+        evaluation: of these predictions.
+        threshold: minimum OKS of a pair.
 
     Returns:
-        `row` of the annotation, `prediction`, numbers (M,), and `oks` (M,).
+        `row` (M,) of the annotations, `prediction` (M,) indices, and `oks` (M,).
     """
     pairs = dict(row=[], prediction=[], oks=[])
-    rows_of_image = by_image(truth.rows, truth.annotations.image, truth.annotations.category_id)
-    shown = by_image(found.shown, predictions.image, predictions.category)
-    for key, oks in found.oks.items():
+    rows_of_image = _persons_by_image(truth)
+    evaluated = _group(evaluation.evaluated, predictions.image, predictions.category)
+    for key, oks in evaluation.oks.items():
         rows = rows_of_image[key]
-        numbers = shown[key][np.argsort(-scores[shown[key]], kind='stable')]
+        numbers = evaluated[key][np.argsort(-scores[evaluated[key]], kind='stable')]
         free = ~truth.ignored[rows]
         for number, similarity in zip(numbers, np.asarray(oks), strict=True):
             similarity = np.where(free, similarity, 0)
@@ -102,10 +110,14 @@ def match(
     return {name: np.array(values, types[name]) for name, values in pairs.items()}
 
 
-def by_image(
+def _persons_by_image(truth: GroundTruth) -> dict[tuple[int, int], np.ndarray]:
+    return _group(truth.rows, truth.annotations.image, truth.annotations.category_id)
+
+
+def _group(
     rows: np.ndarray, image: np.ndarray, category: np.ndarray
 ) -> dict[tuple[int, int], np.ndarray]:
-    """`rows` by the image and category they are of."""
+    """Group `rows` by image and category."""
     groups = defaultdict(list)
     keys = zip(image[rows].tolist(), category[rows].tolist(), strict=True)
     for row, key in zip(rows, keys, strict=True):
@@ -114,19 +126,18 @@ def by_image(
 
 
 def summary(report: dict) -> str:
-    """Figures and what they rest on, for the log of every evaluation."""
-    figures = report['figures']
-    values = '  '.join(f'{name} {value:.3f}' for name, value in figures.items())
-    lines = [values, *_basis(report)]
+    """Format metrics, settings and counts for the log of every evaluation."""
+    values = '  '.join(f'{name} {value:.3f}' for name, value in report['figures'].items())
+    lines = [values, *_settings_and_counts(report)]
     return '\n'.join([*lines, *(f'! {line}' for line in report['explanations'])])
 
 
 def details(report: dict) -> str:
-    """Tables of sizes and keypoints, for the log of a test."""
+    """Format the tables of sizes and keypoints for the log of a test."""
     lines = ['persons by size (square pixels), found = OKS 0.5 or more:']
     lines.append(f'  {"":<22}{"persons":>8}{"found":>8}{"AP":>8}{"AR":>8}')
     for name, size in report['sizes'].items():
-        ap, ar = (_figure(size[key]) for key in ('AP', 'AR'))
+        ap, ar = (_format(size[key]) for key in ('AP', 'AR'))
         lines.append(f'  {name:<22}{size["persons"]:>8}{size["found"]:>8}{ap:>8}{ar:>8}')
     lines += ['', 'labelled keypoints of persons with a prediction (OKS 0.1 or more), percent:']
     lines.append(f'  {"":<18}{"count":>8}{"OKS":>7}' + ''.join(f'{kind:>11}' for kind in KINDS))
@@ -140,15 +151,15 @@ def details(report: dict) -> str:
     return '\n'.join(lines)
 
 
-def _figure(value: float | None) -> str:
+def _format(value: float | None) -> str:
     return '' if value is None else f'{value:.3f}'
 
 
-def _basis(report: dict) -> list[str]:
+def _settings_and_counts(report: dict) -> list[str]:
     s, counts, images = report['settings'], report['counts'], report['images']
     boxes = s['boxes']
     if boxes is None:
-        origin = 'boxes: not told by the data set'
+        origin = 'boxes: not reported by the data set'
     else:
         source = 'annotated' if boxes['source'] == 'annotated' else f"of '{boxes['source']}'"
         origin = f'boxes: {boxes["count"]}, {source}'
@@ -173,8 +184,8 @@ def _basis(report: dict) -> list[str]:
     ]
 
 
-def _sizes(truth: Truth, counted: np.ndarray, found: np.ndarray, figures: dict) -> dict:
-    """Persons and figures by COCO's ranges of area."""
+def _sizes(truth: GroundTruth, counted: np.ndarray, found: np.ndarray, metrics: dict) -> dict:
+    """Return persons and metrics by COCO's ranges of area."""
     area = truth.area[counted]
     is_found = np.isin(counted, found)
     ranges = {
@@ -187,25 +198,36 @@ def _sizes(truth: Truth, counted: np.ndarray, found: np.ndarray, figures: dict) 
         name: dict(
             persons=int(mask.sum()),
             found=int((mask & is_found).sum()),
-            AP=None if key is None else figures.get(f'AP{key}'),
-            AR=None if key is None else figures.get(f'AR{key}'),
+            AP=None if key is None else metrics.get(f'AP{key}'),
+            AR=None if key is None else metrics.get(f'AR{key}'),
         )
         for name, (mask, key) in ranges.items()
     }
 
 
-def _similarity(predicted: np.ndarray, place: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """ks of keypoints (..., 2) with places (..., 2); `scale` is 2 (2 sigma)^2 area."""
-    return np.exp(-np.square(predicted - place).sum(-1) / (scale + np.spacing(1)))
+def _similarity(predicted: np.ndarray, annotated: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Compute ks of keypoints (..., 2); `scale` is 2 (2 sigma)^2 area."""
+    return np.exp(-np.square(predicted - annotated).sum(-1) / (scale + np.spacing(1)))
 
 
-def kinds_of_errors(
-    truth: Truth, predictions: Predictions, pairs: dict, sigmas: np.ndarray, mirror: np.ndarray
+def _classify_errors(
+    truth: GroundTruth,
+    predictions: Predictions,
+    pairs: dict,
+    sigmas: np.ndarray,
+    mirror: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(M, K) number of each keypoint's kind in `KINDS`, -1 if not labelled, and (M, K) its ks.
+    """Classify the keypoints of matched pairs.
 
     Args:
-        pairs: of `match`. sigmas: (K,). mirror: (K,) number of the keypoint on the other side.
+        truth: annotated persons.
+        predictions: P predictions.
+        pairs: from `match`.
+        sigmas: (K,) of OKS.
+        mirror: (K,) index of the keypoint on the other side of the body.
+
+    Returns:
+        (M, K) indices in `KINDS`, -1 if not labelled, and (M, K) ks.
     """
     rows = pairs['row']
     person, labelled = truth.keypoints[rows, :, :2], truth.keypoints[rows, :, 2] > 0
@@ -217,7 +239,7 @@ def kinds_of_errors(
     inverted = (_similarity(predicted, person[:, mirror], own) >= CLOSE) & labelled[:, mirror]
     kind[(kind == 4) & inverted] = 2
 
-    neighbours = by_image(truth.rows, truth.annotations.image, truth.annotations.category_id)
+    neighbours = _persons_by_image(truth)
     for m in np.flatnonzero(((kind == 4) & labelled).any(1)):
         key = truth.annotations.image[rows[m]], truth.annotations.category_id[rows[m]]
         others = neighbours[key]
@@ -233,15 +255,15 @@ def kinds_of_errors(
 
 
 def _keypoints(
-    truth: Truth, predictions: Predictions, pairs: dict, sigmas: np.ndarray, meta: dict
+    truth: GroundTruth, predictions: Predictions, pairs: dict, sigmas: np.ndarray, meta: dict
 ) -> list[dict]:
-    """One row a keypoint: how many are labelled in a pair, mean ks, and the share of each kind."""
+    """Return the number of labelled pairs, mean ks and share of each kind for each keypoint."""
     count = len(sigmas)
     names = meta.get('keypoint_id2name', {})
     mirror = np.asarray(meta.get('flip_indices', range(count)))
     if len(mirror) != count:  # converted to another definition
         names, mirror = {}, np.arange(count)
-    kind, ks = kinds_of_errors(truth, predictions, pairs, sigmas, mirror)
+    kind, ks = _classify_errors(truth, predictions, pairs, sigmas, mirror)
     rows = []
     for k in range(count):
         labelled = kind[:, k] >= 0
@@ -259,15 +281,10 @@ def _keypoints(
 
 
 def _explanations(
-    truth: Truth,
-    predictions: Predictions,
-    scores: np.ndarray,
-    counted: np.ndarray,
-    found: Evaluation,
-    report: dict,
+    truth: GroundTruth, predictions: Predictions, counted: np.ndarray, evaluation: Evaluation
 ) -> list[str]:
-    """Why the AP is -1 or (almost) 0, as far as can be told."""
-    a, ap = truth.annotations, found.figures['AP']
+    """Return probable reasons for an AP of -1 or (almost) 0."""
+    a, ap = truth.annotations, evaluation.metrics['AP']
     if ap > 0.001:
         return []
     if not len(counted):
@@ -280,10 +297,10 @@ def _explanations(
     if not len(predictions):
         return [start + 'there are no predictions']
     reasons = []
-    known, used = np.unique(a.category_id[counted]), np.unique(predictions.category)
-    if not np.isin(used, known).any():
+    annotated, predicted = np.unique(a.category_id[counted]), np.unique(predictions.category)
+    if not np.isin(predicted, annotated).any():
         reasons.append(
-            f'{start}the predictions have category {_few(used)}, the persons {_few(known)}'
+            f'{start}the predictions have category {_few(predicted)}, the persons {_few(annotated)}'
         )
     overlap = np.isin(np.unique(a.image[counted]), predictions.image).sum()
     if not overlap:
@@ -297,26 +314,27 @@ def _explanations(
             f'{start}{100 * outside:.0f} % of the predictions lie outside their images; are they '
             'in pixels of the whole image?'
         )
-    elif np.ptp(predictions.keypoints, axis=1).max() <= FAR:
-        reasons.append(f'{start}all keypoints of a prediction lie within {FAR} pixels')
+    elif np.ptp(predictions.keypoints, axis=1).max() <= NORMALISED_EXTENT:
+        reasons.append(
+            f'{start}all keypoints of a prediction lie within {NORMALISED_EXTENT} pixels'
+        )
     if not (predictions.keypoint_scores > 0).any():
         reasons.append(f'{start}no keypoint has a score above 0')
     if not reasons:
         reasons.append(
-            f'{start}categories, images and coordinates fit, but hardly a prediction comes near a '
-            f'person (best OKS {_best_oks(truth, found):.2f}): is the network trained, and is it '
-            'of this data?'
+            f'{start}categories, images and coordinates fit, but hardly any prediction is near a '
+            f'person (best OKS {_best_oks(truth, evaluation):.2f}): is the network trained, and on '
+            'this data?'
         )
     return reasons
 
 
-def _best_oks(truth: Truth, found: Evaluation) -> float:
-    """The highest OKS of any prediction with a person who counts."""
-    a = truth.annotations
-    rows = by_image(truth.rows, a.image, a.category_id)
+def _best_oks(truth: GroundTruth, evaluation: Evaluation) -> float:
+    """Return the highest OKS of any prediction with a person who is not ignored."""
+    rows = _persons_by_image(truth)
     counted = (
         np.asarray(oks)[:, ~truth.ignored[rows[key]]].max(initial=0)
-        for key, oks in found.oks.items()
+        for key, oks in evaluation.oks.items()
     )
     return max(counted, default=0.0)
 

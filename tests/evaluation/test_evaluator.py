@@ -17,10 +17,10 @@ from .cases import SIGMAS, predictions_of, random_case, reference, write
 
 
 def figures(path, results, iou_type='keypoints', use_area=True, sigmas=SIGMAS) -> np.ndarray:
-    known = evaluator.truth(annotations.read(str(path)), iou_type, use_area)
+    known = evaluator.prepare_ground_truth(annotations.read(str(path)), iou_type, use_area)
     predictions, scores = predictions_of(results)
     found = evaluator.evaluate(known, predictions, scores, sigmas, iou_type)
-    return np.array(list(found.figures.values()))
+    return np.array(list(found.metrics.values()))
 
 
 def by_xtcocotools(dataset, results, iou_type, sigmas, use_area, path=''):
@@ -138,10 +138,10 @@ def test_repeated_ids_change_no_figure_and_are_a_line(tmp_path, monkeypatch):
 def test_annotations_stay_as_they_are(tmp_path):
     dataset, results = random_case(7)
     ann = annotations.read(write(tmp_path / 'a.json', dataset))
-    known = evaluator.truth(ann)
+    known = evaluator.prepare_ground_truth(ann)
     predictions, scores = predictions_of(results)
     first, second = (evaluator.evaluate(known, predictions, scores, SIGMAS) for _ in range(2))
-    assert first.figures == second.figures
+    assert first.metrics == second.metrics
 
 
 @pytest.mark.parametrize(
@@ -156,14 +156,14 @@ def test_annotations_that_cannot_be_evaluated(tmp_path, change, error, words):
     change(dataset)
     path = write(tmp_path / 'a.json', dataset)
     with pytest.raises(error, match=words) as caught:
-        evaluator.truth(annotations.read(path))
+        evaluator.prepare_ground_truth(annotations.read(path))
     assert path in str(caught.value)
     assert '\n' not in str(caught.value)
 
 
 def test_predictions_of_other_data(tmp_path):
     dataset, results = random_case(7)
-    known = evaluator.truth(annotations.read(write(tmp_path / 'a.json', dataset)))
+    known = evaluator.prepare_ground_truth(annotations.read(write(tmp_path / 'a.json', dataset)))
     predictions, scores = predictions_of(results)
     with pytest.raises(ConfigError, match='14 sigmas'):
         evaluator.evaluate(known, predictions, scores, SIGMAS[:14])

@@ -40,7 +40,7 @@ def result(keypoints: np.ndarray, **changes) -> dict:
 
 
 def build(tmp_path, data: dict, results: list[dict]) -> dict:
-    known = evaluator.truth(annotations.read(write(tmp_path / 'truth.json', data)))
+    known = evaluator.prepare_ground_truth(annotations.read(write(tmp_path / 'truth.json', data)))
     predictions, scores = predictions_of(results)
     if not results:
         predictions, scores = predictions_of([result(place(0))])
