@@ -28,7 +28,7 @@ def main() -> int:
     parser.add_argument('--inputs', type=int, default=10_000, help='in all (%(default)s)')
     parser.add_argument('--seed', type=int, default=17, help='of all inputs (%(default)s)')
     parser.add_argument('--jobs', type=int, default=os.cpu_count(), help='workers at a time')
-    parser.add_argument('--wall', type=float, default=90, help='seconds of an input (%(default)s)')
+    parser.add_argument('--wall', type=float, default=300, help='seconds of an input (%(default)s)')
     parser.add_argument('--only', type=int, nargs='+', help='these numbers of one kind')
     parser.add_argument('--out', type=Path, help='file for the report (Markdown)')
     args = parser.parse_args()

@@ -41,7 +41,7 @@ class _Worker:
     pipe: int
     log: Path
     number: int | None = None
-    name: str = ''
+    name: str | None = None  # None while the input is being made
     started: float = 0.0
     cpu: float = 0.0
     rss: int = 0
@@ -137,14 +137,14 @@ class Campaign:
                 worker.number = None
             elif 'name' in values:
                 worker.name = values['name']
-            else:
-                worker.number, worker.name = values['number'], ''
                 worker.started = time.monotonic()
                 worker.cpu, worker.rss, _ = _usage(worker.pid)
+            else:
+                worker.number, worker.name = values['number'], None
         return found
 
     def _enforce(self, worker: _Worker) -> None:
-        if worker.number is None or worker.killed:
+        if worker.name is None or worker.number is None or worker.killed:
             return
         with contextlib.suppress(OSError, IndexError):
             cpu, rss, threads = _usage(worker.pid)
@@ -184,6 +184,5 @@ def _post_mortem(worker: _Worker, status: int) -> Result:
     names = [f'{Path(file).name} {function}' for file, function in frames]
     ours = [name for name, (file, _) in zip(names, frames, strict=True) if file.startswith(PACKAGE)]
     where = ' < '.join(dict.fromkeys([*ours[:1], *names[:1]]))
-    return Result(
-        worker.kind.name, worker.number, outcome, worker.name, error, where, worker.message
-    )
+    name = worker.name or ''
+    return Result(worker.kind.name, worker.number, outcome, name, error, where, worker.message)

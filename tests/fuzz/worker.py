@@ -55,7 +55,7 @@ class Bounds:
     """
 
     cpu: float = 20
-    wall: float = 90
+    wall: float = 300
     memory: int = 2**30
     threads: int = 64
 

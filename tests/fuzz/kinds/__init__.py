@@ -31,5 +31,8 @@ def numbers(kind: Any, inputs: int, chosen: list[str]) -> list[int]:
     """Numbers of the kind's inputs: its operations, or its share of all inputs of chosen kinds."""
     if kind.name in DISTURBED:
         return kind.numbers
-    total = sum(SHARES.get(name, 0) for name in chosen)
-    return [*range(round(inputs * SHARES[kind.name] / total))]
+    names = [name for name in chosen if name in SHARES]
+    total = sum(SHARES[name] for name in names)
+    before = sum(SHARES[name] for name in names[: names.index(kind.name)])
+    first, last = (inputs * share // total for share in (before, before + SHARES[kind.name]))
+    return [*range(last - first)]

@@ -16,7 +16,7 @@ def archive_of(
 ) -> bytes:
     buffer = io.BytesIO()
     kind = zipfile.ZIP_DEFLATED if deflate else zipfile.ZIP_STORED
-    with zipfile.ZipFile(buffer, 'w', kind) as archive, warnings.catch_warnings():
+    with zipfile.ZipFile(buffer, 'w', kind, compresslevel=1) as archive, warnings.catch_warnings():
         warnings.simplefilter('ignore')  # a name twice is the point
         for name, content in [*entries.items(), *([double] if double else [])]:
             archive.writestr(name, content)
