@@ -64,7 +64,7 @@ class _Zip:
         entries = self.archive.infolist()
         for entry in entries:
             if entry.compress_type != zipfile.ZIP_STORED:
-                raise ArchiveError(f'{entry.filename!r} is compressed, which torch.save never does')
+                raise ArchiveError(f'{entry.filename!r} is compressed, torch.save stores without')
         if sum(entry.file_size for entry in entries) > self.size:
             raise ArchiveError('its entries are larger than the file')
         self._storages: dict[str, torch.UntypedStorage] = {}
