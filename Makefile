@@ -4,9 +4,11 @@
 #   PYTHON=python3.12   interpreter to make .venv with
 #   TORCH=2.10.0        another PyTorch than requirements.txt names (V100: see README, "GPUs")
 #   VENV=/some/folder   another place for the environment
+#   WORKERS=4           processes that run tests (2)
 # make fuzz    damaged and hostile inputs: INPUTS=10000 SEED=time in seconds, or as given
 
 PYTHON ?= python3
+WORKERS ?= 2
 VENV ?= .venv
 TORCH ?= $(shell sed -n 's/^torch==//p' requirements.txt)
 DEMO ?= data/demo
@@ -20,7 +22,7 @@ demo: $(VENV)/.installed
 	$(VENV)/bin/python tools/demo.py --data-root $(DEMO)
 
 test: $(VENV)/.installed
-	$(VENV)/bin/python -m pytest -q --durations=10
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile --durations=10
 
 test-slow: $(VENV)/.installed
 	$(VENV)/bin/python -m pytest -q -m 'slow or not slow' --durations=20

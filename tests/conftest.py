@@ -30,6 +30,14 @@ def synthetic_root(tmp_path_factory) -> Path:
     return generate(tmp_path_factory.mktemp('data') / 'people', num_train=8, num_val=5, seed=3)
 
 
+@pytest.fixture
+def no_init(monkeypatch):
+    """Skip the initialization of weights, which takes seconds in a large network."""
+    for name in dir(torch.nn.init):
+        if name.endswith('_') and not name.startswith('_'):
+            monkeypatch.setattr(torch.nn.init, name, lambda tensor, *args, **kwargs: tensor)
+
+
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)

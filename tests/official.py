@@ -2,7 +2,9 @@
 
 import json
 import zlib
+from collections.abc import Mapping
 from functools import cache
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -18,10 +20,11 @@ def entries(name: str) -> dict[str, list[int]]:
     return json.loads((FOLDER / f'{name}.json').read_text())
 
 
-def state_dict(name: str) -> dict[str, torch.Tensor]:
+@cache
+def state_dict(name: str) -> Mapping[str, torch.Tensor]:
     """State dict of the authors' names; the integer index buffers are left out."""
     shapes = {key: shape for key, shape in entries(name).items() if not key.endswith('_index')}
-    return {key: _value(key, shape) for key, shape in shapes.items()}
+    return MappingProxyType({key: _value(key, shape) for key, shape in shapes.items()})
 
 
 def image(batch: int, height: int, width: int, seed: int) -> torch.Tensor:

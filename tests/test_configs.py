@@ -25,7 +25,7 @@ COCO = [
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
-def test_it_parses_and_its_parts_build(path, tmp_path):
+def test_it_parses_and_its_parts_build(path, tmp_path, no_init):
     cfg = Config.fromfile(path)
     model = MODELS.build({**cfg.model, '_scope_': 'mmpose'})
     if isinstance(model.backbone, HRFormer) and isinstance(cfg.model.backbone.arch, str):

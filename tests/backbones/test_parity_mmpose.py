@@ -169,10 +169,8 @@ def batches_of(count: int, dtype: torch.dtype) -> list:
     return batches
 
 
-@pytest.mark.parametrize(
-    'recipe',
-    ['warm-up in float32', pytest.param('full rate in float64', marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('recipe', ['warm-up in float32', 'full rate in float64'])
 def test_twenty_training_iterations_give_mmposes_losses(recipe):
     """Equal weights, batches and dropped paths give equal losses with AdamW.
 

@@ -11,6 +11,8 @@ from hrformer_mmpose.heads.classification import ClassificationHead
 from tests import official
 from tests.conftest import relative_error
 
+pytestmark = pytest.mark.usefixtures('no_init')
+
 
 def classification_network(arch: str) -> nn.Module:
     model = nn.Module()
@@ -31,7 +33,7 @@ def classification_network(arch: str) -> nn.Module:
 )
 @torch.no_grad()
 def test_pose_outputs(tmp_path, size, options, recorded):
-    torch.save({'state_dict': official.state_dict('pose_small')}, tmp_path / 'pose.pth')
+    torch.save({'state_dict': dict(official.state_dict('pose_small'))}, tmp_path / 'pose.pth')
     model = HRFormer(arch='small', **options).eval()
     load_pretrained(model, tmp_path / 'pose.pth')
     H, W = size
@@ -42,7 +44,7 @@ def test_pose_outputs(tmp_path, size, options, recorded):
 
 @torch.no_grad()
 def test_classification_maps(tmp_path):
-    torch.save({'model': official.state_dict('cls_small')}, tmp_path / 'cls.pth')
+    torch.save({'model': dict(official.state_dict('cls_small'))}, tmp_path / 'cls.pth')
     model = HRFormer(arch='small', multiscale_output=True, align_corners=True).eval()
     load_pretrained(model, tmp_path / 'cls.pth')
     for i, output in enumerate(model(official.image(2, 224, 224, seed=7))):
@@ -53,7 +55,7 @@ def test_classification_maps(tmp_path):
 @torch.no_grad()
 def test_classification_logits(tmp_path):
     """The authors' complete checkpoint, including the head, loaded into our classifier."""
-    torch.save({'model': official.state_dict('cls_small')}, tmp_path / 'cls.pth')
+    torch.save({'model': dict(official.state_dict('cls_small'))}, tmp_path / 'cls.pth')
     model = classification_network('small').eval()
     result = load_pretrained(model, tmp_path / 'cls.pth')
     assert 'skipped: nothing' in result.lines[3]
@@ -64,7 +66,7 @@ def test_classification_logits(tmp_path):
 
 @pytest.mark.parametrize('name', ['tiny', 'base'])
 def test_whole_classification_files_load(tmp_path, name):
-    torch.save({'model': official.state_dict(f'cls_{name}')}, tmp_path / 'file.pth')
+    torch.save({'model': dict(official.state_dict(f'cls_{name}'))}, tmp_path / 'file.pth')
     result = load_pretrained(classification_network(name), tmp_path / 'file.pth')
     assert 'skipped: nothing' in result.lines[3]
     assert len(result.lines) == 4  # nothing initialised anew
@@ -72,7 +74,7 @@ def test_whole_classification_files_load(tmp_path, name):
 
 @pytest.mark.parametrize('name', ['pose_base', 'cls_tiny', 'cls_base'])
 def test_the_other_lists_load_completely(tmp_path, name):
-    torch.save({'model': official.state_dict(name)}, tmp_path / 'file.pth')
+    torch.save({'model': dict(official.state_dict(name))}, tmp_path / 'file.pth')
     model = HRFormer(arch=name.split('_')[1], multiscale_output='cls' in name)
     result = load_pretrained(model, tmp_path / 'file.pth')
     assert len(result.lines) == 4  # nothing initialised anew

@@ -126,6 +126,7 @@ def test_a_checkpoint_loads_with_mmposes_own_backbone(trained):
     MMPoseHRFormer(extra=mmpose_extra('tiny')).load_state_dict(backbone)
 
 
+@pytest.mark.slow
 def test_two_processes_give_one_processes_figures(trained, tested, synthetic_root, tmp_path):
     out = tmp_path / 'out.json'
     checkpoint = trained[0] / 'epoch_2.pth'

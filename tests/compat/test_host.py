@@ -101,6 +101,7 @@ def test_pkg_resources(hide):
     assert out.split() == ['True', 'False', 'True']
 
 
+@pytest.mark.slow
 def test_real_packages_are_used_where_they_import(tmp_path):
     transforms = tmp_path / 'torchvision' / 'transforms'
     transforms.mkdir(parents=True)
@@ -121,6 +122,7 @@ def test_real_packages_are_used_where_they_import(tmp_path):
     assert out.split() == ['True', '9.9', 'False']
 
 
+@pytest.mark.slow
 def test_an_mmdet_that_refuses_the_installed_mmcv_counts_as_absent(tmp_path):
     (tmp_path / 'mmdet').mkdir()
     (tmp_path / 'mmdet' / '__init__.py').write_text('assert False, "mmcv 2.2 is incompatible"\n')

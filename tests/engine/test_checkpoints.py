@@ -95,6 +95,7 @@ def heatmaps(runner) -> torch.Tensor:
     return runner.model.head(runner.model.backbone(image))
 
 
+@pytest.mark.slow
 def test_files_go_from_mmposes_runner_to_ours_and_back(config, monkeypatch):
     theirs = mmengine.runner.Runner.from_cfg(mmposes(config))
     theirs.train()
@@ -154,6 +155,7 @@ def test_what_no_safe_load_takes_is_left_out_aloud(monkeypatch):
     assert lines == ['checkpoint.meta.hook is of type object, which a safe load refuses: not saved']
 
 
+@pytest.mark.slow
 def test_no_step_of_saving_removes_what_is_not_replaced(config, monkeypatch):
     """Wherever a run ends while it saves, the newest complete file and the best one are there."""
     config.train_cfg = dict(max_epochs=2, val_interval=1)

@@ -96,6 +96,7 @@ def test_skipped_steps_are_no_divergence(train, tmp_path, scaled):
     assert losses[2] == float('inf')
 
 
+@pytest.mark.slow
 def test_a_loss_that_stays_infinite_ends_training_with_a_loss_scale_too(
     train, tmp_path, scaled, monkeypatch
 ):
@@ -106,6 +107,7 @@ def test_a_loss_that_stays_infinite_ends_training_with_a_loss_scale_too(
     assert max(int(path.stem[6:]) for path in tmp_path.glob('epoch_*.pth')) == 3
 
 
+@pytest.mark.slow
 def test_weights_are_looked_at_before_they_are_saved(train, tmp_path):
     """Statistics of a normalisation may be lost while the loss is finite."""
 

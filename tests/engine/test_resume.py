@@ -184,6 +184,7 @@ def test_the_newest_file_that_verifies_is_resumed(config, straight, tmp_path):
     assert_same(straight / 'epoch_4.pth', newest)
 
 
+@pytest.mark.slow
 def test_where_nothing_verifies_training_does_not_start_over(config, tmp_path):
     work_dir = tmp_path / 'work'
     work_dir.mkdir()

@@ -31,6 +31,7 @@ def test_unchanged_settings_say_nothing(train, first):
     assert 'batches' not in text
 
 
+@pytest.mark.slow
 def test_the_rate_goes_on_as_if_it_had_been_the_new_one(train, first, tmp_path):
     expected = rates(train(tmp_path / 'other', **{LR: 5e-4, 'train_cfg.max_epochs': 4}))
     runner = train(first, resume=True, **{LR: 5e-4, 'train_cfg.max_epochs': 4})
@@ -87,6 +88,7 @@ def test_what_does_not_fit_the_state_is_refused(train, first):
         assert {path.name: path.read_bytes() for path in first.glob('*.*')} == before
 
 
+@pytest.mark.slow
 def test_what_is_no_part_of_the_state_may_change(train, first):
     """More epochs, another end of the schedule, hooks, clipping, logging: without a word."""
     ema = [dict(type='SyncBuffersHook')]
@@ -104,11 +106,13 @@ def test_what_is_no_part_of_the_state_may_change(train, first):
     assert 'from here on' not in log_of(first)
 
 
+@pytest.mark.slow
 def test_another_batch_size_goes_on_with_a_line(train, first):
     train(first, resume=True, **{'train_dataloader.batch_size': 8})
     assert 'epoch 2: an epoch had 2 batches and now has 1' in log_of(first)
 
 
+@pytest.mark.slow
 def test_a_schedule_by_iterations_does_not_fit_another_length_of_epochs(train, tmp_path):
     """Its end would come at another epoch."""
     converted = [WARMUP, COSINE | dict(convert_to_iter_based=True)]

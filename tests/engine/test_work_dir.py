@@ -40,6 +40,7 @@ def test_resuming_elsewhere_leaves_the_first_folder_alone(train, tmp_path, caplo
     assert (b / 'last_checkpoint').read_text() == str(b / 'epoch_2.pth')
 
 
+@pytest.mark.slow
 def test_a_copied_folder_has_its_own_files(train, tmp_path):
     """Also where few are kept: the oldest is removed in the copy, not in the original."""
     few = {'default_hooks.checkpoint.max_keep_ckpts': 1}
@@ -51,6 +52,7 @@ def test_a_copied_folder_has_its_own_files(train, tmp_path):
     assert {*listing(b)} == {'epoch_2.pth', BEST(2), 'last_checkpoint'}
 
 
+@pytest.mark.slow
 def test_files_that_a_state_names_are_removed_in_its_own_folder_only(train, tmp_path):
     """A checkpoint may name any path as the one to remove next."""
     mine, folder = tmp_path / 'mine.pth', tmp_path / 'a'
@@ -110,6 +112,7 @@ def test_a_start_that_fails_moves_nothing(train, tmp_path, options):
     assert not [*tmp_path.glob('previous_*')]
 
 
+@pytest.mark.slow
 def test_going_back_sets_the_later_files_aside(train, tmp_path):
     """Or the next --resume would go on with the branch that was given up."""
     train(tmp_path, {1: 0.2, 2: 0.3}, **{'train_cfg.max_epochs': 2})

@@ -39,6 +39,7 @@ def test_built_once(folder):
     assert path.stat() == before
 
 
+@pytest.mark.slow
 @needs_kernels
 def test_another_source_is_another_file(folder, tmp_path, monkeypatch):
     build.load()
@@ -118,6 +119,7 @@ def test_a_compiler_that_fails(script, line, folder, tmp_path, monkeypatch):
     assert not list(folder.iterdir())
 
 
+@pytest.mark.slow
 @needs_kernels
 def test_output_not_in_utf8_is_no_error(folder, tmp_path, monkeypatch):
     compiler(tmp_path, monkeypatch, "printf '\\351\\n' >&2; printf '// \\351\\n'; exec gcc \"$@\"")
@@ -147,6 +149,7 @@ def test_a_compiler_that_hangs(tmp_path, monkeypatch):
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 @needs_kernels
 def test_a_compiler_with_arguments(folder, monkeypatch):
     monkeypatch.setenv('CC', 'gcc -DV=4 "-DNAME=a b"')

@@ -116,6 +116,7 @@ def test_openvinos_format_and_half_precision(files_of_a_network, people, expecte
     assert np.percentile(np.abs(keypoints - expected[0]), 90) < 0.5
 
 
+@pytest.mark.slow
 def test_without_normalisation_and_decoding(files_of_a_network, people):
     config, checkpoint = files_of_a_network
     network = TorchNetwork(config, checkpoint, 'cpu', fuse=False, flip_test=False)
@@ -133,6 +134,7 @@ def test_without_normalisation_and_decoding(files_of_a_network, people):
     np.testing.assert_allclose(poses_of(PoseRuntime(other), people)[0], plain[0], atol=0.01)
 
 
+@pytest.mark.slow
 def test_the_report_fails_for_other_weights(files_of_a_network, exported, people):
     config, checkpoint = files_of_a_network
     network = TorchNetwork(config, checkpoint, 'cpu', fuse=False, flip_test=True)

@@ -47,10 +47,10 @@ def test_the_harness_tells_each_outcome(tmp_path):
     assert not [*tmp_path.glob('planted-*')], 'files are left behind'
 
 
-def test_a_hundred_inputs():
+def test_some_inputs():
     kinds = ('checkpoints', 'images', 'annotations', 'detections')
-    out = fuzz(*kinds, '--inputs', '100', '--seed', '3')
-    assert re.search(r'^\| all \| 100 \| ', out, re.MULTILINE)
+    out = fuzz(*kinds, '--inputs', '40', '--seed', '3')
+    assert re.search(r'^\| all \| 40 \| ', out, re.MULTILINE)
 
 
 @pytest.mark.slow
