@@ -114,7 +114,7 @@ class TorchNetwork:
 
     @property
     def flip_test(self) -> bool:
-        """Whether predictions are averaged over the mirror image."""
+        """True if predictions are averaged over the mirror image."""
         return bool(self.test_cfg.get('flip_test', False))
 
     @torch.inference_mode()
