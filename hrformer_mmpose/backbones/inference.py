@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from ..execution import policy
-from ..execution.inference import FusedBlock, fuse, fused_sequence, plain_copy
+from ..execution.inference import InferenceBlock, eval_copy, fuse, fuse_sequence
 from .hrformer_module import HRFormerModule, apply_transition
 
 
-def fuse_network(network: nn.Module, block: type[nn.Module] = FusedBlock) -> nn.Module:
+def fuse_network(network: nn.Module, block: type[nn.Module] = InferenceBlock) -> nn.Module:
     """Convert a network for inference; see `HRFormer.fuse_for_inference`.
 
     Args:
@@ -28,9 +28,7 @@ def fuse_network(network: nn.Module, block: type[nn.Module] = FusedBlock) -> nn.
         logging.getLogger(__name__).warning(
             'not converted for inference: %s: %s%s', name or 'the network', reason, more
         )
-    return (
-        FusedHRFormer(network, block) if policy.obstacle(network) is None else plain_copy(network)
-    )
+    return FusedHRFormer(network, block) if policy.obstacle(network) is None else eval_copy(network)
 
 
 class FusedHRFormer(nn.Module):
@@ -41,11 +39,11 @@ class FusedHRFormer(nn.Module):
         block: class that converts its transformer blocks.
     """
 
-    def __init__(self, network: nn.Module, block: type[nn.Module] = FusedBlock):
+    def __init__(self, network: nn.Module, block: type[nn.Module] = InferenceBlock):
         super().__init__()
         relu = network.relu
         first = (network.conv1, network.bn1, relu, network.conv2, network.bn2, relu)
-        self.stem = nn.Sequential(*fused_sequence(first), fuse(network.layer1))
+        self.stem = nn.Sequential(*fuse_sequence(first), fuse(network.layer1))
         for number in (2, 3, 4):
             transition = getattr(network, f'transition{number - 1}')
             layers = (None if layer is None else fuse(layer) for layer in transition)
@@ -87,11 +85,11 @@ class FusedModule(nn.Module):
 
 def _fuse_stage(stage: nn.Sequential, block: type[nn.Module]) -> nn.Module:
     if policy.obstacle(stage) is not None:
-        return plain_copy(stage)
+        return eval_copy(stage)
     modules = (
         FusedModule(module, block)
         if type(module) is HRFormerModule and policy.obstacle(module) is None
-        else plain_copy(module)
+        else eval_copy(module)
         for module in stage
     )
     return nn.Sequential(*modules)
