@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from ..execution import policy
-from ..execution.inference import FusedBlock, fuse, fused_sequence, plain_copy
+from ..execution.inference import InferenceBlock, eval_copy, fuse, fuse_sequence
 from .hrformer_module import HRFormerModule, apply_transition
 
 
-def fuse_network(network: nn.Module, block: type[nn.Module] = FusedBlock) -> nn.Module:
+def fuse_network(network: nn.Module, block: type[nn.Module] = InferenceBlock) -> nn.Module:
     """Convert a network for inference; see `HRFormer.fuse_for_inference`.
 
     Args:
@@ -30,7 +30,7 @@ def fuse_network(network: nn.Module, block: type[nn.Module] = FusedBlock) -> nn.
             'not converted for inference: %s: %s%s', name or 'the network', reason, more
         )
     if policy.obstacle(network) is not None:
-        return plain_copy(network)
+        return eval_copy(network)
     return InferenceHRFormer(network, block)
 
 
@@ -42,11 +42,11 @@ class InferenceHRFormer(nn.Module):
         block: inference class of `HRFormerBlock`.
     """
 
-    def __init__(self, network: nn.Module, block: type[nn.Module] = FusedBlock):
+    def __init__(self, network: nn.Module, block: type[nn.Module] = InferenceBlock):
         super().__init__()
         relu = network.relu
         first = (network.conv1, network.bn1, relu, network.conv2, network.bn2, relu)
-        self.stem = nn.Sequential(*fused_sequence(first), fuse(network.layer1))
+        self.stem = nn.Sequential(*fuse_sequence(first), fuse(network.layer1))
         for number in (2, 3, 4):
             transition = getattr(network, f'transition{number - 1}')
             layers = (None if layer is None else fuse(layer) for layer in transition)
@@ -88,11 +88,11 @@ class InferenceModule(nn.Module):
 
 def _fuse_stage(stage: nn.Sequential, block: type[nn.Module]) -> nn.Module:
     if policy.obstacle(stage) is not None:
-        return plain_copy(stage)
+        return eval_copy(stage)
     modules = (
         InferenceModule(module, block)
         if type(module) is HRFormerModule and policy.obstacle(module) is None
-        else plain_copy(module)
+        else eval_copy(module)
         for module in stage
     )
     return nn.Sequential(*modules)

@@ -99,12 +99,12 @@ def _device() -> Iterator[tuple[str, str]]:
 
 
 def _kernels() -> None:
-    from ..execution import cpu as native
+    from ..execution import cpu
 
-    if native.available():
+    if cpu.available():
         print('CPU kernels of our own: built')
     else:
-        print(f"CPU kernels of our own: none, PyTorch's do their work ({native.reason()})")
+        print(f"CPU kernels of our own: none, PyTorch's do their work ({cpu.reason()})")
 
 
 def _mmpose() -> Iterator[tuple[str, str]]:

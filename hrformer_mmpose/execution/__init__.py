@@ -1,1 +1,1 @@
-"""TODO execution."""
+"""How the layers run fast: choice of path, fused operators, recomputation, conversion."""

@@ -1,4 +1,4 @@
-"""The transformer block on the fastest path that `policy` allows."""
+"""Transformer block that takes the fastest path `policy` allows."""
 
 import contextlib
 
@@ -13,16 +13,16 @@ from . import policy, recompute
 
 @policy.stock
 class HRFormerBlock(layers.HRFormerBlock):
-    """`layers.HRFormerBlock` that keeps less for the backward pass.
+    """`layers.HRFormerBlock` that saves fewer activations for the backward pass.
 
     Args:
         args: see `layers.HRFormerBlock`.
-        with_cp: keep only the block's input for the backward pass (gradient checkpointing).
+        with_cp: save only the block's input (gradient checkpointing).
         kwargs: see `layers.HRFormerBlock`.
 
     Attributes:
-        with_recompute: recompute normalisation, GELU and attention in the backward pass where
-            `policy` allows it. Set it to False for gradients of gradients.
+        with_recompute: recompute normalisation, GELU and attention in the backward pass if `policy`
+            allows it. Set it to False for gradients of gradients.
     """
 
     with_recompute = True
@@ -41,8 +41,7 @@ class HRFormerBlock(layers.HRFormerBlock):
     def attention_branch(self, x: torch.Tensor) -> torch.Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
         if policy.may_recompute_attention(self, x):
-            scale = self.drop_path.scale(x)
-            return recompute.attention(x, self.norm1, self.attn, scale)
+            return recompute.attention(x, self.norm1, self.attn, self.drop_path.scale(x))
         return super().attention_branch(x)
 
     def ffn_branch(self, x: torch.Tensor) -> torch.Tensor:
@@ -53,11 +52,10 @@ class HRFormerBlock(layers.HRFormerBlock):
 
 
 class _FrozenStatistics:
-    """Keep BatchNorm's running statistics while a checkpointed block is computed again.
+    """Freeze BatchNorm's running statistics while a checkpointed block is recomputed.
 
-    Outputs do not change (in training they use the batch's statistics), but without this the
-    running mean and variance would be updated twice a step. Each backward pass through one graph
-    enters this again.
+    Outputs do not change, since training uses the batch's statistics. Without it a step would
+    update running statistics twice. Each backward pass through a graph enters the context again.
     """
 
     def __init__(self, module: nn.Module):

@@ -1,9 +1,8 @@
-"""`--compile`: PyTorch's compiler on a network's repeated parts, or one line why not.
+"""`--compile`: compile a network's repeated parts, or log one line why that is impossible.
 
-The attention and the FFN of the transformer blocks are compiled, not the whole network: a graph for
-each width serves all blocks of that width, which takes a minute where the whole network of
-HRFormer-S took eight, and the state dict keeps its names. Sizes are constants of a graph; another
-batch or image size compiles again.
+Attention and FFN of the transformer blocks are compiled, not the whole network: all blocks of a
+width share a graph. This takes a minute, compared to eight for the whole HRFormer-S, and the state
+dict keeps its names. Sizes are constants of a graph: another batch or image size compiles again.
 """
 
 import torch
@@ -11,28 +10,28 @@ from mmengine.logging import MMLogger
 from torch import nn
 
 from ..layers import CrossFFN, LocalWindowSelfAttention
-from .inference import FusedBlock
+from .inference import InferenceBlock
 
-PARTS = (LocalWindowSelfAttention, CrossFFN, FusedBlock)
-# Graphs of one function: widths x training and evaluation x batch sizes. PyTorch's default is 8.
-GRAPHS = 64
+PARTS = (LocalWindowSelfAttention, CrossFFN, InferenceBlock)
+# Graphs per function: widths x training and evaluation x batch sizes. PyTorch's default is 8.
+MAX_GRAPHS = 64
 
 
 def compile_network(network: nn.Module) -> nn.Module:
-    """Compile a network in place, where the machine can; log one line either way.
+    """Compile a network in place if the machine can, and log one line in either case.
 
     Args:
-        network: a backbone; one that has none of the parts above is compiled whole.
+        network: a backbone; one without any of `PARTS` is compiled as a whole.
 
     Returns:
         `network`.
     """
     logger = MMLogger.get_current_instance()
     device = next(network.parameters(), next(network.buffers(), torch.zeros(()))).device
-    if (reason := _lacking(device)) is not None:
+    if (reason := _compiler_error(device)) is not None:
         logger.warning(f'--compile has no effect: {reason}')
         return network
-    _raise_limit()
+    _raise_graph_limit()
     parts = [module for module in network.modules() if isinstance(module, PARTS)]
     for module in parts or [network]:
         module.compile(dynamic=False, fullgraph=bool(parts))
@@ -43,17 +42,17 @@ def compile_network(network: nn.Module) -> nn.Module:
     return network
 
 
-def _lacking(device: torch.device) -> str | None:
-    """What the compiler misses on this machine: tried, not guessed."""
+def _compiler_error(device: torch.device) -> str | None:
+    """Return why compiling a small function fails on this machine, or None."""
     try:
         torch.compile(lambda x: (x + 1).relu())(torch.zeros(8, device=device))
-    except Exception as error:  # a missing compiler shows itself in many ways
+    except Exception as error:  # a missing compiler raises many types
         lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
         return f"PyTorch's compiler does not run here ({lines[0] if lines else error!r})"
     return None
 
 
-def _raise_limit() -> None:
+def _raise_graph_limit() -> None:
     config = torch._dynamo.config
     name = 'recompile_limit' if hasattr(config, 'recompile_limit') else 'cache_size_limit'
-    setattr(config, name, max(getattr(config, name), GRAPHS))
+    setattr(config, name, max(getattr(config, name), MAX_GRAPHS))

@@ -1,18 +1,23 @@
-"""What a transformer block does between matrix products, in as few passes as the machine allows.
+"""Fused operators: what a transformer block computes between its matrix products.
 
-Every operator here has two forms of the same figures: the function below in PyTorch's operators,
-for any device and type, and one in C (`native`) for float32 on CPUs, which goes over its maps once.
-The kernels know no gradients; `recompute.py` and `fused.py` make layers of them.
+Each operator is written once here: its schema, the shapes of its tensors and its plain form, which
+runs on all devices and types. `cpu/` and `cuda/` hold kernels of the same names that pass over a
+map once; the last lines register them, and PyTorch dispatches by device. Operators have no
+derivatives: `recompute.py` and `inference.py` build layers from them.
+
+A BatchNorm appears as `scale` and `offset`, (C) each: x scale + offset.
 
 Shapes: B batch, H and W of a map, C channels, T = B * H * W tokens (written `...` before C), h
-heads, d = C / h head width, Kh x Kw window, N = Kh * Kw tokens a window.
+heads, d = C / h head width, Kh x Kw window, N = Kh * Kw tokens per window, nW windows of
+all maps.
 """
 
 import torch
 import torch.nn.functional as F
 
 from ..layers.window import Window, window_partition, window_reverse
-from .cpu import operator
+from . import cpu, cuda
+from .operator import operator, register_kernels
 
 aten = torch.ops.aten
 
@@ -21,13 +26,23 @@ aten = torch.ops.aten
     '(Tensor x, Tensor? scale=None, Tensor? offset=None, Tensor? residual=None) -> Tensor',
     x='... C', scale='C', offset='C', residual='... C',
 )  # fmt: skip
-def norm_gelu(
+def bn_gelu(
     x: torch.Tensor,
     scale: torch.Tensor | None = None,
     offset: torch.Tensor | None = None,
     residual: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """gelu(x scale + offset) + residual: (..., C); scale and offset (C), by default 1 and 0."""
+    """Compute gelu(x scale + offset) + residual.
+
+    Args:
+        x: (..., C).
+        scale: (C), or None for 1.
+        offset: (C), or None for 0.
+        residual: (..., C), or None for 0.
+
+    Returns:
+        (..., C).
+    """
     out = F.gelu(x if scale is None else torch.addcmul(offset, x, scale))
     return out if residual is None else out + residual
 
@@ -37,35 +52,62 @@ def norm_gelu(
     ' -> (Tensor, Tensor, Tensor)',
     x='... C', grad='... C', scale='C', offset='C',
 )  # fmt: skip
-def norm_gelu_backward(
+def bn_gelu_backward(
     x: torch.Tensor,
     grad: torch.Tensor,
     scale: torch.Tensor,
     offset: torch.Tensor,
     with_act: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The gradient of gelu(y) with y = x scale + offset.
+    """Compute the gradient of GELU's input, x scale + offset.
+
+    Args:
+        x: (..., C).
+        grad: (..., C), gradient of GELU's output.
+        scale: (C).
+        offset: (C).
+        with_act: also return GELU's output.
 
     Returns:
-        slope = grad gelu'(y) (..., C); gelu(y) if `with_act`, else an empty tensor; sums over all
-        tokens of slope and of slope x, (2, C) in float64.
+        grad_pre_act: (..., C), gradient of x scale + offset.
+        act: (..., C), GELU's output; empty without `with_act`.
+        sums: (2, C) in float64, sums over tokens of grad_pre_act and grad_pre_act x.
     """
-    y = torch.addcmul(offset, x, scale)
-    slope = aten.gelu_backward(grad, y)
-    return slope, F.gelu(y) if with_act else x.new_empty(0), _sums(slope, x)
+    pre_act = torch.addcmul(offset, x, scale)
+    grad_pre_act = aten.gelu_backward(grad, pre_act)
+    act = F.gelu(pre_act) if with_act else x.new_empty(0)
+    return grad_pre_act, act, _sums(grad_pre_act, x)
 
 
 @operator(
-    '(Tensor(a!) slope, Tensor x, Tensor abc) -> Tensor(a!)', slope='... C', x='... C', abc='3 C'
-)
-def scale_add_(slope: torch.Tensor, x: torch.Tensor, abc: torch.Tensor) -> torch.Tensor:
-    """slope = a slope + b x + c by channel, (..., C); abc (3, C): the gradient of BatchNorm."""
-    return torch.addcmul(torch.addcmul(abc[2], x, abc[1]), slope, abc[0], out=slope)
+    '(Tensor(a!) grad, Tensor x, Tensor bn_grad_coeffs) -> Tensor(a!)',
+    grad='... C', x='... C', bn_grad_coeffs='3 C',
+)  # fmt: skip
+def bn_backward_(grad: torch.Tensor, x: torch.Tensor, bn_grad_coeffs: torch.Tensor) -> torch.Tensor:
+    """Replace the gradient of BatchNorm's output by that of its input: a grad + b x + c.
+
+    Args:
+        grad: (..., C), gradient of the output; overwritten.
+        x: (..., C), BatchNorm's input.
+        bn_grad_coeffs: (3, C), a, b and c of each channel.
+
+    Returns:
+        `grad`.
+    """
+    a, b, c = bn_grad_coeffs
+    return torch.addcmul(torch.addcmul(c, x, b), grad, a, out=grad)
 
 
 @operator('(Tensor x) -> Tensor', x='... C')
 def moments(x: torch.Tensor) -> torch.Tensor:
-    """Mean and (biased) variance over all tokens of (..., C): (2, C)."""
+    """Compute mean and biased variance of each channel over all tokens.
+
+    Args:
+        x: (..., C).
+
+    Returns:
+        (2, C).
+    """
     x = x if x.dtype is torch.float64 else x.float()
     variance, mean = torch.var_mean(x.flatten(0, -2), 0, unbiased=False)
     return torch.stack((mean, variance))
@@ -78,29 +120,48 @@ def moments(x: torch.Tensor) -> torch.Tensor:
 def layer_norm(
     x: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor, eps: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """LayerNorm over C: (..., C), and mean and 1 / standard deviation of every token, (2, ...)."""
+    """Compute LayerNorm over the channels.
+
+    Args:
+        x: (..., C).
+        gamma: (C), scale.
+        beta: (C), offset.
+        eps: added to the variance.
+
+    Returns:
+        out: (..., C).
+        mean_and_rstd: (2, ...), mean and 1 / standard deviation of each token.
+    """
     out, mean, rstd = torch.native_layer_norm(x, x.shape[-1:], gamma, beta, eps)
     return out, torch.stack((mean, rstd)).squeeze(-1)
 
 
 @operator(
-    '(Tensor x, Tensor statistics, Tensor gamma, Tensor grad, Tensor residual) -> (Tensor, Tensor)',
-    x='... C', statistics='2 ...', gamma='C', grad='... C', residual='... C',
+    '(Tensor x, Tensor mean_and_rstd, Tensor gamma, Tensor grad, Tensor residual)'
+    ' -> (Tensor, Tensor)',
+    x='... C', mean_and_rstd='2 ...', gamma='C', grad='... C', residual='... C',
 )  # fmt: skip
 def layer_norm_backward(
     x: torch.Tensor,
-    statistics: torch.Tensor,
+    mean_and_rstd: torch.Tensor,
     gamma: torch.Tensor,
     grad: torch.Tensor,
     residual: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The gradient of x plus `residual`, (..., C); those of gamma and beta, (2, C) in float64.
+    """Compute the gradients of `layer_norm`.
 
     Args:
-        x, gamma: as given to `layer_norm`. statistics: as returned by it. residual: (..., C), the
-            gradient of the shortcut around what follows the norm.
+        x: (..., C), its input.
+        mean_and_rstd: (2, ...), its second result.
+        gamma: (C), its scale.
+        grad: (..., C), gradient of its output.
+        residual: (..., C), gradient of the shortcut around the branch that starts with the norm.
+
+    Returns:
+        grad_x: (..., C), gradient of x plus `residual`.
+        grad_gamma_and_beta: (2, C) in float64.
     """
-    mean, rstd = statistics[..., None]
+    mean, rstd = mean_and_rstd[..., None]
     out, grad_gamma, grad_beta = aten.native_layer_norm_backward(
         grad, x, x.shape[-1:], mean, rstd, gamma, gamma, [True] * 3
     )
@@ -108,151 +169,199 @@ def layer_norm_backward(
 
 
 @operator(
-    '(Tensor x, Tensor scale, Tensor offset, Tensor kernel, Tensor shift) -> (Tensor, Tensor)',
-    x='B H W C', scale='C', offset='C', kernel='9 C', shift='C',
+    '(Tensor x, Tensor scale, Tensor offset, Tensor conv_weight, Tensor conv_bias)'
+    ' -> (Tensor, Tensor)',
+    x='B H W C', scale='C', offset='C', conv_weight='9 C', conv_bias='C',
 )  # fmt: skip
-def gelu_conv(
+def gelu_dwconv(
     x: torch.Tensor,
     scale: torch.Tensor,
     offset: torch.Tensor,
-    kernel: torch.Tensor,
-    shift: torch.Tensor,
+    conv_weight: torch.Tensor,
+    conv_bias: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Depth-wise 3x3 convolution of gelu(x scale + offset), padded by one.
+    """Compute the depth-wise 3x3 convolution, padding 1, of gelu(x scale + offset).
 
     Args:
-        x: (B, H, W, C). scale, offset, shift: (C). kernel: (9, C), the taps row by row.
+        x: (B, H, W, C).
+        scale: (C).
+        offset: (C).
+        conv_weight: (9, C), taps in row-major order.
+        conv_bias: (C).
 
     Returns:
-        The map (B, H, W, C), and its `moments`.
+        out: (B, H, W, C).
+        moments: (2, C), `moments` of `out`.
     """
-    out = _depth_wise(F.gelu(torch.addcmul(offset, x, scale)), kernel, shift)
+    out = _dwconv(F.gelu(torch.addcmul(offset, x, scale)), conv_weight, conv_bias)
     return out, moments(out)
 
 
-@operator('(Tensor x, Tensor kernel, Tensor shift) -> Tensor', x='B H W C', kernel='9 C', shift='C')
-def gelu_conv_gelu(x: torch.Tensor, kernel: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
-    """gelu(conv(gelu(x)) + shift), the convolution as in `gelu_conv`: (B, H, W, C)."""
-    return F.gelu(_depth_wise(F.gelu(x), kernel, shift))
-
-
 @operator(
-    '(Tensor x, Tensor scale, Tensor offset, Tensor z, Tensor slope, Tensor abc, Tensor kernel)'
-    ' -> (Tensor, Tensor)',
-    x='B H W C', scale='C', offset='C', z='B H W C', slope='B H W C', abc='3 C', kernel='9 C',
+    '(Tensor x, Tensor conv_weight, Tensor conv_bias) -> Tensor',
+    x='B H W C', conv_weight='9 C', conv_bias='C',
 )  # fmt: skip
-def gelu_conv_backward(
-    x: torch.Tensor,
-    scale: torch.Tensor,
-    offset: torch.Tensor,
-    z: torch.Tensor,
-    slope: torch.Tensor,
-    abc: torch.Tensor,
-    kernel: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The gradient of `gelu_conv`, whose output is z, and of the BatchNorm behind it.
-
-    Args:
-        x, scale, offset, kernel: as given to `gelu_conv`. z: what it returned. slope, abc: as of
-            `scale_add_`, which gives the gradient of z.
-
-    Returns:
-        The gradient of x scale + offset, (B, H, W, C); in float64 (11, C): that of the nine taps,
-        and the sums over all tokens of the first and of the first times x.
-    """
-    C = len(scale)
-    y = torch.addcmul(offset, x, scale)
-    grad = torch.addcmul(torch.addcmul(abc[2], z, abc[1]), slope, abc[0]).permute(0, 3, 1, 2)
-    grad, grad_kernel, _ = aten.convolution_backward(
-        grad, F.gelu(y).permute(0, 3, 1, 2), _filters(kernel), None, [1, 1], [1, 1], [1, 1],
-        False, [0, 0], C, [True, True, False],
-    )  # fmt: skip
-    out = aten.gelu_backward(grad.permute(0, 2, 3, 1), y)
-    return out, torch.cat((grad_kernel.view(C, 9).t().double(), _sums(out, x)))
-
-
-@operator(
-    '(Tensor qkv, Tensor shift, Tensor? bias, int heads, int[2] window) -> Tensor',
-    qkv='B H W 3C', shift='3C', bias='h N N',
-)  # fmt: skip
-def window_attention(
-    qkv: torch.Tensor, shift: torch.Tensor, bias: torch.Tensor | None, heads: int, window: Window
+def gelu_dwconv_gelu(
+    x: torch.Tensor, conv_weight: torch.Tensor, conv_bias: torch.Tensor
 ) -> torch.Tensor:
-    """softmax(q k^T / sqrt(d) + bias) v in the windows of a map, padded around its centre.
+    """Compute gelu(conv(gelu(x))) with the convolution of `gelu_dwconv`.
 
     Args:
-        qkv: (B, H, W, 3 C), queries, keys and values. shift: (3 C), those of padded positions.
-        bias: (h, N, N) or None.
+        x: (B, H, W, C).
+        conv_weight: (9, C).
+        conv_bias: (C).
 
     Returns:
         (B, H, W, C).
     """
-    windows = _windows(qkv, shift, window)
-    q, k, v = windows.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
-    # Fused kernels take a bias of four axes that asks for no gradient.
-    bias = None if bias is None else bias.detach()[None].to(qkv.dtype)
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    return F.gelu(_dwconv(F.gelu(x), conv_weight, conv_bias))
+
+
+@operator(
+    '(Tensor x, Tensor scale, Tensor offset, Tensor conv_out, Tensor grad_pre_act,'
+    ' Tensor bn_grad_coeffs, Tensor conv_weight) -> (Tensor, Tensor)',
+    x='B H W C', scale='C', offset='C', conv_out='B H W C', grad_pre_act='B H W C',
+    bn_grad_coeffs='3 C', conv_weight='9 C',
+)  # fmt: skip
+def gelu_dwconv_backward(
+    x: torch.Tensor,
+    scale: torch.Tensor,
+    offset: torch.Tensor,
+    conv_out: torch.Tensor,
+    grad_pre_act: torch.Tensor,
+    bn_grad_coeffs: torch.Tensor,
+    conv_weight: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compute the gradients of `gelu_dwconv` and the BatchNorm after it.
+
+    Args:
+        x: (B, H, W, C), input of `gelu_dwconv`.
+        scale: (C).
+        offset: (C).
+        conv_out: (B, H, W, C), its output.
+        grad_pre_act: (B, H, W, C), gradient of BatchNorm's output.
+        bn_grad_coeffs: (3, C), see `bn_backward_`.
+        conv_weight: (9, C).
+
+    Returns:
+        grad: (B, H, W, C), gradient of x scale + offset.
+        sums: (11, C) in float64, gradients of the nine taps, sums over tokens of grad and grad x.
+    """
+    C = len(scale)
+    a, b, c = bn_grad_coeffs
+    pre_act = torch.addcmul(offset, x, scale)
+    grad = torch.addcmul(torch.addcmul(c, conv_out, b), grad_pre_act, a).permute(0, 3, 1, 2)
+    grad, grad_weight, _ = aten.convolution_backward(
+        grad, F.gelu(pre_act).permute(0, 3, 1, 2), _filters(conv_weight), None, [1, 1], [1, 1],
+        [1, 1], False, [0, 0], C, [True, True, False],
+    )  # fmt: skip
+    out = aten.gelu_backward(grad.permute(0, 2, 3, 1), pre_act)
+    return out, torch.cat((grad_weight.view(C, 9).t().double(), _sums(out, x)))
+
+
+@operator(
+    '(Tensor qkv, Tensor qkv_bias, Tensor? rel_pos_bias, int num_heads, int[2] window) -> Tensor',
+    qkv='B H W 3C', qkv_bias='3C', rel_pos_bias='h N N',
+)  # fmt: skip
+def window_attention(
+    qkv: torch.Tensor,
+    qkv_bias: torch.Tensor,
+    rel_pos_bias: torch.Tensor | None,
+    num_heads: int,
+    window: Window,
+) -> torch.Tensor:
+    """Compute softmax(q k^T / sqrt(d) + rel_pos_bias) v in the windows of a centre-padded map.
+
+    Args:
+        qkv: (B, H, W, 3 C), queries, keys and values.
+        qkv_bias: (3 C), those of padded tokens.
+        rel_pos_bias: (h, N, N) or None.
+        num_heads: h.
+        window: (Kh, Kw).
+
+    Returns:
+        (B, H, W, C).
+    """
+    windows = _windows(qkv, qkv_bias, window)
+    q, k, v = windows.unflatten(-1, (3, num_heads, -1)).permute(2, 0, 3, 1, 4)
+    # Fused kernels take a bias that has four axes and requires no gradient.
+    mask = None if rel_pos_bias is None else rel_pos_bias.detach()[None].to(qkv.dtype)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     return window_reverse(out.transpose(1, 2).flatten(2), window, qkv.shape[1:3])
 
 
 @operator(
-    '(Tensor qkv, Tensor shift, Tensor? bias, Tensor grad, int heads, int[2] window)'
-    ' -> (Tensor, Tensor, Tensor?)',
-    qkv='B H W 3C', shift='3C', bias='h N N', grad='B H W C',
+    '(Tensor qkv, Tensor qkv_bias, Tensor? rel_pos_bias, Tensor grad, int num_heads,'
+    ' int[2] window) -> (Tensor, Tensor, Tensor?)',
+    qkv='B H W 3C', qkv_bias='3C', rel_pos_bias='h N N', grad='B H W C',
 )  # fmt: skip
 def window_attention_backward(
     qkv: torch.Tensor,
-    shift: torch.Tensor,
-    bias: torch.Tensor | None,
+    qkv_bias: torch.Tensor,
+    rel_pos_bias: torch.Tensor | None,
     grad: torch.Tensor,
-    heads: int,
+    num_heads: int,
     window: Window,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """The gradients of `window_attention`.
+    """Compute the gradients of `window_attention`.
+
+    Args:
+        qkv: (B, H, W, 3 C).
+        qkv_bias: (3 C).
+        rel_pos_bias: (h, N, N) or None.
+        grad: (B, H, W, C), gradient of its output.
+        num_heads: h.
+        window: (Kh, Kw).
 
     Returns:
-        Gradient of qkv; its sum over all positions, padded ones included (3 C), which is that of
-        the bias of the projection before; gradient of bias (None without one).
+        grad_qkv: (B, H, W, 3 C).
+        grad_qkv_bias: (3 C), sum of grad_qkv over all tokens, padded ones included.
+        grad_rel_pos_bias: (h, N, N), or None without `rel_pos_bias`.
     """
     size = qkv.shape[1:3]
-    windows = _windows(qkv, shift, window).unflatten(-1, (3, heads, -1))
-    W, N, _, h, d = windows.shape
-    factor = d**-0.5
-    # One copy, and all products below read and write matrices as they lie.
-    q, k, v = windows.permute(2, 0, 3, 1, 4).contiguous().view(3, W * h, N, d)
-    q = q.mul_(factor)
-    logits = (q @ k.transpose(1, 2)).view(W, h, N, N)
-    attention = (logits if bias is None else logits.add_(bias)).softmax(-1)
+    windows = _windows(qkv, qkv_bias, window).unflatten(-1, (3, num_heads, -1))
+    nW, N, _, h, d = windows.shape
+    scale = d**-0.5
+    # A single copy: all products below then read and write contiguous matrices.
+    q, k, v = windows.permute(2, 0, 3, 1, 4).contiguous().view(3, nW * h, N, d)
+    q = q.mul_(scale)
+    logits = (q @ k.transpose(1, 2)).view(nW, h, N, N)
+    probs = (logits if rel_pos_bias is None else logits.add_(rel_pos_bias)).softmax(-1)
     grad = window_partition(grad, window).unflatten(-1, (h, d)).transpose(1, 2)
-    grad = grad.reshape(W * h, N, d)
-    grads = torch.empty_like(windows, memory_format=torch.contiguous_format).view(3, W * h, N, d)
-    torch.bmm(attention.view(W * h, N, N).transpose(1, 2), grad, out=grads[2])
-    grad_attention = (grad @ v.transpose(1, 2)).view_as(attention)
-    grad_logits = aten._softmax_backward_data(grad_attention, attention, -1, attention.dtype)
-    flat = grad_logits.view(W * h, N, N)
-    torch.bmm(flat, k, out=grads[0]).mul_(factor)
+    grad = grad.reshape(nW * h, N, d)
+    grads = torch.empty_like(windows, memory_format=torch.contiguous_format).view(3, nW * h, N, d)
+    torch.bmm(probs.view(nW * h, N, N).transpose(1, 2), grad, out=grads[2])
+    grad_probs = (grad @ v.transpose(1, 2)).view_as(probs)
+    grad_logits = aten._softmax_backward_data(grad_probs, probs, -1, probs.dtype)
+    flat = grad_logits.view(nW * h, N, N)
+    torch.bmm(flat, k, out=grads[0]).mul_(scale)
     torch.bmm(flat.transpose(1, 2), q, out=grads[1])
-    grad_windows = grads.view(3, W, h, N, d).permute(1, 3, 0, 2, 4).reshape(W, N, 3 * h * d)
+    grad_windows = grads.view(3, nW, h, N, d).permute(1, 3, 0, 2, 4).reshape(nW, N, 3 * h * d)
     grad_qkv = window_reverse(grad_windows, window, size).contiguous()
-    return grad_qkv, grad_windows.sum((0, 1)), None if bias is None else grad_logits.sum(0)
+    grad_rel_pos_bias = None if rel_pos_bias is None else grad_logits.sum(0)
+    return grad_qkv, grad_windows.sum((0, 1)), grad_rel_pos_bias
 
 
-def _windows(qkv: torch.Tensor, shift: torch.Tensor, window: Window) -> torch.Tensor:
-    """(B * nW, N, 3 C), `shift` at padded positions."""
-    return window_partition(qkv - shift, window).add_(shift)
+def _windows(qkv: torch.Tensor, qkv_bias: torch.Tensor, window: Window) -> torch.Tensor:
+    """Partition (B, H, W, 3 C) into (nW, N, 3 C) with `qkv_bias` at padded tokens."""
+    return window_partition(qkv - qkv_bias, window).add_(qkv_bias)
 
 
-def _depth_wise(x: torch.Tensor, kernel: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
-    """Convolution of (B, H, W, C) with `kernel` (9, C), padded by one, plus `shift` (C)."""
-    x = x.permute(0, 3, 1, 2)
-    out = F.conv2d(x, _filters(kernel), shift, padding=1, groups=len(shift))
-    return out.permute(0, 2, 3, 1)
+def _dwconv(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    x = F.conv2d(x.permute(0, 3, 1, 2), _filters(weight), bias, padding=1, groups=len(bias))
+    return x.permute(0, 2, 3, 1)
 
 
-def _filters(kernel: torch.Tensor) -> torch.Tensor:
-    return kernel.t().reshape(-1, 1, 3, 3)
+def _filters(conv_weight: torch.Tensor) -> torch.Tensor:
+    """(9, C) -> (C, 1, 3, 3)."""
+    return conv_weight.t().reshape(-1, 1, 3, 3)
 
 
-def _sums(slope: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    slope, x = slope.flatten(0, -2), x.flatten(0, -2)
-    return torch.stack((slope.sum(0), (slope * x).sum(0))).double()
+def _sums(grad: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Sum grad and grad x over tokens: (2, C) in float64."""
+    grad, x = grad.flatten(0, -2), x.flatten(0, -2)
+    return torch.stack((grad.sum(0), (grad * x).sum(0))).double()
+
+
+register_kernels('CPU', cpu)
+register_kernels('CUDA', cuda)

@@ -1,9 +1,8 @@
-"""Convolution and linear layer with what follows them in one pass, for inference.
+"""Convolution and linear layer fused with the activation or residual after them, for inference.
 
-On CPUs oneDNN applies an activation, or adds a residual, to its result before writing it, which
-saves a pass over the map; and it keeps weights in a layout of its own, which saves bringing them
-there at every call. PyTorch has these kernels for its own compiler; they are taken where they are.
-Elsewhere these layers are PyTorch's.
+On CPUs oneDNN applies an activation, or adds a residual, before it writes its result, which saves a
+pass over the map, and accepts weights in its own layout, which saves reordering them in each call.
+PyTorch has these operators for its compiler. Without them the layers here are PyTorch's.
 
 Shapes: B batch, C and D channels in and out, H and W of a map, maps channels last.
 """
@@ -12,26 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_linear_pointwise')
-NARROW = 100  # channels; see `linear`
+from . import policy
+
 ACTIVATIONS = {'none': lambda x: x, 'relu': F.relu, 'gelu': F.gelu}
-
-
-def onednn_takes(x: torch.Tensor) -> bool:
-    """Whether oneDNN's fused kernels are there for `x` and may be called.
-
-    They know no gradients; a graph that is traced, exported or compiled gets fusions of its own.
-    """
-    return (
-        x.dtype is torch.float32
-        and x.device.type == 'cpu'
-        and not torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
-        and not torch.is_autocast_enabled('cpu')
-        and torch.backends.mkldnn.enabled
-        and HAS_ONEDNN
-    )
 
 
 def linear(
@@ -40,14 +22,18 @@ def linear(
     bias: torch.Tensor | None = None,
     residual: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """x W^T + b + residual without gradients: (..., C) -> (..., D).
+    """Compute x W^T + b + residual without gradients.
 
-    Narrow results, and widths that are not whole vectors (HRFormer-B's 78, 156, 234, 468), take
-    oneDNN down to half the time of `F.linear`. On others it is the slower: it brings the weight
-    into its own layout first.
+    Args:
+        x: (..., C).
+        weight: (D, C).
+        bias: (D).
+        residual: (..., D).
+
+    Returns:
+        (..., D).
     """
-    width = len(weight)
-    if (width > NARROW and width % 8 == 0) or not onednn_takes(x):
+    if not policy.use_onednn_linear(x, len(weight)):
         x = F.linear(x, weight, bias)
         return x if residual is None else x.add_(residual)
     return _onednn_linear(x, weight, bias, residual)
@@ -61,7 +47,7 @@ def _onednn_linear(x, weight, bias, residual) -> torch.Tensor:
 
 
 class _Weighted(nn.Module):
-    """Weight and bias that are derived from others, so that a state dict leaves them out."""
+    """Layer whose weight and bias are derived from others and therefore not in its state dict."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor):
         super().__init__()
@@ -70,41 +56,45 @@ class _Weighted(nn.Module):
 
 
 class FusedLinear(_Weighted):
-    """Linear layer, alone or summed with another map.
+    """Linear layer fused with a residual connection.
 
     Args:
-        weight: (D, C). bias: (D,).
+        weight: (D, C).
+        bias: (D).
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor):
         super().__init__(weight, bias)
-        self._packed: torch.Tensor | None = None
+        self._packed: torch.Tensor | None = None  # weight in oneDNN's layout
 
     def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
-        """(..., C) -> (..., D): x W^T + b + residual."""
-        if not onednn_takes(x):
+        """Compute x W^T + b + residual: (..., C) -> (..., D)."""
+        if not policy.use_onednn(x):
             x = F.linear(x, self.weight, self.bias)
             return x if residual is None else x + residual
-        if self._packed is None:  # in oneDNN's layout
+        if self._packed is None:
             self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight)
         return _onednn_linear(x, self._packed, self.bias, residual)
 
     def _apply(self, *args, **kwargs) -> 'nn.Module':
-        self._packed = None  # of the weight before it moved
+        self._packed = None  # stale after a move
         return super()._apply(*args, **kwargs)
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, '_packed': None}  # copies and files take the plain weight
+        return {**self.__dict__, '_packed': None}  # not copied or pickled
 
 
 class FusedConv(_Weighted):
-    """Convolution, padded by half its kernel, then an activation, or a sum and ReLU.
+    """Convolution with padding k // 2, fused with an activation or with a residual and ReLU.
 
-    Its weight is not brought into oneDNN's layout beforehand: of what PyTorch prepares there, some
-    shapes take kernels fifty times as slow (312 to 624 channels, 3x3, stride 2).
+    Its weight is not reordered for oneDNN beforehand: some reordered shapes run fifty times as slow
+    (312 to 624 channels, 3x3, stride 2: 57 ms instead of 1.3).
 
     Args:
-        weight: (D, C / groups, k, k). bias: (D,). stride, groups: of the convolution.
+        weight: (D, C / groups, k, k).
+        bias: (D).
+        stride: stride along both axes.
+        groups: groups of channels.
         act: 'none', 'relu' or 'gelu'.
     """
 
@@ -116,15 +106,23 @@ class FusedConv(_Weighted):
         self.groups, self.act = groups, act
 
     def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
-        """(B, C, H, W) -> (B, D, H / stride, W / stride): act(conv), or relu(conv + residual)."""
-        if not onednn_takes(x):
+        """Compute act(conv(x)), or relu(conv(x) + residual).
+
+        Args:
+            x: (B, C, H, W).
+            residual: (B, D, H / stride, W / stride).
+
+        Returns:
+            (B, D, H / stride, W / stride).
+        """
+        if not policy.use_onednn(x):
             x = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, groups=self.groups)
             return ACTIVATIONS[self.act](x) if residual is None else F.relu(x + residual)
-        shape = self.padding, self.stride, [1, 1], self.groups
+        settings = self.padding, self.stride, [1, 1], self.groups
         if residual is not None:
             return torch.ops.mkldnn._convolution_pointwise.binary(
-                x, residual, self.weight, self.bias, *shape, 'add', 1.0, 'relu', [], None
+                x, residual, self.weight, self.bias, *settings, 'add', 1.0, 'relu', [], None
             )
         return torch.ops.mkldnn._convolution_pointwise(
-            x, self.weight, self.bias, *shape, self.act, [], 'none'
+            x, self.weight, self.bias, *settings, self.act, [], 'none'
         )

@@ -1,9 +1,15 @@
-"""Decide whether a fast path may be taken instead of the plain one.
+"""Decide which path a layer takes: plain, recompute (training), inference, export, or a kernel.
 
-The fast paths (`recompute` in training, `fused` at inference) read a block's weights and do not
-call the modules that hold them. This gives the plain path's results for stock modules only: hooks,
-parametrizations, adapters and replaced or subclassed layers act on the call of a module. Whatever
-is not known to be stock takes the plain path.
+The fast paths read a block's weights and do not call the modules that hold them. This gives the
+plain path's results for stock modules only: hooks, parametrizations, adapters and replaced or
+subclassed layers act on the call of a module. A module that is not known to be stock takes the
+plain path.
+
+Three kinds of decisions:
+
+- `obstacle`, `may_fuse`: may a module be converted for inference or export?
+- `may_recompute_attention`, `may_recompute_ffn`: may a training step recompute activations?
+- `allows_kernels`, `use_fused_ops`, `use_onednn`, ...: is a kernel available and the faster one?
 """
 
 from collections.abc import Callable
@@ -37,9 +43,9 @@ _STOCK = (
     nn.Sequential,
     nn.SyncBatchNorm,
 )
-# `forward` of each stock class at the time of import: patching it later is detected.
+# `forward` of each stock class at import: detects later patches.
 _FORWARDS: dict[type[nn.Module], Callable] = {cls: cls.forward for cls in _STOCK}
-# What must hold for an instance of a stock class.
+# Conditions on an instance of a stock class.
 _CHECKS: dict[type[nn.Module], Callable[[nn.Module], bool]] = {
     nn.Conv2d: lambda conv: (
         (conv.kernel_size, conv.padding) in (((1, 1), (0, 0)), ((3, 3), (1, 1)))
@@ -61,17 +67,23 @@ _OVERRIDES = (
     '_compiled_call_impl',
     'forward',
 )
+HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_linear_pointwise')
+_NARROW = 100  # channels, see `use_onednn_linear`
+_MANY_TOKENS = 512  # per image, see `multiply_by_image`
 _TENSORS = frozenset((torch.Tensor, nn.Parameter, type(None)))
 
 
 def stock(cls: _Class) -> _Class:
-    """Register a class (not its subclasses) whose instances fast paths may bypass."""
+    """Register a class, not its subclasses, whose instances fast paths may bypass."""
     _FORWARDS[cls] = cls.forward
     return cls
 
 
 def obstacle(module: nn.Module) -> str | None:
-    """Reason why a module, its submodules aside, cannot be bypassed; None if it can."""
+    """Return the reason why a module itself cannot be bypassed, or None.
+
+    Its submodules are not examined.
+    """
     cls, state = type(module), module.__dict__
     if _FORWARDS.get(cls) is not cls.forward:
         return f'{cls.__name__} is not a stock layer'
@@ -86,7 +98,7 @@ def obstacle(module: nn.Module) -> str | None:
 
 
 def obstacles_to_fusing(module: nn.Module) -> dict[str, str]:
-    """Reasons by name why a module and its submodules cannot be bypassed at inference."""
+    """Return the reasons why a module or its submodules cannot be converted, by module name."""
     if _has_global_hooks():
         return {'': 'hooks are registered for all modules'}
     reasons = {}
@@ -100,17 +112,18 @@ def obstacles_to_fusing(module: nn.Module) -> dict[str, str]:
 
 
 def may_fuse(module: nn.Module) -> bool:
-    """Whether an inference version may replace a module and all its submodules."""
+    """Return whether a module and all its submodules may be converted for inference or export."""
     return not obstacles_to_fusing(module)
 
 
 def may_recompute_attention(block: nn.Module, x: torch.Tensor) -> bool:
-    """Whether `recompute.attention` may replace the attention branch of an `HRFormerBlock`.
+    """Return whether `recompute.attention` may replace the attention branch of a block.
 
     Args:
-        x: (B, H, W, C), the block's input.
+        block: `execution.block.HRFormerBlock`.
+        x: (B, H, W, C), input of the branch.
     """
-    # Other devices have fused kernels that give the gradient of the position bias.
+    # On other devices PyTorch's fused attention computes the bias's gradient.
     return (
         x.device.type == 'cpu'
         and _may_recompute(block, x, block.norm1, block.attn, block.drop_path)
@@ -119,12 +132,13 @@ def may_recompute_attention(block: nn.Module, x: torch.Tensor) -> bool:
 
 
 def may_recompute_ffn(block: nn.Module, x: torch.Tensor) -> bool:
-    """Whether `recompute.ffn` may replace the FFN branch of an `HRFormerBlock`.
+    """Return whether `recompute.ffn` may replace the FFN branch of a block.
 
     Args:
-        x: (B, H, W, C), the block's input.
+        block: `execution.block.HRFormerBlock`.
+        x: (B, H, W, C), input of the branch.
     """
-    # One value a channel is an error of BatchNorm, which is to raise it.
+    # A single value per channel is an error, which BatchNorm itself raises.
     return x.numel() > x.shape[-1] and _may_recompute(
         block, x, block.norm2, block.ffn, block.drop_path
     )
@@ -136,26 +150,83 @@ def _may_recompute(block: nn.Module, x: torch.Tensor, *modules: nn.Module) -> bo
         and torch.is_grad_enabled()
         and type(x) in _TENSORS
         and x.dtype in (torch.float32, torch.float64)
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
-        and not torch.is_autocast_enabled(x.device.type)
+        and _is_eager(x.device.type)
         and torch._C._functorch.peek_interpreter_stack() is None
-        and forward_ad._current_level < 0
         and not _has_global_hooks()
         and all(_is_stock_tree(module, x.dtype) for module in modules)
     )
 
 
+def allows_kernels(device: str) -> bool:
+    """Return whether operators without derivatives may be called now.
+
+    Args:
+        device: type of the device: 'cpu', 'cuda', ...
+    """
+    return not torch.is_grad_enabled() and _is_eager(device)
+
+
+def use_fused_ops(x: torch.Tensor) -> bool:
+    """Return whether inference takes the fused LayerNorm and window attention for `x`.
+
+    Other devices have fused kernels of PyTorch for both.
+    """
+    return x.dtype is torch.float32 and x.device.type == 'cpu' and allows_kernels('cpu')
+
+
+def use_onednn(x: torch.Tensor) -> bool:
+    """Return whether oneDNN's fused convolutions and linear layers are available for `x`."""
+    return use_fused_ops(x) and torch.backends.mkldnn.enabled and HAS_ONEDNN
+
+
+def use_onednn_linear(x: torch.Tensor, width: int) -> bool:
+    """Return whether oneDNN is faster than `F.linear` for a weight that is not reordered.
+
+    Measured for batch 8 on one core of a Xeon with AVX-512, oneDNN's time over `F.linear`'s (C -> D
+    channels): 32 -> 32 0.90, 78 -> 78 0.74, 78 -> 234 0.70, 156 -> 468 0.98; but 156 -> 624 1.04,
+    128 -> 384 1.11, 312 -> 1248 1.12, where reordering the weight costs more than it saves.
+
+    Args:
+        x: (..., C).
+        width: D, channels of the result.
+    """
+    return (width <= _NARROW or width % 8 != 0) and use_onednn(x)
+
+
+def multiply_by_image(x: torch.Tensor) -> bool:
+    """Return whether a weight's gradient is the sum of one product per image.
+
+    Measured for batch 8 on one core of a Xeon with AVX-512, time over that of one product for the
+    batch (tokens per image, C -> D channels): 3072 tokens, 78 -> 312 0.62; 768, 64 -> 256 0.82;
+    768, 156 -> 624 1.16; 192, 312 -> 1248 1.11; 48, 624 -> 2496 5.7. In HRFormer-B's training step
+    it is the faster one, see docs/speed.md.
+
+    Args:
+        x: (B, H, W, C).
+    """
+    return x.device.type == 'cpu' and x.shape[1] * x.shape[2] >= _MANY_TOKENS
+
+
+def _is_eager(device: str) -> bool:
+    """Return whether no compiler, tracer, autocast or forward-mode gradient is active."""
+    return not (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device))
+        or forward_ad._current_level >= 0
+    )
+
+
 def _is_stock_tree(module: nn.Module, dtype: torch.dtype) -> bool:
-    """Whether a module and its submodules are stock, with all parameters, in one dtype."""
-    # Called for each block at each step: plain loops over dictionaries, a microsecond a module.
+    """Return whether a module and its submodules are stock and have all parameters, in `dtype`."""
+    # Called for each block in each step: plain loops over dictionaries take 1 us per module.
     state = module.__dict__
     if obstacle(module) is not None:
         return False
     for parameter in state['_parameters'].values():
         if parameter is None or parameter.dtype is not dtype:
             return False
-    if isinstance(module, _BatchNorm) and not _can_recompute(module, dtype):
+    if isinstance(module, _BatchNorm) and not _has_stock_statistics(module, dtype):
         return False
     for child in state['_modules'].values():
         if child is not None and not _is_stock_tree(child, dtype):
@@ -163,7 +234,7 @@ def _is_stock_tree(module: nn.Module, dtype: torch.dtype) -> bool:
     return True
 
 
-def _can_recompute(norm: _BatchNorm, dtype: torch.dtype) -> bool:
+def _has_stock_statistics(norm: _BatchNorm, dtype: torch.dtype) -> bool:
     mean = norm.running_mean
     return type(norm) is nn.BatchNorm2d and (mean is None or mean.dtype is dtype)
 
@@ -178,7 +249,7 @@ def _has_global_hooks() -> bool:
 
 
 def _has_stock_convolutions(ffn: nn.Module) -> bool:
-    """Whether kernels, strides and groups of a `CrossFFN` are those that `__init__` sets."""
+    """Return whether the convolutions of a `CrossFFN` have its constructor's settings."""
     fc1, conv, fc2, norm2 = map(ffn._modules.get, ('fc1', 'dw3x3', 'fc2', 'norm2'))
     return (
         _conv_settings(fc1) == _conv_settings(fc2) == ((1, 1), (1, 1), 1)

@@ -30,7 +30,7 @@ def logged(caplog):
 
 
 needs_compiler = pytest.mark.skipif(
-    compiling._lacking(torch.device('cpu')) is not None, reason='no C++ compiler'
+    compiling._compiler_error(torch.device('cpu')) is not None, reason='no C++ compiler'
 )
 
 

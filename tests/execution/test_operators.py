@@ -2,40 +2,49 @@
 
 import itertools
 import random
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from hrformer_mmpose.execution import cpu as native
-from hrformer_mmpose.execution import fused_ops as passes
-from hrformer_mmpose.execution import linear as kernels
+from hrformer_mmpose.execution import cpu, fused_ops
 from hrformer_mmpose.execution.block import HRFormerBlock
-from hrformer_mmpose.execution.inference import FusedBlock
+from hrformer_mmpose.execution.inference import InferenceBlock
+from hrformer_mmpose.execution.linear import FusedConv, FusedLinear, linear
+from hrformer_mmpose.execution.operator import register_kernels
 from tests.conftest import relative_error, without_recompute
 
 operators = torch.ops.hrformer_mmpose
 MAP, TOKENS = (2, 5, 4, 12), (3, 7, 12)
 SHAPES = {
-    'norm_gelu': dict(x=TOKENS, scale=(12,), offset=(12,), residual=TOKENS),
-    'norm_gelu_backward': dict(x=TOKENS, grad=TOKENS, scale=(12,), offset=(12,)),
-    'scale_add_': dict(slope=TOKENS, x=TOKENS, abc=(3, 12)),
+    'bn_gelu': dict(x=TOKENS, scale=(12,), offset=(12,), residual=TOKENS),
+    'bn_gelu_backward': dict(x=TOKENS, grad=TOKENS, scale=(12,), offset=(12,)),
+    'bn_backward_': dict(grad=TOKENS, x=TOKENS, bn_grad_coeffs=(3, 12)),
     'moments': dict(x=TOKENS),
     'layer_norm': dict(x=TOKENS, gamma=(12,), beta=(12,)),
     'layer_norm_backward': dict(
-        x=TOKENS, statistics=(2, 3, 7), gamma=(12,), grad=TOKENS, residual=TOKENS
+        x=TOKENS, mean_and_rstd=(2, 3, 7), gamma=(12,), grad=TOKENS, residual=TOKENS
     ),
-    'gelu_conv': dict(x=MAP, scale=(12,), offset=(12,), kernel=(9, 12), shift=(12,)),
-    'gelu_conv_gelu': dict(x=MAP, kernel=(9, 12), shift=(12,)),
-    'gelu_conv_backward': dict(
-        x=MAP, scale=(12,), offset=(12,), z=MAP, slope=MAP, abc=(3, 12), kernel=(9, 12)
+    'gelu_dwconv': dict(x=MAP, scale=(12,), offset=(12,), conv_weight=(9, 12), conv_bias=(12,)),
+    'gelu_dwconv_gelu': dict(x=MAP, conv_weight=(9, 12), conv_bias=(12,)),
+    'gelu_dwconv_backward': dict(
+        x=MAP,
+        scale=(12,),
+        offset=(12,),
+        conv_out=MAP,
+        grad_pre_act=MAP,
+        bn_grad_coeffs=(3, 12),
+        conv_weight=(9, 12),
     ),
-    'window_attention': dict(qkv=(2, 5, 4, 36), shift=(36,), bias=(2, 9, 9)),
-    'window_attention_backward': dict(qkv=(2, 5, 4, 36), shift=(36,), bias=(2, 9, 9), grad=MAP),
+    'window_attention': dict(qkv=(2, 5, 4, 36), qkv_bias=(36,), rel_pos_bias=(2, 9, 9)),
+    'window_attention_backward': dict(
+        qkv=(2, 5, 4, 36), qkv_bias=(36,), rel_pos_bias=(2, 9, 9), grad=MAP
+    ),
 }
-ATTENTION = dict(heads=2, window=(3, 3))
+ATTENTION = dict(num_heads=2, window=(3, 3))
 NUMBERS = {
-    'norm_gelu_backward': dict(with_act=True),
+    'bn_gelu_backward': dict(with_act=True),
     'layer_norm': dict(eps=1e-6),
     'window_attention': ATTENTION,
     'window_attention_backward': ATTENTION,
@@ -125,19 +134,19 @@ def test_numbers_out_of_range():
     for eps in (-1e-6, float('nan'), float('inf')):
         assert 'eps' in refused('layer_norm', valid('layer_norm') | {'eps': eps})
     for name in ('window_attention', 'window_attention_backward'):
-        for heads in (0, -1, -2, 5, 24, 2**40, -(2**63)):
-            assert 'heads' in refused(name, valid(name) | {'heads': heads})
+        for num_heads in (0, -1, -2, 5, 24, 2**40, -(2**63)):
+            assert 'num_heads' in refused(name, valid(name) | {'num_heads': num_heads})
         windows = ((0, 3), (3, 0), (-3, -3), (3, 4), (2**31, 2**31), (2**62, 4), (2**63 - 1, 3))
         for window in windows:
             arguments = valid(name) | {'window': window}
             refused(name, arguments)
             if window != (3, 4):
-                assert 'window' in refused(name, arguments | {'bias': None})
+                assert 'window' in refused(name, arguments | {'rel_pos_bias': None})
 
 
 def test_scale_goes_with_offset():
     for argument in ('scale', 'offset'):
-        assert 'go together' in refused('norm_gelu', valid('norm_gelu') | {argument: None})
+        assert 'go together' in refused('bn_gelu', valid('bn_gelu') | {argument: None})
 
 
 LAYOUTS = {
@@ -158,18 +167,18 @@ def test_any_layout_gives_the_plain_numbers(name):
     for _ in range(20):
         arguments = valid(name)
         for argument in SHAPES[name]:
-            layouts = IN_PLACE if argument == 'slope' and name == 'scale_add_' else LAYOUTS
+            layouts = IN_PLACE if argument == 'grad' and name == 'bn_backward_' else LAYOUTS
             arguments[argument] = LAYOUTS[choose.choice(sorted(layouts))](arguments[argument])
         if name.startswith('window') and choose.random() < 0.3:
-            arguments['bias'] = None
+            arguments['rel_pos_bias'] = None
         doubles = {k: x.double() if torch.is_tensor(x) else x for k, x in arguments.items()}
         doubles = {k: x.contiguous() if torch.is_tensor(x) else x for k, x in doubles.items()}
         with torch.no_grad():
             ours = getattr(operators, name)(**arguments)
-            expected = getattr(passes, name).__wrapped__(**doubles)
+            expected = getattr(fused_ops, name).__wrapped__(**doubles)
         agree(ours, expected, 1e-5)
-        if name == 'scale_add_':
-            assert torch.equal(arguments['slope'], ours)
+        if name == 'bn_backward_':
+            assert torch.equal(arguments['grad'], ours)
 
 
 def agree(ours, expected, tolerance: float) -> None:
@@ -189,15 +198,15 @@ def test_other_types_take_the_plain_form(name):
         copies = {k: x.clone() if torch.is_tensor(x) else x for k, x in arguments.items()}
         with torch.no_grad():
             ours = getattr(operators, name)(**arguments)
-            agree(ours, getattr(passes, name).__wrapped__(**copies), 1e-12)
+            agree(ours, getattr(fused_ops, name).__wrapped__(**copies), 1e-12)
 
 
 @pytest.mark.parametrize('name', SHAPES)
 def test_no_images(name):
     arguments = valid(name)
     for argument, x in arguments.items():
-        if torch.is_tensor(x) and x.ndim > 2 and argument != 'bias':
-            arguments[argument] = x[:, :0] if argument == 'statistics' else x[:0]
+        if torch.is_tensor(x) and x.ndim > 2 and argument != 'rel_pos_bias':
+            arguments[argument] = x[:, :0] if argument == 'mean_and_rstd' else x[:0]
     with torch.no_grad():
         results = getattr(operators, name)(**arguments)
     results = (results,) if isinstance(results, torch.Tensor) else results
@@ -209,21 +218,21 @@ def test_no_images(name):
 
 
 def test_memory_that_is_shared_with_what_changes():
-    buffer, scale = torch.randn(60), torch.randn(36)
-    slope, x, abc = buffer[:48].view(4, 12), buffer[12:].view(4, 12), buffer[:36].view(3, 12)
-    for other, factors in ((x, scale.view(3, 12)), (slope, scale.view(3, 12)), (x, abc)):
-        a, b, c = factors.double()
-        expected = a * slope.double() + b * other.double() + c
+    buffer, coeffs = torch.randn(60), torch.randn(3, 12)
+    grad, x, shared = buffer[:48].view(4, 12), buffer[12:].view(4, 12), buffer[:36].view(3, 12)
+    for other, abc in ((x, coeffs), (grad, coeffs), (x, shared)):
+        a, b, c = abc.double()
+        expected = a * grad.double() + b * other.double() + c
         with torch.no_grad():
-            operators.scale_add_(slope, other, factors)
-        assert relative_error(slope.double(), expected) < 1e-6
+            operators.bn_backward_(grad, other, abc)
+        assert relative_error(grad.double(), expected) < 1e-6
 
 
 def test_autograd_sees_what_changes():
-    weight, slope = torch.ones(2, 3, requires_grad=True), torch.randn(2, 3)
-    product = (weight * slope).sum()
+    weight, grad = torch.ones(2, 3, requires_grad=True), torch.randn(2, 3)
+    product = (weight * grad).sum()
     with torch.no_grad():
-        operators.scale_add_(slope, torch.randn(2, 3), torch.randn(3, 3))
+        operators.bn_backward_(grad, torch.randn(2, 3), torch.randn(3, 3))
     with pytest.raises(RuntimeError, match='modified by an inplace operation'):
         product.backward()
 
@@ -231,28 +240,67 @@ def test_autograd_sees_what_changes():
 def test_gradients_of_torch_func():
     x = torch.randn(4, 12)
     for transform in (torch.func.grad, torch.func.jacrev, torch.func.jacfwd):
-        ours = transform(lambda x: passes.norm_gelu(x).sum())(x)
+        ours = transform(lambda x: fused_ops.bn_gelu(x).sum())(x)
         assert torch.equal(ours, transform(lambda x: torch.nn.functional.gelu(x).sum())(x))
         with pytest.raises(RuntimeError, match='x requires grad'):
-            transform(lambda x: operators.norm_gelu(x).sum())(x)
+            transform(lambda x: operators.bn_gelu(x).sum())(x)
 
 
 def test_forward_mode_gradients_are_kept():
     x = torch.randn(4, 12)
     with torch.no_grad():
-        _, tangent = torch.func.jvp(passes.norm_gelu, (x,), (torch.ones_like(x),))
+        _, tangent = torch.func.jvp(fused_ops.bn_gelu, (x,), (torch.ones_like(x),))
         _, expected = torch.func.jvp(torch.nn.functional.gelu, (x,), (torch.ones_like(x),))
         assert torch.equal(tangent, expected)
         with pytest.raises(RuntimeError, match='x requires grad'):
-            torch.func.jvp(operators.norm_gelu, (x,), (torch.ones_like(x),))
+            torch.func.jvp(operators.bn_gelu, (x,), (torch.ones_like(x),))
 
 
 def test_without_kernels_an_operator_is_the_plain_form(monkeypatch):
-    monkeypatch.setattr(native, '_kernels', lambda: None)
+    monkeypatch.setattr(cpu, '_library', lambda: None)
     for name in SHAPES:
         arguments = valid(name)
         with torch.no_grad():
             getattr(operators, name)(**arguments)
+
+
+def test_kernels_are_registered_by_device():
+    """As `cuda/` will register its own: here for the meta device, which needs no hardware."""
+    key = torch._C._dispatch_has_kernel_for_dispatch_key
+    for name in SHAPES:
+        assert key(f'hrformer_mmpose::{name}', 'CPU')
+        assert key(f'hrformer_mmpose::{name}', 'CompositeExplicitAutograd')
+        assert not key(f'hrformer_mmpose::{name}', 'CUDA')
+    calls, available = [], [True]
+
+    def moments(x):
+        calls.append(x.shape)
+        return x.new_zeros(2, x.shape[-1])
+
+    backend = SimpleNamespace(available=lambda: available[0], moments=moments)
+    register_kernels('Meta', backend)
+    x = torch.randn(2, 3, 12)
+    with torch.no_grad():
+        for function in (operators.moments, fused_ops.moments):
+            assert function(x.to('meta')).shape == function(x).shape == (2, 12)
+            function(x.to('meta').double())
+        assert calls == [x.shape] * 2, 'of float32, on that device'
+        available[0] = False
+        assert fused_ops.moments(x.to('meta')).shape == operators.moments(x.to('meta')).shape
+    assert len(calls) == 2
+    with pytest.raises(RuntimeError, match='x requires grad'):
+        operators.moments(x.to('meta').requires_grad_())
+
+
+def test_operators_in_a_compiled_graph():
+    def function(x, weight, bias):
+        return operators.gelu_dwconv_gelu(x, weight, bias), fused_ops.moments(x)
+
+    compiled = torch.compile(function, backend='aot_eager', dynamic=True, fullgraph=True)
+    with torch.no_grad():
+        for size in ((2, 5, 4, 12), (3, 6, 5, 8)):
+            inputs = torch.randn(size), torch.randn(9, size[-1]), torch.randn(size[-1])
+            agree(compiled(*inputs), function(*inputs), 1e-5)
 
 
 STRIDED = {name: LAYOUTS[name] for name in ('every second', 'first axis expanded', 'transposed')}
@@ -279,12 +327,12 @@ def blocks(layout) -> tuple[HRFormerBlock, HRFormerBlock]:
 def test_a_block_of_strided_parameters_trains_as_the_plain_one(layout):
     ours, plain = blocks(layout)
     assert not all(p.is_contiguous() for p in ours.parameters())
-    image, slope = torch.randn(2, 24, 7, 8), torch.randn(2, 24, 7, 8)
+    image, weight = torch.randn(2, 24, 7, 8), torch.randn(2, 24, 7, 8)
     ours_image, plain_image = image.clone().requires_grad_(), image.double().requires_grad_()
     out = ours(ours_image)
-    (out * slope).sum().backward()
+    (out * weight).sum().backward()
     expected = without_recompute(plain)(plain_image)
-    (expected * slope).sum().backward()
+    (expected * weight).sum().backward()
     assert relative_error(out.detach().double(), expected.detach()) < 1e-5
     assert relative_error(ours_image.grad.double(), plain_image.grad) < 1e-5
     largest = max(p.grad.norm() for p in plain.parameters())
@@ -299,7 +347,7 @@ def test_a_block_of_strided_parameters_infers_as_the_plain_one(layout):
     image = torch.randn(2, 24, 7, 8)
     with torch.no_grad():
         expected = plain(image.double())
-        assert relative_error(FusedBlock(ours)(image).double(), expected) < 1e-5
+        assert relative_error(InferenceBlock(ours)(image).double(), expected) < 1e-5
         assert relative_error(ours(image).double(), expected) < 1e-5
 
 
@@ -311,7 +359,7 @@ def test_onednn_with_strided_parameters(layout):
     expected = nn.functional.linear(x.double(), weight.double(), bias.double())
     of_image = nn.functional.conv2d(image.double(), filters.double(), bias.double(), padding=1)
     with torch.no_grad():
-        for ours in (kernels.linear(x, weight, bias), kernels.FusedLinear(weight, bias)(x)):
+        for ours in (linear(x, weight, bias), FusedLinear(weight, bias)(x)):
             assert relative_error(ours.double(), expected) < 1e-5
-        ours = kernels.FusedConv(filters, bias, stride=1, groups=1)(image)
+        ours = FusedConv(filters, bias, stride=1, groups=1)(image)
         assert relative_error(ours.double(), of_image) < 1e-5

@@ -7,7 +7,7 @@ import torch
 
 from hrformer_mmpose.backbones import HRFormer
 from hrformer_mmpose.benchmark import complexity
-from hrformer_mmpose.execution import linear as kernels
+from hrformer_mmpose.execution import policy
 from tests.backbones.weights import randomise
 from tests.conftest import relative_error
 
@@ -74,7 +74,8 @@ def test_without_fused_kernels(monkeypatch):
     fused = model.fuse_for_inference()
     x = torch.randn(1, 3, 96, 72)
     with_kernels = fused(x)
-    monkeypatch.setattr(kernels, 'onednn_takes', lambda x: False)
+    monkeypatch.setattr(policy, 'use_fused_ops', lambda x: False)
+    monkeypatch.setattr(policy, 'allows_kernels', lambda device: False)
     assert agree(fused(x), model(x))
     assert agree(fused(x), with_kernels)
 

@@ -1,6 +1,6 @@
-"""Check an operator's arguments before C gets pointers to them.
+"""Check an operator's arguments before a kernel gets pointers to them.
 
-Anybody can call `torch.ops.hrformer_mmpose.NAME`, and C reads as much memory as it is told to.
+`torch.ops.hrformer_mmpose.NAME` is public, and a kernel trusts the sizes that it is given.
 """
 
 import functools
@@ -11,16 +11,16 @@ import torch
 from torch.autograd import forward_ad
 
 _CONSTANTS = {'2': 2, '3': 3, '9': 9}
-_MAX_TOKENS = 2**15  # of a window; attention maps then take 4 GiB a head
+_MAX_TOKENS = 2**15  # of a window: its attention maps then take 4 GiB a head
 
 
-class Check:
-    """Arguments that an operator takes.
+class ArgumentCheck:
+    """Check of the sizes, types and devices of an operator's arguments.
 
     Args:
-        schema: of the operator.
-        shapes: sizes of each tensor, as in 'B H W C'. Numbers stand for themselves, a letter for
-            the same size in all tensors, '...' for any number of axes, the same in all tensors.
+        schema: schema of the operator.
+        shapes: sizes of each tensor argument, as in 'B H W C'. A letter is the same size in all
+            tensors, '...' the same axes, any number of them; digits stand for themselves.
     """
 
     def __init__(self, schema: torch.FunctionSchema, shapes: dict[str, str]):
@@ -29,26 +29,36 @@ class Check:
         self.shapes = {argument: shape.split() for argument, shape in shapes.items()}
 
     def __call__(self, args: tuple) -> bool:
-        """Compare arguments, in the order of the schema, with what the operator takes.
+        """Check all arguments.
+
+        Args:
+            args: arguments in the order of the schema.
 
         Returns:
             Whether all tensors are float32.
 
         Raises:
-            ValueError: a size or number is out of range, or sizes do not agree.
+            ValueError: a number is out of range, or sizes do not agree.
             RuntimeError: a tensor has a type, layout or device that the operator does not take.
         """
-        facts = tuple([_facts(x) for x in args])
+        properties = tuple([_properties(x) for x in args])
         if not args[0].is_cpu:  # under torch.compile sizes may be symbols, which have no hash
-            return _compare.__wrapped__(self, facts)
-        is_float32 = _compare(self, facts)
+            return _compare.__wrapped__(self, properties)
+        is_float32 = _compare(self, properties)
         for argument, x in zip(self.names, args, strict=False):
-            if isinstance(x, torch.Tensor) and not _is_in_memory(x):
+            if isinstance(x, torch.Tensor) and not _is_within_storage(x):
                 raise RuntimeError(f'{self.name}: the memory of {argument} was resized')
         return is_float32
 
     def gradients(self, args: tuple) -> None:
-        """Raise RuntimeError if any is required; PyTorch would return zeros and a warning."""
+        """Check that no gradient is required: PyTorch would only warn and return zeros.
+
+        Args:
+            args: arguments in the order of the schema.
+
+        Raises:
+            RuntimeError: a tensor requires a gradient or has a forward-mode one.
+        """
         forward = forward_ad._current_level >= 0
         backward = torch.is_grad_enabled()
         if not forward and not backward:
@@ -64,27 +74,27 @@ class Check:
                 )
 
 
-def _is_in_memory(x: torch.Tensor) -> bool:
-    """Whether a tensor lies within its storage, which may have been resized since."""
+def _is_within_storage(x: torch.Tensor) -> bool:
+    """Return whether a tensor lies within its storage, which may have been resized."""
     numbers = x.numel()
     if numbers and not x.is_contiguous():
         numbers = 1 + sum((n - 1) * k for n, k in zip(x.shape, x.stride(), strict=True))
     return x.untyped_storage().nbytes() >= (x.storage_offset() + numbers) * x.itemsize
 
 
-def _facts(x: Any) -> Any:
-    """What is compared of an argument, as something that has a hash."""
+def _properties(x: Any) -> Any:
+    """Return the checked properties of an argument, in hashable form."""
     if isinstance(x, torch.Tensor):
         return x.shape, x.dtype, x.layout, x.device
     return tuple(x) if isinstance(x, list) else x
 
 
-@functools.lru_cache(maxsize=1024)  # a tenth of the time
-def _compare(check: Check, facts: tuple) -> bool:
-    given = dict(zip(check.names, facts, strict=False))
-    sizes = _CONSTANTS | _sizes(check.name, given)
-    tensors = {name: given[name] for name in check.shapes if given.get(name) is not None}
-    device = facts[0][3]
+@functools.lru_cache(maxsize=1024)  # takes a tenth of the time
+def _compare(check: ArgumentCheck, properties: tuple) -> bool:
+    arguments = dict(zip(check.names, properties, strict=False))
+    sizes = _CONSTANTS | _sizes_from_numbers(check.name, arguments)
+    tensors = {name: arguments[name] for name in check.shapes if arguments.get(name) is not None}
+    device = properties[0][3]
     for argument, (shape, dtype, layout, other) in tensors.items():
         expected = check.shapes[argument]
         if layout is not torch.strided:
@@ -94,33 +104,33 @@ def _compare(check: Check, facts: tuple) -> bool:
         if other != device:
             raise RuntimeError(f'{check.name}: {argument} is on {other}, not on {device}')
         if not _fits(shape, expected, sizes):
-            known = [f'{x}={sizes[x]}' if x in sizes.keys() - _CONSTANTS else x for x in expected]
+            named = [f'{x}={sizes[x]}' if x in sizes.keys() - _CONSTANTS else x for x in expected]
             raise ValueError(
                 f'{check.name}: {argument} has the shape {tuple(shape)}, expected '
-                f'({", ".join(known)})'
+                f'({", ".join(named)})'
             )
     return all(dtype is torch.float32 for _, dtype, *_ in tensors.values())
 
 
-def _sizes(name: str, given: dict[str, Any]) -> dict[str, int]:
-    """Check the numbers among the arguments; return the sizes that follow from them."""
-    if not 0 <= given.get('eps', 0.0) < math.inf:
-        raise ValueError(f'{name}: eps={given["eps"]} must be finite and at least 0')
-    if (given.get('scale') is None) != (given.get('offset') is None):
+def _sizes_from_numbers(name: str, arguments: dict[str, Any]) -> dict[str, int]:
+    """Check the numbers among the arguments and return the sizes that follow from them."""
+    if not 0 <= arguments.get('eps', 0.0) < math.inf:
+        raise ValueError(f'{name}: eps={arguments["eps"]} must be finite and at least 0')
+    if (arguments.get('scale') is None) != (arguments.get('offset') is None):
         raise ValueError(f'{name}: scale and offset go together')
-    if 'window' not in given:
+    if 'window' not in arguments:
         return {}
-    heads, window, tokens = given['heads'], given['window'], math.prod(given['window'])
-    channels = given['qkv'][0][-1:].numel() // 3
-    if heads < 1 or channels % heads:
-        raise ValueError(f'{name}: heads={heads} must divide C={channels}')
+    num_heads, window = arguments['num_heads'], arguments['window']
+    tokens, channels = math.prod(window), arguments['qkv'][0][-1:].numel() // 3
+    if num_heads < 1 or channels % num_heads:
+        raise ValueError(f'{name}: num_heads={num_heads} must divide C={channels}')
     if min(window) < 1 or tokens > _MAX_TOKENS:
         raise ValueError(f'{name}: window={window} must have 1 to {_MAX_TOKENS} tokens')
-    return {'C': channels, '3C': 3 * channels, 'h': heads, 'N': tokens}
+    return {'C': channels, '3C': 3 * channels, 'h': num_heads, 'N': tokens}
 
 
 def _fits(shape: torch.Size, expected: list[str], sizes: dict) -> bool:
-    """Whether a shape is the expected one; enters the sizes that were not known yet."""
+    """Return whether a shape is the expected one; add the sizes that it determines to `sizes`."""
     if '...' in expected:
         start = expected.index('...')
         end = start + len(shape) - len(expected) + 1

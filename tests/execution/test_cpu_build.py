@@ -1,4 +1,4 @@
-"""Building the CPU kernels, and doing without them. What they compute: test_passes.py."""
+"""Building the CPU kernels, and fallbacks without them; their results: test_cpu_kernels.py."""
 
 import logging
 import os
@@ -12,12 +12,12 @@ import time
 import pytest
 import torch
 
-from hrformer_mmpose.execution import cpu as native
+from hrformer_mmpose.execution import cpu
 from hrformer_mmpose.execution.block import HRFormerBlock
 from hrformer_mmpose.execution.cpu import build
 from tests.conftest import relative_error
 
-needs_kernels = pytest.mark.skipif(not native.available(), reason=f'no kernels: {native.reason()}')
+needs_kernels = pytest.mark.skipif(not cpu.available(), reason=f'no kernels: {cpu.reason()}')
 
 
 @pytest.fixture(autouse=True)
@@ -30,12 +30,12 @@ def folder(tmp_path, monkeypatch):
 
 @needs_kernels
 def test_built_once(folder):
-    _, news = build.load()
+    _, message = build.load()
     (path,) = folder.iterdir()
-    assert str(path) in news
+    assert str(path) in message
     before = path.stat()
-    _, news = build.load()
-    assert news is None
+    _, message = build.load()
+    assert message is None
     assert path.stat() == before
 
 
@@ -43,7 +43,7 @@ def test_built_once(folder):
 @needs_kernels
 def test_another_source_is_another_file(folder, tmp_path, monkeypatch):
     build.load()
-    changed = shutil.copytree(build.FOLDER, tmp_path / 'native')
+    changed = shutil.copytree(build.FOLDER, tmp_path / 'cpu')
     with open(changed / 'norms.c', 'a') as file:
         file.write('\nint another(void) { return 7; }\n')
     monkeypatch.setattr(build, 'FOLDER', changed)
@@ -64,7 +64,7 @@ def test_the_threads_are_pytorchs(folder):
 
 
 def refused() -> str:
-    with pytest.raises(native.Unavailable) as caught:
+    with pytest.raises(cpu.Unavailable) as caught:
         build.load()
     line = str(caught.value)
     assert '\n' not in line
@@ -123,9 +123,9 @@ def test_a_compiler_that_fails(script, line, folder, tmp_path, monkeypatch):
 @needs_kernels
 def test_output_not_in_utf8_is_no_error(folder, tmp_path, monkeypatch):
     compiler(tmp_path, monkeypatch, "printf '\\351\\n' >&2; printf '// \\351\\n'; exec gcc \"$@\"")
-    library, news = build.load()
+    library, message = build.load()
     assert library.moments
-    assert 'built' in news
+    assert 'built' in message
 
 
 def is_running(number: int) -> bool:
@@ -139,7 +139,7 @@ def is_running(number: int) -> bool:
 def test_a_compiler_that_hangs(tmp_path, monkeypatch):
     """Nor do its children go on, who hold its output open."""
     compiler(tmp_path, monkeypatch, f'sleep 60 & echo $! > {tmp_path}/child; wait')
-    monkeypatch.setattr(build, 'SECONDS', 0.5)
+    monkeypatch.setattr(build, 'TIMEOUT', 0.5)
     start = time.monotonic()
     assert 'takes longer than 0.5 s' in refused()
     assert time.monotonic() - start < 20
@@ -185,11 +185,11 @@ def the_file(folder) -> pathlib.Path:
 
 def built_again(folder) -> bool:
     """Whether `load` builds anew, and what it leaves is taken the next time."""
-    library, news = build.load()
+    library, message = build.load()
     assert library.moments
     assert build.load()[1] is None
     assert stat.S_IMODE(the_file(folder).lstat().st_mode) == 0o700
-    return news is not None
+    return message is not None
 
 
 def other_owner(path) -> None:
@@ -348,8 +348,8 @@ def test_a_step_with_and_without(monkeypatch, caplog):
     torch.nn.init.normal_(block.attn.attn.relative_position_bias_table)
     x = torch.randn(3, 78, 16, 12).contiguous(memory_format=torch.channels_last)
     results = []
-    for takes in (native.takes, lambda *_: False):
-        monkeypatch.setattr(native, 'takes', takes)
+    for available in (cpu.available, lambda: False):
+        monkeypatch.setattr(cpu, 'available', available)
         block.zero_grad()
         torch.manual_seed(1)
         image = x.clone().requires_grad_()

@@ -11,7 +11,7 @@ from hrformer_mmpose.backbones import HRFormer
 from hrformer_mmpose.backbones.inference import InferenceHRFormer, InferenceModule, fuse_network
 from hrformer_mmpose.execution.block import HRFormerBlock
 from hrformer_mmpose.execution.exportable import ExportBlock
-from hrformer_mmpose.execution.inference import FusedBlock, FusedFusion
+from hrformer_mmpose.execution.inference import InferenceBlock, InferenceFusion
 from tests.backbones.weights import randomise
 from tests.conftest import relative_error
 
@@ -105,9 +105,11 @@ def test_hooks(path, caplog):
     assert (path or 'the network') in caplog.text
     per_pass = CALLS.get(path, 1)
     assert len(calls) == 2 * per_pass, 'called by both networks'
-    assert (count(fused, FusedBlock), count(fused, InferenceModule), count(fused, FusedFusion)) == (
-        HOOKED[path]
-    )
+    assert (
+        count(fused, InferenceBlock),
+        count(fused, InferenceModule),
+        count(fused, InferenceFusion),
+    ) == (HOOKED[path])
     model.get_submodule(path)._forward_hooks.clear()
     with torch.no_grad():
         fused(IMAGE)
@@ -189,7 +191,7 @@ def test_subclasses_of_the_network(caplog):
 
 def test_networks_without_statistics(caplog):
     fused = check(network(norm_cfg=dict(type='BN', track_running_stats=False)), caplog)
-    assert not count(fused, FusedBlock)
+    assert not count(fused, InferenceBlock)
 
 
 @torch.no_grad()
