@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from .painting import PART_BASE, visibility
-from .people import KEYPOINTS, Figure
+from .people import KEYPOINTS, Person
 from .scenes import draw_scene
 
 # Increase it when the same arguments no longer produce the same data.
@@ -64,8 +64,8 @@ def draw_image(
 def _draw(rng, image_size) -> tuple[np.ndarray, list[dict], np.ndarray]:
     """Draw an image, its annotations and its (H, W) id map, with sufficiently visible persons."""
     for attempt in range(20):
-        image, ids, figures = draw_scene(rng, image_size, crowded=attempt < 10)
-        annotations = [annotate(ids, figure, n) for n, figure in enumerate(figures, 1)]
+        image, ids, people = draw_scene(rng, image_size, crowded=attempt < 10)
+        annotations = [annotate(ids, person, n) for n, person in enumerate(people, 1)]
         if all(_is_visible(a) for a in annotations):
             break
     return image, annotations, ids
@@ -78,18 +78,18 @@ def _is_visible(annotation: dict) -> bool:
     )
 
 
-def annotate(ids: np.ndarray, figure: Figure, number: int) -> dict:
+def annotate(ids: np.ndarray, person: Person, number: int) -> dict:
     """Return the COCO annotation of a person, without `id` and `image_id`.
 
     Args:
         ids: (H, W) uint8 id map of the finished image.
-        figure: the placed person.
+        person: the placed person.
         number: the person's number in the id map.
     """
     silhouette = (ids // PART_BASE == number).astype(np.uint8)
     x, y, w, h = cv2.boundingRect(silhouette)
     keypoints = []
-    for (px, py), v in zip(figure.keypoints.tolist(), visibility(ids, figure, number), strict=True):
+    for (px, py), v in zip(person.keypoints.tolist(), visibility(ids, person, number), strict=True):
         keypoints += [round(px, 2), round(py, 2), int(v)] if v else [0, 0, 0]
     return dict(
         segmentation=_polygons(silhouette[y : y + h, x : x + w], x, y),
