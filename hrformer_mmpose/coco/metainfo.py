@@ -1,4 +1,4 @@
-"""Meta information of keypoints (names, flips, weights, sigmas), read and checked."""
+"""Reading and checking of keypoint meta information (names, flips, weights, sigmas)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,17 +7,18 @@ from mmpose.datasets.datasets.utils import parse_pose_metainfo
 
 from ..errors import ConfigError
 
-NEEDED = 'dataset_name, keypoint_info, skeleton_info, joint_weights, sigmas'
+REQUIRED = 'dataset_name, keypoint_info, skeleton_info, joint_weights, sigmas'
 
 
 def parse_metainfo(metainfo: Mapping[str, Any]) -> dict[str, Any]:
-    """MMPose's `parse_pose_metainfo`, with as many weights and sigmas as keypoints (or none).
+    """Parse meta information by MMPose's `parse_pose_metainfo`, and check its lengths.
 
     Args:
-        metainfo: the entries, or `from_file` with the path of a file of them.
+        metainfo: the entries, or `from_file`, the path of a file with the entries.
 
     Raises:
-        ConfigError: the file does not exist, or something is missing.
+        ConfigError: missing file, missing entry, or a number of weights or sigmas that differs
+            from the number of keypoints.
     """
     path = metainfo.get('from_file')
     name = f"metainfo file '{path}'" if path else "the data set's metainfo"
@@ -26,12 +27,12 @@ def parse_metainfo(metainfo: Mapping[str, Any]) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ConfigError(f'{name} does not exist') from error
     except AssertionError as error:
-        raise ConfigError(f'{name} lacks one of {NEEDED}') from error
-    except Exception as error:  # the file is Python and may raise anything
-        why = f'{type(error).__name__}: {error}'.splitlines()[0]
-        raise ConfigError(f'{name} cannot be used: {why}') from error
+        raise ConfigError(f'{name} lacks one of {REQUIRED}') from error
+    except Exception as error:  # the file is Python code and may raise any exception
+        reason = f'{type(error).__name__}: {error}'.splitlines()[0]
+        raise ConfigError(f'{name} cannot be used: {reason}') from error
     count = parsed['num_keypoints']
-    for key, given in (('dataset_keypoint_weights', 'joint_weights'), ('sigmas', 'sigmas')):
+    for key, name_in_file in (('dataset_keypoint_weights', 'joint_weights'), ('sigmas', 'sigmas')):
         if len(parsed[key]) not in (0, count):
-            raise ConfigError(f'{name} has {len(parsed[key])} {given} for {count} keypoints')
+            raise ConfigError(f'{name} has {len(parsed[key])} {name_in_file} for {count} keypoints')
     return parsed

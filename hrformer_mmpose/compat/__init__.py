@@ -1,1 +1,1 @@
-"""TODO compat."""
+"""Stand-ins for packages that MMPose imports and a new machine lacks."""

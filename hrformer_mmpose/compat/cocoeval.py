@@ -1,7 +1,7 @@
 """pycocotools' keypoint evaluation behind the interface of xtcocotools' `COCOeval`.
 
-MMPose's metric calls xtcocotools, which has wheels for Python 3.10 and 3.11 with numpy 1 only.
-`host.py` puts this class in its place where xtcocotools does not import. The figures are the same.
+MMPose's metric needs xtcocotools, which has wheels for Python 3.10 and 3.11 with numpy 1 only.
+Where xtcocotools cannot be imported, `host.py` substitutes this class. The metrics are the same.
 """
 
 from collections import defaultdict
@@ -12,20 +12,21 @@ from pycocotools.cocoeval import COCOeval as _COCOeval
 
 from ..errors import ConfigError
 
-BOX_TO_PERSON_AREA = 0.53  # xtcocotools' share of a box that a person covers
+BOX_TO_PERSON_AREA = 0.53  # share of a box that a person covers, in xtcocotools
 
 
 class COCOeval(_COCOeval):
     """Object keypoint similarity evaluation.
 
     Args:
-        cocoGt: annotations. cocoDt: results, from `cocoGt.loadRes`.
+        cocoGt: annotations.
+        cocoDt: results, from `cocoGt.loadRes`.
         iouType: 'keypoints'.
-        sigmas: (K,) one a keypoint; COCO's 17 by default.
-        use_area: normalise by the annotated area; if False by 0.53 times the box's.
+        sigmas: (K,) of OKS (default: COCO's 17).
+        use_area: normalise by the annotated area instead of 0.53 times the area of the box.
 
     Raises:
-        ConfigError: an `iouType` that only xtcocotools knows.
+        ConfigError: an `iouType` that only xtcocotools supports.
     """
 
     def __init__(
@@ -45,22 +46,22 @@ class COCOeval(_COCOeval):
 
     def _prepare(self) -> None:
         p = self.params
-        chosen = dict(imgIds=p.imgIds, catIds=p.catIds if p.useCats else [])
+        selection = dict(imgIds=p.imgIds, catIds=p.catIds if p.useCats else [])
         self._gts, self._dts = defaultdict(list), defaultdict(list)
-        for gt in self.cocoGt.loadAnns(self.cocoGt.getAnnIds(**chosen)):
+        for gt in self.cocoGt.loadAnns(self.cocoGt.getAnnIds(**selection)):
             self._gts[gt['image_id'], gt['category_id']].append(self._ground_truth(gt))
-        for dt in self.cocoDt.loadAnns(self.cocoDt.getAnnIds(**chosen)):
-            # xtcocotools leaves out detections all of whose keypoints have score 0.
+        for dt in self.cocoDt.loadAnns(self.cocoDt.getAnnIds(**selection)):
+            # xtcocotools skips detections whose keypoint scores are all 0.
             if any(score > 0 for score in dt['keypoints'][2::3]):
                 self._dts[dt['image_id'], dt['category_id']].append(dt)
         self.evalImgs, self.eval = defaultdict(list), {}
 
     def _ground_truth(self, gt: dict) -> dict:
-        """A copy of an annotation, as xtcocotools counts it."""
+        """Copy an annotation, with the fields that determine how xtcocotools counts it."""
         gt = dict(gt)
-        gt['id'] += 1  # pycocotools takes a match with annotation 0 for no match
+        gt['id'] += 1  # in pycocotools, 0 means "no match"
         gt['iscrowd'] = int(gt.get('iscrowd', 0))
-        # Labelled keypoints decide, not `num_keypoints`, which conversion does not change.
+        # Keypoints are counted, because `num_keypoints` is wrong after a conversion.
         labelled = any(visibility > 0 for visibility in gt['keypoints'][2::3])
         gt['ignore'] = bool(gt['iscrowd']) or not labelled
         if not self.use_area:

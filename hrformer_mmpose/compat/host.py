@@ -1,19 +1,19 @@
-"""Stand-ins for the packages that `import mmpose` needs and a new machine lacks.
+"""Stand-ins for packages that `import mmpose` needs and a new machine lacks.
 
-MMPose 1.3.2 imports, at the top of its modules, packages that no top-down heatmap model ever calls
-and that cannot be had as wheels everywhere (mmdet, mmcv's operators, torchvision, xtcocotools), and
-MMEngine 0.10.7 uses `pkg_resources`, gone from setuptools 82. `install()` puts an import hook in
-place that supplies stand-ins, and only where they are needed:
+MMPose 1.3.2 imports packages that top-down heatmap models never call and that have no wheels for
+every platform (mmdet, mmcv's operators, torchvision, xtcocotools). MMEngine 0.10.7 uses
+`pkg_resources`, which setuptools 82 removed. `install()` adds an import hook that supplies
+stand-ins where they are needed:
 
-- A stand-in is visible only while one of the MMPose modules listed in `GUESTS` is being imported,
-  and only if the real package does not import at that moment. To everybody else, `has_mmdet`
-  and `importlib.util.find_spec('torchvision')` included, the package is as absent as it is.
-- The names MMPose takes from it raise an `ImportError` that says what to install once they are
-  used. Two stand-ins are no stubs but work: pycocotools for xtcocotools, and `importlib.metadata`
-  for the three functions of pkg_resources that MMEngine calls.
-- pkg_resources is asked for inside MMEngine's functions, so that its stand-in has to stay; what it
-  does not hold raises an `ImportError` that names setuptools.
-- What was supplied is logged once, in one line each, and listed by `supplied()`.
+- A stand-in is visible only while a module listed in `GUESTS` is being imported, and only if the
+  real package cannot be imported. For all other code, such as `has_mmdet` and
+  `importlib.util.find_spec('torchvision')`, the package remains absent.
+- The names that MMPose imports from it raise an `ImportError` on use, which says what to install.
+  Two stand-ins are functional: pycocotools for xtcocotools, and `importlib.metadata` for the three
+  functions of pkg_resources that MMEngine calls.
+- MMEngine imports pkg_resources inside functions, so its stand-in remains visible. Other names of
+  it raise an `ImportError` that names setuptools.
+- Each stand-in is logged once, in one line, and listed by `supplied()`.
 """
 
 import importlib
@@ -31,7 +31,7 @@ logger = logging.getLogger('hrformer_mmpose')
 
 
 def _unavailable(package: str, name: str, install: str) -> type:
-    """A class that can be imported, annotated with and asked for in isinstance, but not used."""
+    """Create a class for imports, annotations and isinstance that raises ImportError on use."""
 
     def refuse(self, *args, **kwargs):
         raise ImportError(f'{package}.{name} needs the package {package.split(".")[0]}: {install}')
@@ -74,7 +74,7 @@ def _mask() -> dict:
     return {name: getattr(mask, name) for name in dir(mask) if not name.startswith('_')}
 
 
-# module that MMPose imports -> what a stand-in holds
+# module that MMPose imports -> function that returns the names of its stand-in
 STAND_INS: dict[str, Callable[[], dict]] = {
     'mmdet.utils': _mmdet_utils,
     'mmcv.ops': _mmcv_ops,
@@ -84,7 +84,7 @@ STAND_INS: dict[str, Callable[[], dict]] = {
     'xtcocotools.mask': _mask,
 }
 _XTCOCO = ('xtcocotools.coco', 'xtcocotools.cocoeval')
-# MMPose module -> stand-ins it may see while it is imported
+# MMPose module -> stand-ins visible during its import
 GUESTS: dict[str, tuple[str, ...]] = {
     'mmpose.models.heads.hybrid_heads.rtmo_head': ('mmdet.utils',),
     'mmpose.models.heads.transformer_heads.edpose_head': ('mmcv.ops',),
@@ -100,23 +100,23 @@ GUESTS: dict[str, tuple[str, ...]] = {
     'mmpose.datasets.datasets.hand3d.interhand_3d_dataset': _XTCOCO,
     'mmpose.datasets.datasets.wholebody3d.ubody3d_dataset': _XTCOCO,
 }
-# Modules that try an optional package and catch only ImportError where it is not usable; an
-# installed mmdet that refuses today's mmcv raises an AssertionError instead.
+# Modules that import an optional package and catch ImportError only; an installed mmdet that is
+# incompatible with mmcv raises an AssertionError instead.
 PROBES: dict[str, str] = {'mmpose.apis.inferencers.base_mmpose_inferencer': 'mmdet'}
 
 _supplied: dict[str, str] = {}
 
 
 def supplied() -> dict[str, str]:
-    """Return the replaced modules so far: name -> error of the real import."""
+    """Return the modules replaced so far: name -> error of the real import."""
     return dict(_supplied)
 
 
 def import_failure(name: str) -> str | None:
-    """Why module `name` does not import, in one line; None when it does."""
+    """Import module `name` and return the error in one line, or None on success."""
     try:
         importlib.import_module(name)
-    except Exception as error:  # mmdet asserts versions, extension modules raise anything
+    except Exception as error:  # mmdet asserts versions; extension modules raise any exception
         for loaded in [m for m in sys.modules if m == name or m.startswith(name + '.')]:
             del sys.modules[loaded]
         return f'{type(error).__name__}: {error}'.splitlines()[0]
@@ -125,7 +125,7 @@ def import_failure(name: str) -> str | None:
 
 @contextmanager
 def _stand_ins(names: tuple[str, ...]) -> Iterator[None]:
-    """Let `import name` work for each of `names` whose real module does not import."""
+    """Supply stand-ins for those of `names` that cannot be imported."""
     placed: dict[str, types.ModuleType | None] = {}
     for name in names:
         reason = import_failure(name)
@@ -145,9 +145,9 @@ def _stand_ins(names: tuple[str, ...]) -> Iterator[None]:
 
 
 def _with_parents(name: str) -> list[str]:
-    """`name` and those of its parents that are not imported."""
-    parents = [name.rpartition('.')[0]]
-    return [parent for parent in parents if parent not in sys.modules] + [name]
+    """Return `name`, after its parent package if that is not imported."""
+    parent = name.rpartition('.')[0]
+    return [name] if parent in sys.modules else [parent, name]
 
 
 def _module(name: str, names: dict) -> types.ModuleType:
@@ -166,11 +166,11 @@ def _report(name: str, reason: str) -> None:
 
 @contextmanager
 def _absent_if_broken(name: str) -> Iterator[None]:
-    """Make an installed package that does not import raise ModuleNotFoundError."""
+    """Raise ModuleNotFoundError for an installed package that cannot be imported."""
     reason = import_failure(name)
     hide = reason is not None and name not in sys.modules
     if hide:
-        sys.modules[name] = None  # the import system's own way to say "not there"
+        sys.modules[name] = None  # marks a module as absent for the import system
     try:
         yield
     finally:
@@ -179,7 +179,7 @@ def _absent_if_broken(name: str) -> Iterator[None]:
 
 
 class _GuestLoader(importlib.abc.Loader):
-    """Imports a module of MMPose with its stand-ins in sight."""
+    """Loader of an MMPose module that makes its stand-ins visible."""
 
     def __init__(self, loader: importlib.abc.Loader):
         self.loader = loader
@@ -198,7 +198,7 @@ class _GuestLoader(importlib.abc.Loader):
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """First on the path for the modules above; last resort for pkg_resources."""
+    """Finder of the modules in `GUESTS` and `PROBES`, and of pkg_resources where it is absent."""
 
     def find_spec(self, name, path=None, target=None):
         if name == 'pkg_resources':
@@ -212,8 +212,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
     @staticmethod
     def _pkg_resources(name):
-        spec = importlib.machinery.PathFinder.find_spec(name)
-        if spec is not None:
+        if importlib.machinery.PathFinder.find_spec(name) is not None:
             return None
         _report(name, 'ModuleNotFoundError: not part of this setuptools')
         spec = importlib.util.find_spec('hrformer_mmpose.compat.pkg_resources')
@@ -224,10 +223,10 @@ _finder = _Finder()
 
 
 def install() -> None:
-    """Put the import hook in place (once)."""
+    """Add the import hook, once."""
     if _finder not in sys.meta_path:
         sys.meta_path.insert(0, _finder)
-        # mmcv-lite warns of the operator at every start; nothing here uses it.
+        # mmcv-lite warns at every start about this operator, which this package does not use.
         warnings.filterwarnings(
             'ignore', message='Fail to import ``MultiScaleDeformableAttention``'
         )

@@ -1,6 +1,6 @@
 """The three functions of `pkg_resources` that MMEngine 0.10.7 calls, on `importlib.metadata`.
 
-Served by `host.py` under the name `pkg_resources` where setuptools no longer brings it.
+`host.py` supplies it as `pkg_resources` where setuptools does not.
 """
 
 from importlib import metadata
@@ -9,7 +9,7 @@ DistributionNotFound = metadata.PackageNotFoundError
 
 
 class Distribution:
-    """An installed distribution: its folder, and the text files of its metadata."""
+    """Installed distribution: its folder, version and metadata."""
 
     def __init__(self, name: str):
         self._distribution = metadata.distribution(name)
@@ -21,12 +21,16 @@ class Distribution:
         return self._distribution.read_text(name) is not None
 
     def get_metadata(self, name: str) -> str:
-        """The text of a metadata file."""
+        """Return the text of a metadata file, empty if missing."""
         return self._distribution.read_text(name) or ''
 
 
 def get_distribution(name: str) -> Distribution:
-    """Look up an installed distribution; raises DistributionNotFound."""
+    """Return an installed distribution.
+
+    Raises:
+        DistributionNotFound: not installed.
+    """
     return Distribution(name)
 
 

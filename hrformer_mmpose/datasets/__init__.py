@@ -1,1 +1,1 @@
-"""COCO-style data."""
+"""Data sets, transforms, sampling and collation for MMPose."""

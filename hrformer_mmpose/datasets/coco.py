@@ -1,10 +1,10 @@
 """COCO's persons for top-down training and testing.
 
 Data flow: annotation (and detection) file -> arrays (`annotations`) -> checks (`checks`) -> arrays
-of samples (`persons`) -> one dictionary a sample, as MMPose's pipeline expects it.
+of samples (`persons`) -> one dictionary for each sample, as MMPose's pipeline expects it.
 
-What a user can get wrong stops the run before it trains, in one line that names file and id; with
-`on_error='skip'` it leaves the sample out, and says how many at the end.
+Invalid data stops the run before training, in one line that names file and id. With
+`on_error='skip'` invalid samples are skipped and reported.
 """
 
 import os
@@ -34,7 +34,7 @@ METAINFO_OF_A_SAMPLE = (
 
 
 def _metainfo() -> dict:
-    """MMPose's COCO meta information by its full path, for which it does not search and warn."""
+    """Return the full path of MMPose's COCO meta information, which is read without a warning."""
     file = _CocoDataset.METAINFO['from_file']
     shipped = osp.join(osp.dirname(mmpose.__file__), '.mim', file)
     return dict(from_file=shipped if osp.isfile(shipped) else file)
@@ -42,28 +42,29 @@ def _metainfo() -> dict:
 
 @DATASETS.register_module()
 class CocoDataset(ReproducibleSamples, _CocoDataset):
-    """`mmpose.CocoDataset` on arrays, checked.
+    """`mmpose.CocoDataset` on arrays, with checks.
 
-    Samples, their order and their values are MMPose's, but for the masks: `segmentation` is None
-    and `raw_ann_info` has none (no top-down transform reads them). What a sample takes from the
-    data set's meta information is shared, not copied: a transform must not change it in place.
+    Samples, their order and their values are MMPose's, except for the masks: `segmentation` is None
+    and `raw_ann_info` has none (no top-down transform reads them). Samples share the meta
+    information of the data set, so a transform must not modify it in place.
 
     Args:
+        args: arguments of MMPose's class.
         bbox_file: person detections in COCO's result format; as in MMPose used in test mode only,
-            in place of the annotated boxes. A path that exists is taken as it is; another one is
-            relative to `data_root`.
-        on_error: what to do with a person, a detection or an image that cannot be used: 'raise', or
-            'skip' to leave it out, count it, and report it. In test mode the place of a broken
-            image's sample is taken by the next good one (our metric counts each sample once).
-        serialize_data: without a meaning here; the arrays are shared as they are.
-        kwargs: everything else, as MMPose's class takes it.
+            instead of the annotated boxes. A path that does not exist is relative to `data_root`.
+        data_root: folder of the data.
+        on_error: 'raise' or 'skip'. 'skip' skips, counts and reports unusable persons, detections
+            and images. In test mode the next usable sample replaces the sample of a broken image
+            (`CocoMetric` counts each sample once).
+        serialize_data: ignored; the arrays are shared without serialization.
+        kwargs: arguments of MMPose's class.
 
     Attributes:
-        annotations: in test mode the file's arrays, so that the metric need not read it again.
+        annotations: arrays of the file, in test mode only; the metric uses them, too.
 
     Raises:
-        ConfigError: an argument's value.
-        DataError: a file or folder is missing or not what it should be.
+        ConfigError: invalid value of an argument.
+        DataError: missing or invalid file or folder.
     """
 
     METAINFO = _metainfo()
@@ -86,13 +87,13 @@ class CocoDataset(ReproducibleSamples, _CocoDataset):
             )
         if data_root and not osp.isdir(data_root):
             raise DataError(f"data root '{data_root}' is not a folder: {HINT}")
-        # MMPose's configs write the data root into this path, which MMPose does not join to it.
+        # In MMPose's configs this path includes the data root, and MMPose does not join them.
         if bbox_file and not (osp.isfile(bbox_file) or bbox_file.startswith(data_root)):
             bbox_file = osp.join(data_root, bbox_file)
         self.on_error = on_error
         self.annotations: annotations.Annotations | None = None
         self._broken: torch.Tensor | None = None
-        self._left_out: list[str] = []
+        self._skipped: list[str] = []
         super().__init__(
             *args, bbox_file=bbox_file, data_root=data_root, serialize_data=False, **kwargs
         )
@@ -102,7 +103,7 @@ class CocoDataset(ReproducibleSamples, _CocoDataset):
         return parse_metainfo(cls.METAINFO if metainfo is None else metainfo)
 
     def load_data_list(self) -> persons.Persons:
-        """Read annotations (and detections) and check what they name.
+        """Read and check annotations, detections and image files.
 
         Returns:
             The persons, in the order of MMPose's class.
@@ -117,25 +118,25 @@ class CocoDataset(ReproducibleSamples, _CocoDataset):
         if self.bbox_file:
             dets = annotations.read_detections(self.bbox_file)
             usable = self._usable(checks.check_detections(dets, ann), 'detection', len(dets.image))
-            found = persons.detected(dets, ann, prefix, usable, num_keypoints)
+            samples = persons.detected(dets, ann, prefix, usable, num_keypoints)
         else:
             usable = self._usable(
                 checks.check_annotations(ann, num_keypoints), 'annotation', len(ann.id)
             )
-            found = persons.annotated(ann, prefix, usable, self.sample_interval)
-        if not len(found):
+            samples = persons.annotated(ann, prefix, usable, self.sample_interval)
+        if not len(samples):
             use = 'test on' if self.test_mode else 'train on (with a box and a labelled keypoint)'
             raise DataError(f"'{self.bbox_file or self.ann_file}' holds no person to {use}")
-        self._check_images(found.img_paths())
-        return found
+        self._check_images(samples.img_paths())
+        return samples
 
     def filter_data(self) -> persons.Persons:
-        """Persons whose box scores at least `filter_cfg['bbox_score_thr']`; all by default."""
-        kept = self.data_list
+        """Select persons whose box score is at least `filter_cfg['bbox_score_thr']`."""
+        selected = self.data_list
         threshold = (self.filter_cfg or {}).get('bbox_score_thr')
         if threshold is not None:
-            kept = kept[~(kept.score < threshold)]
-            if not len(kept):
+            selected = selected[~(selected.score < threshold)]
+            if not len(selected):
                 raise DataError(
                     f"no box in '{self.bbox_file or self.ann_file}' scores {threshold} or more "
                     '(filter_cfg.bbox_score_thr)'
@@ -143,13 +144,13 @@ class CocoDataset(ReproducibleSamples, _CocoDataset):
         self._metainfo['image_folder'] = self.data_prefix['img']
         self._metainfo['boxes'] = dict(
             source=self.bbox_file or 'annotated',
-            count=len(kept),
+            count=len(selected),
             score_threshold=threshold,
-            below_threshold=len(self.data_list) - len(kept),
+            below_threshold=len(self.data_list) - len(selected),
         )
         if self.on_error == 'skip':
-            self._broken = torch.zeros(len(kept), dtype=torch.uint8).share_memory_()
-        return kept
+            self._broken = torch.zeros(len(selected), dtype=torch.uint8).share_memory_()
+        return selected
 
     def _get_unserialized_subset(self, indices: Sequence[int] | int) -> persons.Persons:
         if isinstance(indices, int):
@@ -158,17 +159,24 @@ class CocoDataset(ReproducibleSamples, _CocoDataset):
 
     @force_full_init
     def get_data_info(self, idx: int) -> dict:
-        """The dictionary of sample `idx`, before the pipeline."""
+        """Return the dictionary of sample `idx`, before the pipeline."""
         info = self.data_list[idx]
         info['sample_idx'] = idx if idx >= 0 else len(self) + idx
         info.update((key, self._metainfo[key]) for key in METAINFO_OF_A_SAMPLE)
         return info
 
     def prepare_data(self, idx: int) -> Any:
-        """Sample `idx` after the pipeline; None (another is drawn) if its image is broken.
+        """Return sample `idx` after the pipeline.
+
+        Args:
+            idx: index of the sample.
+
+        Returns:
+            The sample. With `on_error='skip'` and a broken image: in test mode the next usable
+            sample; in training None, so that MMEngine draws another index.
 
         Raises:
-            DataError: the image is broken, and `on_error` is 'raise' or no other can be used.
+            DataError: broken image, and `on_error` is 'raise' or no other image is usable.
         """
         if self._broken is None:
             return super().prepare_data(idx)
@@ -185,9 +193,9 @@ class CocoDataset(ReproducibleSamples, _CocoDataset):
                 return None
         raise DataError(f"no image of '{self.ann_file}' can be read")
 
-    def left_out(self) -> list[str]:
+    def skipped(self) -> list[str]:
         """Return one line for each sample that `on_error='skip'` has skipped so far."""
-        lines = list(self._left_out)
+        lines = list(self._skipped)
         if self._broken is not None:
             broken = np.flatnonzero(self._broken.numpy())
             for name, count in Counter(self.data_list.file_name[broken].tolist()).items():
@@ -196,7 +204,7 @@ class CocoDataset(ReproducibleSamples, _CocoDataset):
         return lines
 
     def _usable(self, findings: list[checks.Finding], kind: str, count: int) -> np.ndarray:
-        """(count,) mask of the rows without a fatal finding; or an error that tells the first."""
+        """Return the (count,) mask of rows without a fatal finding, or raise the first finding."""
         lines = [line for finding in findings if finding.fatal for line in finding.lines()]
         if lines and self.on_error == 'raise':
             more = f' ({len(lines) - 1} more problems)' if lines[1:] else ''
@@ -206,11 +214,11 @@ class CocoDataset(ReproducibleSamples, _CocoDataset):
             )
         for line in lines[:10]:
             print_log(f'left out: {line}', 'current', level=30)
-        self._left_out = lines
+        self._skipped = lines
         return checks.usable(findings, kind, count)
 
     def _check_images(self, paths: list[str]) -> None:
-        """Every image is there and not empty: one listing a folder, not one look-up an image."""
+        """Check that no image is missing or empty, by one listing of each folder."""
         sizes = sizes_of(paths)
         bad = [path for path in paths if not sizes.get(path)]
         if bad and (self.on_error == 'raise' or len(bad) == len(paths)):
@@ -221,19 +229,22 @@ class CocoDataset(ReproducibleSamples, _CocoDataset):
 
 
 def sizes_of(paths: list[str]) -> dict[str, int]:
-    """Bytes of each of `paths` that exists.
+    """Return the size in bytes of each existing file.
+
+    Args:
+        paths: files in any number of folders.
 
     Raises:
-        DataError: a folder does not exist.
+        DataError: missing folder.
     """
     sizes: dict[str, int] = {}
-    wanted = set(paths)
+    files = set(paths)
     for folder in {osp.dirname(path) for path in paths}:
         if not osp.isdir(folder):
             raise DataError(f"image folder '{folder}' does not exist: {HINT}")
         with os.scandir(folder) as entries:
             for entry in entries:
                 path = osp.join(folder, entry.name)
-                if path in wanted and entry.is_file():  # no folder, no link to nowhere
+                if path in files and entry.is_file():  # neither a folder nor a broken link
                     sizes[path] = entry.stat().st_size
     return sizes

@@ -1,8 +1,8 @@
 """Augmentation of whole images for classification (paper, section 4.3; recipe of DeiT and Swin).
 
-MMPose has no transforms for classification, and torchvision is not among the packages that it
-stands on. Images are BGR arrays (H, W, 3) of uint8 in `results['img']`. All random numbers are
-drawn from numpy's global generator, as in MMPose's transforms.
+MMPose has no transforms for classification and does not depend on torchvision. Images are BGR
+arrays (H, W, 3) of uint8 in `results['img']`. All random numbers come from NumPy's global
+generator, as in MMPose's transforms.
 """
 
 from collections.abc import Callable
@@ -16,15 +16,19 @@ from PIL import Image
 
 from ..registry import TRANSFORMS
 
-# Rotation, shear and translation: ImageNet's mean (BGR) comes in from outside an image.
+# Rotation, shear and translation fill with ImageNet's mean (BGR).
 GEOMETRY = dict(border_value=(104, 116, 124), interpolation='bicubic')
 
 
 def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Resize an (H, W, 3) image by PIL's bicubic filter.
+    """Resize an image by PIL's bicubic filter, as the published networks were trained and tested.
 
-    It averages over all pixels when it reduces, unlike OpenCV's. The published networks were
-    trained and tested with it.
+    Unlike OpenCV's filter, it is antialiased.
+
+    Args:
+        image: (H, W, 3) uint8.
+        width: of the result in pixels.
+        height: of the result in pixels.
     """
     resized = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
     return np.array(resized)
@@ -32,13 +36,13 @@ def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
 
 @TRANSFORMS.register_module()
 class RandomResizedCrop(BaseTransform):
-    """A box of random area and form, resized; flipped every second time.
+    """Crop a box of random area and aspect ratio, resize it and flip it at random.
 
     Args:
-        size: height and width of the result.
-        area: range of the box's share of the image.
-        ratio: range of width over height, drawn uniformly in its logarithm.
-        flip: probability of mirroring.
+        size: height and width of the result in pixels.
+        area: range of the area, as a share of the image.
+        ratio: range of width / height, uniform in the logarithm.
+        flip: probability of a horizontal flip.
     """
 
     def __init__(
@@ -67,7 +71,7 @@ class RandomResizedCrop(BaseTransform):
             if 0 < height <= rows and 0 < width <= columns:
                 top = np.random.randint(rows - height + 1)
                 return top, np.random.randint(columns - width + 1), height, width
-        # A very long image: the largest box of an allowed form, in its middle.
+        # Elongated image: use the largest central box of an allowed aspect ratio.
         height = min(rows, round(columns / self.ratio[0]))
         width = min(columns, round(rows * self.ratio[1]))
         return (rows - height) // 2, (columns - width) // 2, height, width
@@ -75,10 +79,11 @@ class RandomResizedCrop(BaseTransform):
 
 @TRANSFORMS.register_module()
 class CenterCrop(BaseTransform):
-    """Resize the shorter side to `size / share`, then crop the middle, as torchvision does.
+    """Resize the shorter side to `size / share`, then crop the centre, as torchvision does.
 
     Args:
-        size: height and width of the result. share: of the resized image's side that is kept.
+        size: height and width of the result in pixels.
+        share: `size` as a share of the resized shorter side.
     """
 
     def __init__(self, size: int, share: float = 0.875):
@@ -96,7 +101,7 @@ class CenterCrop(BaseTransform):
         return results
 
 
-# Each takes an image and a strength in [0, 1]; a sign is drawn where both directions make sense.
+# Functions of an image and a strength m in [0, 1]; the sign of two-sided operations is random.
 _OPERATIONS: tuple[Callable, ...] = (
     lambda image, m: mmcv.auto_contrast(image),
     lambda image, m: mmcv.imequalize(image),
@@ -131,11 +136,13 @@ def _solarize_add(image: np.ndarray, value: int) -> np.ndarray:
 
 @TRANSFORMS.register_module()
 class RandAugment(BaseTransform):
-    """Random operations of a common strength (Cubuk et al., NeurIPS 2020).
+    """Apply random operations of a common strength (Cubuk et al., NeurIPS 2020).
 
     Args:
-        operations: how many an image. magnitude: strength, of 10. spread: standard deviation of
-            the strength, on the same scale. probability: of applying each.
+        operations: number of operations for each image.
+        magnitude: mean strength, 0 to 10.
+        spread: standard deviation of the strength, on the same scale.
+        probability: of applying each operation.
     """
 
     def __init__(
@@ -159,11 +166,14 @@ class RandAugment(BaseTransform):
 
 @TRANSFORMS.register_module()
 class RandomErasing(BaseTransform):
-    """Noise in place of a random box (Zhong et al., AAAI 2020).
+    """Replace a random box by noise (Zhong et al., AAAI 2020).
 
     Args:
-        probability: of erasing. area: range of the box's share. ratio: range of its form.
-        mean, std: of the noise, BGR.
+        probability: of erasing.
+        area: range of the area, as a share of the image.
+        ratio: range of width / height.
+        mean: (3,) of the noise, BGR.
+        std: (3,) of the noise, BGR.
     """
 
     def __init__(
@@ -190,7 +200,7 @@ class RandomErasing(BaseTransform):
 
 @TRANSFORMS.register_module()
 class PackImage(BaseTransform):
-    """`inputs` (3, H, W) and a sample with `gt_label`, for `ImageClassifier`."""
+    """Pack `inputs` (3, H, W) and a sample with `gt_label`, for `ImageClassifier`."""
 
     def transform(self, results: dict) -> dict:
         """Pack the image for the collate function."""

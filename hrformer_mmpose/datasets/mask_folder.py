@@ -17,14 +17,16 @@ from .image_folder import SUFFIXES
 
 @DATASETS.register_module()
 class MaskFolder(BaseDataset):
-    """Images with a PNG each, whose pixels are numbers of classes, 255 where none counts.
+    """Images with PNG masks, whose pixels are class indices (255: ignored).
 
     Args:
-        data_root: folder of both. data_prefix: `img` and `mask`, the two folders in it.
-        classes: their names, in the order of the masks' numbers. kwargs: MMEngine's.
+        data_root: root folder.
+        data_prefix: `img` and `mask`, the folders of images and masks in it.
+        classes: class names in the order of their indices.
+        kwargs: arguments of MMEngine's `BaseDataset`.
 
     Raises:
-        DataError: a folder is missing, there are no images, or one has no mask.
+        DataError: a folder is missing, there are no images, or an image has no mask.
     """
 
     def __init__(
@@ -38,61 +40,54 @@ class MaskFolder(BaseDataset):
         super().__init__('', metainfo, data_root, data_prefix, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """One entry an image, with `img_path` and `mask_path`."""
+        """Return `img_path`, `mask_path` and `num_classes` of each image."""
         images, masks = (Path(self.data_prefix[key]) for key in ('img', 'mask'))
         for folder in (images, masks):
             if not folder.is_dir():
                 raise DataError(f"folder '{folder}' does not exist: check data_root")
-        found = []
-        for path in sorted(images.iterdir()):
-            if path.suffix.lower() in SUFFIXES:
-                mask = masks / f'{path.stem}.png'
-                if not mask.is_file():
-                    raise DataError(f"'{path}' has no mask '{mask}'")
-                found.append(
-                    dict(
-                        img_path=str(path),
-                        mask_path=str(mask),
-                        num_classes=len(self._metainfo['classes']),
-                    )
-                )
-        if not found:
+        count, samples = len(self._metainfo['classes']), []
+        for path in sorted(p for p in images.iterdir() if p.suffix.lower() in SUFFIXES):
+            mask = masks / f'{path.stem}.png'
+            if not mask.is_file():
+                raise DataError(f"'{path}' has no mask '{mask}'")
+            samples.append(dict(img_path=str(path), mask_path=str(mask), num_classes=count))
+        if not samples:
             raise DataError(f"'{images}' holds no images")
-        return found
+        return samples
 
 
 @TRANSFORMS.register_module()
 class LoadMask(BaseTransform):
-    """`mask`, (H, W), uint8, from `mask_path`; resized with the image to `size` and flipped.
+    """Load `mask_path` to `mask` (H, W) uint8, and resize and flip it together with the image.
 
     Args:
-        size: (height, width).
-        flip: probability of mirroring both.
-        ignore_index: label of pixels that do not count.
+        size: (height, width) in pixels.
+        flip: probability of a horizontal flip.
+        ignore_index: label of ignored pixels.
 
     Raises:
-        DataError: the mask cannot be read, has another size than the image, or holds a number
-            that is none of the data set's classes.
+        DataError: the mask is unreadable, has another size than the image, or has a value that is
+            no class of the data set.
     """
 
     def __init__(self, size: tuple[int, int], flip: float = 0.0, ignore_index: int = 255):
         self.size, self.flip, self.ignore_index = tuple(size), flip, ignore_index
 
     def transform(self, results: dict) -> dict:
-        """Set `mask`, replace `img`."""
+        """Set `mask` and replace `img`."""
         image, path = results['img'], results['mask_path']
         try:
             mask = cv2.imread(path, cv2.IMREAD_GRAYSCALE)
-        except cv2.error:  # more pixels than OpenCV reads
+        except cv2.error:  # image larger than OpenCV's limit
             mask = None
         if mask is None:
             raise DataError(f"mask '{path}' cannot be read")
         if mask.shape != image.shape[:2]:
             raise DataError(f"mask '{path}' is {mask.shape}, its image {image.shape[:2]}")
         classes = results['num_classes']
-        if (other := mask[(mask >= classes) & (mask != self.ignore_index)]).size:
+        if (invalid := mask[(mask >= classes) & (mask != self.ignore_index)]).size:
             raise DataError(
-                f"mask '{path}' holds {other[0]}, classes are 0 to {classes - 1} and "
+                f"mask '{path}' holds {invalid[0]}, classes are 0 to {classes - 1} and "
                 f'{self.ignore_index} for pixels that do not count'
             )
         image = cv2.resize(image, self.size[::-1], interpolation=cv2.INTER_AREA)
@@ -105,7 +100,7 @@ class LoadMask(BaseTransform):
 
 @TRANSFORMS.register_module()
 class PackMask(BaseTransform):
-    """`inputs` (3, H, W) and a sample with `gt_mask` (H, W), for `Segmentor`."""
+    """Pack `inputs` (3, H, W) and a sample with `gt_mask` (H, W), for `Segmentor`."""
 
     def transform(self, results: dict) -> dict:
         """Pack image and mask for the collate function."""

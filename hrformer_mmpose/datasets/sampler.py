@@ -1,4 +1,4 @@
-"""Training samples in an order, and with random numbers, that a resumed run repeats exactly."""
+"""Sampling whose order and random numbers a resumed run repeats exactly."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,10 +10,11 @@ from ..seeding import temporary_seed
 
 
 class SampleIndex(int):
-    """Index of a sample that also says from what its random numbers are drawn.
+    """Index of a sample, with the entropy of its random numbers.
 
     Args:
-        index: in the data set. entropy: further numbers to draw from, such as (seed, epoch).
+        index: index in the data set.
+        entropy: further seeds, such as (seed, epoch).
     """
 
     def __new__(cls, index: int, entropy: tuple[int, ...]) -> 'SampleIndex':  # noqa: D102
@@ -21,24 +22,25 @@ class SampleIndex(int):
         self.entropy = (*entropy, index)
         return self
 
-    def __getnewargs__(self) -> tuple[int, tuple[int, ...]]:  # worker processes get it pickled
+    def __getnewargs__(self) -> tuple[int, tuple[int, ...]]:  # pickled for worker processes
         return int(self), self.entropy[:-1]
 
 
 @DATA_SAMPLERS.register_module()
 class DefaultSampler(_DefaultSampler):
-    """MMEngine's `DefaultSampler` for training that resumes, and for tests that share images.
+    """MMEngine's `DefaultSampler` with resumable epochs and contiguous parts.
 
-    With `shuffle`, indices carry (seed, epoch) and an epoch can begin later. Without, each process
-    gets a part of the data set in one piece, not every n-th sample, so that the boxes of an image
-    are cropped by the process that decoded it; the number of samples a process is MMEngine's.
+    With `shuffle`, indices carry (seed, epoch), and an epoch can start in the middle. Without, each
+    process gets one contiguous part of the data set instead of every n-th sample, and so decodes an
+    image once for all its boxes. The number of samples of a process is MMEngine's.
 
     Args:
-        args, kwargs: dataset, shuffle, seed, round_up, as MMEngine's class takes them.
+        args: arguments of MMEngine's class: dataset, shuffle, seed, round_up.
+        kwargs: likewise.
 
     Attributes:
-        start: samples of this process that the next epoch leaves out, because an interrupted run
-            has had them; goes back to 0.
+        start: number of samples of this process to skip in the next epoch, because an interrupted
+            run has processed them; reset to 0 afterwards.
     """
 
     def __init__(self, *args, **kwargs):
@@ -48,12 +50,12 @@ class DefaultSampler(_DefaultSampler):
     def __iter__(self) -> Iterator[int]:
         start, self.start = self.start, 0
         if not self.shuffle:
-            return iter(self._piece()[start:])
+            return iter(self._contiguous_part()[start:])
         indices = [*super().__iter__()][start:]
         return iter([SampleIndex(index, (self.seed, self.epoch)) for index in indices])
 
-    def _piece(self) -> list[int]:
-        """This process's part; with `round_up` the last one goes on at the beginning."""
+    def _contiguous_part(self) -> list[int]:
+        """Return this process's indices; with `round_up` the last part wraps to the beginning."""
         size = len(self.dataset)
         if self.round_up:
             first, count = self.rank * self.num_samples, self.num_samples
@@ -65,7 +67,7 @@ class DefaultSampler(_DefaultSampler):
 
 
 class ReproducibleSamples:
-    """Mixin of a data set: a `SampleIndex` gets the same augmentation wherever it is made."""
+    """Mixin of data sets: seed the augmentation of a sample from its `SampleIndex`."""
 
     def __getitem__(self, index: int) -> Any:
         if not isinstance(index, SampleIndex):

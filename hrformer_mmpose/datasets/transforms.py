@@ -1,8 +1,8 @@
-"""Loading and cropping: MMPose's pixels, without the waste.
+"""Loading and cropping with the same pixels as MMPose's transforms.
 
-MMPose decodes an image for every person on it, and flips the whole of it where a crop will do.
-`LoadImage` keeps the last image (the boxes of a test lie side by side), and `TopdownAffine` takes
-from the image only the part that the crop shows.
+MMPose decodes an image for every person on it, and flips the whole image. `LoadImage` caches the
+last image, because the boxes of an image are consecutive in a test. `TopdownAffine` reads only the
+part of the image around the crop.
 """
 
 import cv2
@@ -30,21 +30,22 @@ REDUCED = {
 
 @TRANSFORMS.register_module()
 class LoadImage(_LoadImage):
-    """`mmpose.LoadImage`; an image is decoded once for all its neighbouring boxes.
+    """`mmpose.LoadImage` that decodes an image once for consecutive boxes.
 
-    Pixels are those of MMPose: grey and 16-bit images become 8-bit BGR, an alpha channel is dropped
-    and the orientation in the EXIF data is applied. Unlike OpenCV, which fills what is missing of a
-    truncated JPEG with grey, it names a file that is missing, broken or cut short.
+    Pixels equal MMPose's: grey and 16-bit images become 8-bit BGR, an alpha channel is dropped and
+    the EXIF orientation is applied. Missing, broken and truncated files raise an error, whereas
+    OpenCV fills the missing part of a truncated JPEG with grey.
 
     Args:
+        args: arguments of MMPose's class.
         reduce_to: (w, h) of the network's input, to decode a JPEG at 1/2, 1/4 or 1/8 of its size
-            where the person's crop stays at least that large; `TopdownAffine` of this package must
-            follow. Changes pixels slightly, so it is off by default.
-        kwargs: everything else, as MMPose's class takes it.
+            where the person's crop remains at least that large. Must be followed by
+            `TopdownAffine` of this package. Changes pixels slightly, therefore off by default.
+        kwargs: arguments of MMPose's class.
 
     Raises:
-        ConfigError: `reduce_to` is not a size. DataError: the file named in `img_path` cannot be
-            used.
+        ConfigError: `reduce_to` is not a size.
+        DataError: unusable file in `img_path`.
     """
 
     def __init__(self, *args, reduce_to: tuple[int, int] | None = None, **kwargs):
@@ -57,15 +58,15 @@ class LoadImage(_LoadImage):
     def transform(self, results: dict) -> dict:
         """Read `results['img_path']` into `results['img']`, (H, W, 3) BGR uint8.
 
-        The array is read-only, since the next sample may get the same. Where it is reduced,
-        `results['img_reduction']` says by how much, and the shapes remain those of the whole image.
+        The array is read-only, since the next sample may share it. For a reduced image,
+        `results['img_reduction']` is the factor; the shapes are those of the whole image.
         """
         if 'img' in results:
             return super().transform(results)
         reduction = self._reduction(results)
         key = results['img_path'], reduction
         if self._last is None or self._last[0] != key:
-            self._last = None  # first, so that the new image can take the old one's memory
+            self._last = None  # release the old image before the new one is decoded
             self._last = key, *self._decode(results['img_path'], reduction)
         _, image, reduction, shape = self._last
         results.update(img=image, img_shape=shape, ori_shape=shape)
@@ -74,7 +75,7 @@ class LoadImage(_LoadImage):
         return results
 
     def _reduction(self, results: dict) -> int:
-        """The largest of 1, 2, 4, 8 at which the crop is still as large as the input."""
+        """Return the largest of 1, 2, 4, 8 at which the crop is not smaller than the input."""
         if self.reduce_to is None:
             return 1
         x0, y0, x1, y1 = results['bbox'][0]
@@ -93,8 +94,8 @@ class LoadImage(_LoadImage):
         if image is None:
             image, reduction = self._whole(data, path), 1
             shape = image.shape[:2]
-        elif turned(image.shape, shape):
-            shape = shape[::-1]  # by the EXIF orientation
+        elif _is_rotated(image.shape, shape):
+            shape = shape[::-1]  # rotated by the EXIF orientation
         if self.to_float32:
             image = image.astype(np.float32)
         image.flags.writeable = False
@@ -113,10 +114,10 @@ class LoadImage(_LoadImage):
 
 @TRANSFORMS.register_module()
 class TopdownAffine(_TopdownAffine):
-    """`mmpose.TopdownAffine` that touches only the part of the image it needs.
+    """`mmpose.TopdownAffine` that reads only the part of the image around the crop.
 
-    A flipped image is a view that OpenCV would copy as a whole; the part around the crop is
-    copied instead. The pixels are the same.
+    OpenCV copies the whole of a flipped image, which is a view. This class copies the part around
+    the crop only. The pixels are the same.
     """
 
     def transform(self, results: dict) -> dict:
@@ -128,7 +129,7 @@ class TopdownAffine(_TopdownAffine):
         rotation = results['bbox_rotation'][0] if 'bbox_rotation' in results else 0.0
         matrix_of = get_udp_warp_matrix if self.use_udp else get_warp_matrix
         matrix = matrix_of(center, scale[0], rotation, output_size=(w, h))
-        results['img'] = warp(results['img'], for_reduced(matrix, results), (w, h))
+        results['img'] = warp(results['img'], _matrix_for_reduced(matrix, results), (w, h))
         if results.get('keypoints') is not None:
             source = results.get('transformed_keypoints')
             keypoints = (results['keypoints'] if source is None else source).copy()
@@ -143,20 +144,18 @@ class TopdownAffine(_TopdownAffine):
 
 @TRANSFORMS.register_module()
 class RandomBBoxTransform(_RandomBBoxTransform):
-    """`mmpose.RandomBBoxTransform`, also with the distributions of the published networks.
-
-    Both distributions have the same limits. "truncated" draws MMPose's random numbers, without
-    scipy's overhead.
+    """`mmpose.RandomBBoxTransform` with a choice of distributions, which have the same limits.
 
     Args:
-        distribution: "truncated": shift, scale and rotation from normal distributions truncated at
-            one standard deviation (MMPose 1.x). "clipped": the shift uniform, scale and rotation
-            from normal distributions whose values beyond the limits become the limits, at one
-            and at two standard deviations (the authors' code and MMPose 0.x).
-        kwargs: everything else, as MMPose's class takes it.
+        args: arguments of MMPose's class.
+        distribution: "truncated": normal distributions of shift, scale and rotation, truncated at
+            one standard deviation, with the random numbers of MMPose 1.x. "clipped": uniform shift;
+            normal distributions of scale and rotation, clipped at one and two standard deviations
+            (the authors' code and MMPose 0.x).
+        kwargs: arguments of MMPose's class.
 
     Raises:
-        ConfigError: `distribution` is neither.
+        ConfigError: invalid `distribution`.
     """
 
     def __init__(self, *args, distribution: str = 'truncated', **kwargs):
@@ -169,13 +168,14 @@ class RandomBBoxTransform(_RandomBBoxTransform):
         self.distribution = distribution
 
     def _truncnorm(self, low: float = -1.0, high: float = 1.0, size: tuple = ()) -> np.ndarray:
-        """Shift in x and y, scale and rotation in units of their limits; `size` is (N, 4)."""
+        """Sample shift in x and y, scale and rotation, (N, 4), in units of their limits."""
         if self.distribution == 'clipped':
             shift = np.random.uniform(-1, 1, (size[0], 2))
             scale_and_rotation = np.random.normal(0, (1, 0.5), (size[0], 2)).clip(-1, 1)
             return np.concatenate([shift, scale_and_rotation], 1).astype(np.float32)
         uniform = np.random.uniform(size=size)
         start, stop = ndtr(low), ndtr(high)
+        # scipy.stats.truncnorm has the same values and is much slower.
         return ndtri(start + uniform * (stop - start)).astype(np.float32)
 
 
@@ -183,17 +183,19 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.nda
     """`cv2.warpAffine` that reads only the part of `image` around the crop.
 
     Args:
-        image: (H, W, 3), of any strides. matrix: (2, 3), image to crop. size: (w, h) of the crop.
+        image: (H, W, 3), of any strides.
+        matrix: (2, 3), from the image to the crop.
+        size: (w, h) of the crop in pixels.
 
     Returns:
         (h, w, 3), bilinear, black outside the image.
     """
     if image.flags.c_contiguous:
         return cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR)
-    inverse = cv2.invertAffineTransform(matrix.astype(np.float64))  # as OpenCV does inside
+    inverse = cv2.invertAffineTransform(matrix.astype(np.float64))  # as in OpenCV
     w, h = size
     corners = np.array([[0, 0, 1], [w, 0, 1], [0, h, 1], [w, h, 1]]) @ inverse.T
-    # Two pixels of margin: bilinear reads one beyond, and a border pixel is mixed with black.
+    # Margin of two pixels: bilinear sampling reads one more, and blends a border pixel with black.
     x0, y0 = np.maximum(np.floor(corners.min(0)).astype(int) - 2, 0)
     x1, y1 = np.maximum(np.ceil(corners.max(0)).astype(int) + 3, (x0 + 1, y0 + 1))
     part = image[y0:y1, x0:x1]
@@ -201,11 +203,11 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.nda
         return cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR)
     inverse[:, 2] -= x0, y0
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(_in_order(part), inverse, size, flags=flags)
+    return cv2.warpAffine(_contiguous(part), inverse, size, flags=flags)
 
 
-def _in_order(part: np.ndarray) -> np.ndarray:
-    """A copy of a flipped view; OpenCV flips ten times as fast as NumPy copies."""
+def _contiguous(part: np.ndarray) -> np.ndarray:
+    """Copy a flipped view; OpenCV flips ten times as fast as NumPy copies."""
     backward = tuple(stride < 0 for stride in part.strides[:2])
     code = {(False, True): 1, (True, False): 0, (True, True): -1}.get(backward)
     if code is None:
@@ -213,11 +215,11 @@ def _in_order(part: np.ndarray) -> np.ndarray:
     return cv2.flip(part[:: -1 if backward[0] else 1, :: -1 if backward[1] else 1], code)
 
 
-def for_reduced(matrix: np.ndarray, results: dict) -> np.ndarray:
-    """The matrix from pixels of `results['img']`, which may be reduced, instead of the whole image.
+def _matrix_for_reduced(matrix: np.ndarray, results: dict) -> np.ndarray:
+    """Adapt a matrix of the whole image to `results['img']`, which may be reduced.
 
-    Pixel i of an image reduced by r is the mean of pixels r * i ... r * i + r - 1. The last one may
-    reach beyond the image, and a flip turns it into the first.
+    Pixel i of an image reduced by r is the mean of pixels r * i ... r * i + r - 1. The last pixel
+    may extend beyond the image; after a flip it is the first.
     """
     reduction = results.get('img_reduction', 1)
     if reduction == 1:
@@ -232,6 +234,6 @@ def for_reduced(matrix: np.ndarray, results: dict) -> np.ndarray:
     return matrix
 
 
-def turned(reduced: tuple[int, ...], shape: tuple[int, int]) -> bool:
-    """Return whether a reduced image lies on its side with respect to `shape`."""
+def _is_rotated(reduced: tuple[int, ...], shape: tuple[int, int]) -> bool:
+    """Return whether a reduced image is rotated by a quarter turn with respect to `shape`."""
     return (reduced[0] > reduced[1]) != (shape[0] > shape[1]) and reduced[0] != reduced[1]

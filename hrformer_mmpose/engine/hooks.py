@@ -127,7 +127,7 @@ class LeftOutHook(Hook):
         skipping = [part for part in _parts(loader.dataset) if _skips(part)]
         if not skipping:
             return
-        mine = [line for part in skipping for line in part.left_out()]
+        mine = [line for part in skipping for line in part.skipped()]
         lines = sorted({line for lines in all_gather_object(mine) for line in lines})
         if lines == self._told.get(use):
             return

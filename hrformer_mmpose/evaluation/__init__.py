@@ -1,1 +1,1 @@
-"""OKS evaluation."""
+"""Metrics, their computation and the report."""

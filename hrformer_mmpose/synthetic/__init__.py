@@ -1,1 +1,1 @@
-"""TODO synthetic."""
+"""Generated data sets: people with exact keypoints, and shapes for classification."""

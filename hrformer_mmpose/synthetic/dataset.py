@@ -1,11 +1,11 @@
-"""A synthetic data set of articulated people in COCO's key point layout.
+"""Synthetic data set of articulated people with COCO's 17 keypoints.
 
-It needs no download and no licence: demos and tests train and evaluate on it. Every picture is
-drawn from its own random generator, seeded with (seed, split, index), so the same arguments give
-the same files. Key points are exact: (x, y) in pixels, the centre of the first pixel being
-(0, 0). Boxes and polygons follow COCO's other convention, in which that pixel spans 0 to 1.
+It needs no download and no licence; demos and tests use it. Each image has its own random
+generator, seeded with (seed, split, index), so the same arguments produce the same files. Keypoints
+are exact: (x, y) in pixels, with the centre of the first pixel at (0, 0). Boxes and polygons follow
+COCO's other convention, in which the first pixel spans 0 to 1.
 
-Run ``python -m hrformer_mmpose.synthetic.dataset ROOT`` to write one.
+`python -m hrformer_mmpose.synthetic ROOT` writes a data set.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ import cv2
 import numpy as np
 
 from .painting import PART_BASE, visibility
-from .people import KEYPOINTS, Figure
+from .people import KEYPOINTS, Person
 from .scenes import draw_scene
 
-# Raise it whenever the same arguments would no longer give the same data.
+# Increase it when the same arguments no longer produce the same data.
 VERSION = 1
 
 _SPLITS = ('train2017', 'val2017')
-# Fixed, so that the val pictures keep their ids whatever the number of train pictures.
+# Fixed, so that ids of val images do not depend on the number of train images.
 _FIRST_VAL_ID = 500_001
 _MANIFEST = 'synthetic.json'
 _DETECTIONS = 'person_detection_results/simulated_val2017_person.json'
@@ -39,56 +39,57 @@ _SKELETON = (
     (16, 14), (14, 12), (17, 15), (15, 13), (12, 13), (6, 12), (7, 13), (6, 7), (6, 8), (7, 9),
     (8, 10), (9, 11), (2, 3), (1, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 7),
 )  # fmt: skip
-# A person who would show less than this is not kept: the scene is drawn anew.
-_MIN_SEEN = 5
+# Minimum of visible keypoints and of visible area in pixels; otherwise the scene is redrawn.
+_MIN_VISIBLE = 5
 _MIN_AREA = 260
 
 
 def draw_image(
     rng: np.random.Generator, image_size: tuple[int, int] = (320, 256)
 ) -> tuple[np.ndarray, list[dict]]:
-    """Draw one picture with one to four people.
+    """Draw an image of one to four people.
 
     Args:
-        rng: the source of all randomness.
-        image_size: the typical (width, height) in pixels; the picture's own size differs from it
-            by up to 12 %.
+        rng: random generator.
+        image_size: typical (width, height) in pixels; the actual size differs by up to 12 %.
 
     Returns:
-        The BGR picture, uint8, shape (H, W, 3), and for each person a COCO annotation that still
-        lacks ``id`` and ``image_id``.
+        (H, W, 3) BGR uint8 image, and a COCO annotation without `id` and `image_id` for each
+        person.
     """
     image, annotations, _ = _draw(rng, image_size)
     return image, annotations
 
 
 def _draw(rng, image_size) -> tuple[np.ndarray, list[dict], np.ndarray]:
-    """Return picture, annotations and the id map (H, W), each person being seen well enough."""
+    """Draw an image, its annotations and its (H, W) id map, with sufficiently visible persons."""
     for attempt in range(20):
-        image, ids, figures = draw_scene(rng, image_size, crowded=attempt < 10)
-        annotations = [annotate(ids, figure, n) for n, figure in enumerate(figures, 1)]
-        if all(_is_seen(a) for a in annotations):
+        image, ids, people = draw_scene(rng, image_size, crowded=attempt < 10)
+        annotations = [annotate(ids, person, n) for n, person in enumerate(people, 1)]
+        if all(_is_visible(a) for a in annotations):
             break
     return image, annotations, ids
 
 
-def _is_seen(annotation: dict) -> bool:
-    """Return whether enough of a person shows for an annotator to mark it."""
-    return annotation['keypoints'][2::3].count(2) >= _MIN_SEEN and annotation['area'] >= _MIN_AREA
+def _is_visible(annotation: dict) -> bool:
+    """Return whether a person is visible enough for annotation."""
+    return (
+        annotation['keypoints'][2::3].count(2) >= _MIN_VISIBLE and annotation['area'] >= _MIN_AREA
+    )
 
 
-def annotate(ids: np.ndarray, figure: Figure, number: int) -> dict:
-    """Return the COCO annotation of a person, without ``id`` and ``image_id``.
+def annotate(ids: np.ndarray, person: Person, number: int) -> dict:
+    """Return the COCO annotation of a person, without `id` and `image_id`.
 
     Args:
-        ids: the id map of the finished picture, uint8, shape (H, W).
-        figure: the placed person.
+        ids: (H, W) uint8 id map of the finished image.
+        person: the placed person.
         number: the person's number in the id map.
     """
     silhouette = (ids // PART_BASE == number).astype(np.uint8)
     x, y, w, h = cv2.boundingRect(silhouette)
     keypoints = []
-    for (px, py), v in zip(figure.keypoints.tolist(), visibility(ids, figure, number), strict=True):
+    for (px, py), v in zip(person.keypoints.tolist(), visibility(ids, person, number), strict=True):
         keypoints += [round(px, 2), round(py, 2), int(v)] if v else [0, 0, 0]
     return dict(
         segmentation=_polygons(silhouette[y : y + h, x : x + w], x, y),
@@ -102,18 +103,18 @@ def annotate(ids: np.ndarray, figure: Figure, number: int) -> dict:
 
 
 def _polygons(mask: np.ndarray, x: int, y: int) -> list[list[float]]:
-    """Return the polygons [x0, y0, x1, ...] of a mask (H, W) whose corner lies at (x, y).
+    """Return the polygons [x0, y0, x1, ...] of an (H, W) mask whose corner is at (x, y).
 
-    A polygon cannot have a hole, so a mask with one is cut in two through it.
+    Polygons cannot have holes, so a mask with a hole is split through it.
     """
-    # Contours run through pixel centres; one more row and column makes them span whole pixels.
+    # Contours pass through pixel centres; dilation by a row and a column makes them span pixels.
     grown = cv2.dilate(np.pad(mask, ((1, 2), (1, 2))), np.ones((2, 2), np.uint8), anchor=(1, 1))
     contours, hierarchy = cv2.findContours(grown, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     if not contours:
         return []
     inner = hierarchy[0, :, 3] >= 0
     for hole in (c for c, is_hole in zip(contours, inner, strict=True) if is_hole):
-        # A hole of a few pixels is not worth two polygons.
+        # Small holes are ignored.
         if cv2.contourArea(hole) > 12:
             row = int(hole[..., 1].min() + hole[..., 1].max()) // 2 - 1
             return _polygons(mask[:row], x, y) + _polygons(mask[row:], x, y + row)
@@ -131,30 +132,30 @@ def generate(
     force: bool = False,
     progress: bool = False,
 ) -> Path:
-    """Write the data set, or keep it where it is already complete.
+    """Write the data set unless the folder already contains it.
 
     Args:
-        root: the folder to write; it must not exist, be empty or hold such a data set.
-        num_train: number of training pictures.
-        num_val: number of validation pictures.
-        seed: the same seed and arguments give the same files.
-        image_size: the typical (width, height) of the pictures in pixels.
-        masks: also write ``masks/SPLIT/*.png``, uint8: 1 on people, 0 elsewhere.
-        force: replace a synthetic data set made with other arguments. Nothing else is replaced.
-        progress: report on stderr how far the drawing is.
+        root: output folder: missing, empty or with a synthetic data set.
+        num_train: number of training images.
+        num_val: number of validation images.
+        seed: the same seed and arguments produce the same files.
+        image_size: typical (width, height) of the images in pixels.
+        masks: also write `masks/SPLIT/*.png`, uint8: 1 for people, 0 elsewhere.
+        force: replace a synthetic data set with other arguments; nothing else is replaced.
+        progress: print progress on stderr.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: for a bad argument, or a folder that must not be overwritten.
+        ValueError: invalid argument, or a folder that must not be overwritten.
     """
     root = Path(root)
     parameters = _check(num_train, num_val, seed, image_size, masks)
-    if _is_kept(root, parameters, force):
+    if _is_current(root, parameters, force):
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
-    # Drawn next to the folder and moved in at the end: an interrupted run leaves ROOT alone.
+    # Written to a temporary folder and moved at the end: an interrupted run changes nothing.
     stage = Path(tempfile.mkdtemp(prefix=f'.{root.name}.', dir=root.parent))
     try:
         _write_all(stage, parameters, progress)
@@ -165,7 +166,7 @@ def generate(
 
 
 def _check(num_train, num_val, seed, image_size, masks) -> dict:
-    """Return the parameters as the manifest holds them, or raise ValueError."""
+    """Check the arguments and return them in the manifest's form."""
     for name, value, least in (
         ('num_train', num_train, 1),
         ('num_val', num_val, 1),
@@ -185,22 +186,22 @@ def _check(num_train, num_val, seed, image_size, masks) -> dict:
     )  # fmt: skip
 
 
-def _is_kept(root: Path, parameters: dict, force: bool) -> bool:
-    """Return whether ``root`` already holds the data; raise ValueError if it must stay as it is."""
+def _is_current(root: Path, parameters: dict, force: bool) -> bool:
+    """Return whether `root` is already up to date; raise ValueError if it must not be changed."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:
         manifest = json.loads((root / _MANIFEST).read_text(encoding='utf-8'))
-        found = manifest['synthetic_people']
+        existing = manifest['synthetic_people']
     except (OSError, ValueError, KeyError, TypeError):
         raise ValueError(
             f'{root} exists and is not a synthetic data set: choose another folder'
         ) from None
-    if found == parameters and _is_complete(root, parameters):
+    if existing == parameters and _is_complete(root, parameters):
         return True
     if force:
         return False
-    what = 'incomplete' if found == parameters else 'made with other parameters'
+    what = 'incomplete' if existing == parameters else 'made with other parameters'
     raise ValueError(
         f'{root} holds a synthetic data set that is {what}: pass force=True (--force) to replace '
         'it or choose another folder'
@@ -208,11 +209,11 @@ def _is_kept(root: Path, parameters: dict, force: bool) -> bool:
 
 
 def _is_complete(root: Path, parameters: dict) -> bool:
-    """Return whether the folder has every file that the parameters ask for."""
-    wanted = [root / _DETECTIONS, *(_annotation_file(root, split) for split in _SPLITS)]
+    """Return whether the folder has all files of the data set."""
+    files = [root / _DETECTIONS, *(_annotation_file(root, split) for split in _SPLITS)]
     counts = [parameters['num_train'], parameters['num_val']]
     folders = [('', '.jpg')] + [('masks', '.png')] * parameters['masks']
-    return all(path.is_file() for path in wanted) and all(
+    return all(path.is_file() for path in files) and all(
         len(list((root / folder / split).glob(f'*{suffix}'))) == count
         for folder, suffix in folders
         for split, count in zip(_SPLITS, counts, strict=True)
@@ -224,7 +225,7 @@ def _annotation_file(root: Path, split: str) -> Path:
 
 
 def _install(stage: Path, root: Path) -> None:
-    """Move the finished data into ``root``; the manifest, which makes it complete, comes last."""
+    """Move the finished data to `root`, the manifest last, which marks it as complete."""
     root.mkdir(exist_ok=True)
     (root / _MANIFEST).unlink(missing_ok=True)
     for name in _OWNED:
@@ -236,7 +237,7 @@ def _install(stage: Path, root: Path) -> None:
 
 
 def _write_all(root: Path, parameters: dict, progress: bool) -> None:
-    """Draw both splits into the empty folder ``root``, the manifest last."""
+    """Write both splits to the empty folder `root`, the manifest last."""
     done, total = 0, parameters['num_train'] + parameters['num_val']
     for split, name in enumerate(_SPLITS):
         count = parameters['num_val' if split else 'num_train']
@@ -254,7 +255,7 @@ def _write_all(root: Path, parameters: dict, progress: bool) -> None:
 
 
 def _add_image(root: Path, data: dict, split: int, index: int, parameters: dict) -> None:
-    """Draw picture ``index`` of a split, write it and add it to the annotations ``data``."""
+    """Draw and write an image of a split, and add it to the annotations `data`."""
     rng = np.random.default_rng([parameters['seed'], split, index])
     image, annotations, ids = _draw(rng, parameters['image_size'])
     image_id = index + (_FIRST_VAL_ID if split else 1)
@@ -267,12 +268,12 @@ def _add_image(root: Path, data: dict, split: int, index: int, parameters: dict)
         dict(id=image_id, file_name=f'{stem}.jpg', width=width, height=height, license=1)
     )
     for number, annotation in enumerate(annotations):
-        # At most seven people share a picture, so ids are unique across the splits as well.
+        # An image has at most seven people, so ids are unique across the splits, too.
         data['annotations'].append(dict(annotation, id=image_id * 10 + number, image_id=image_id))
 
 
 def _write_image(path: Path, image: np.ndarray, options=()) -> None:
-    """Write a picture; unlike cv2.imwrite, fail loudly and accept any file name."""
+    """Write an image; unlike cv2.imwrite, raise errors and accept any file name."""
     encoded = cv2.imencode(path.suffix, image, list(options))[1]
     path.write_bytes(encoded.tobytes())
 
@@ -283,7 +284,7 @@ def _write_json(path: Path, data) -> None:
 
 
 def _empty_coco(parameters: dict) -> dict:
-    """Return COCO's top level without pictures."""
+    """Return the top level of COCO's format without images."""
     info = dict(description='Synthetic people with exact key points', **parameters)
     person = dict(
         supercategory='person', id=1, name='person', keypoints=KEYPOINTS, skeleton=_SKELETON
@@ -295,24 +296,24 @@ def _empty_coco(parameters: dict) -> dict:
 
 
 def _detections(data: dict, seed: int) -> list[dict]:
-    """Return what a detector might report: the true boxes shaken, and weak false ones."""
+    """Simulate detections: true boxes with noise, and false positives of low score."""
     rng = np.random.default_rng([seed, len(_SPLITS)])
     sizes = {image['id']: (image['width'], image['height']) for image in data['images']}
-    found = []
+    boxes = []
     for annotation in data['annotations']:
         box = np.array(annotation['bbox'])
         box += rng.normal(0, 0.025, 4) * box[[2, 3, 2, 3]]
-        found.append((annotation['image_id'], box, rng.uniform(0.7, 0.999)))
+        boxes.append((annotation['image_id'], box, rng.uniform(0.7, 0.999)))
     for image_id, (width, height) in sizes.items():
         for _ in range(rng.integers(3)):
             w, h = rng.uniform(0.08, 0.5) * width, rng.uniform(0.15, 0.8) * height
             box = np.array([rng.uniform(0, width - w), rng.uniform(0, height - h), w, h])
-            found.append((image_id, box, rng.uniform(0.01, 0.35)))
-    return [_detection(image_id, box, score, sizes[image_id]) for image_id, box, score in found]
+            boxes.append((image_id, box, rng.uniform(0.01, 0.35)))
+    return [_detection(image_id, box, score, sizes[image_id]) for image_id, box, score in boxes]
 
 
 def _detection(image_id: int, box: np.ndarray, score: float, size: tuple[int, int]) -> dict:
-    """Return one entry of the detection file, its box (x, y, w, h) cut at the picture's border."""
+    """Return an entry of the detection file, with the xywh box clipped to the image."""
     low = np.clip(box[:2], 0, size)
     high = np.clip(box[:2] + box[2:], low, size)
     bbox = [round(float(n), 2) for n in (*low, *(high - low))]
@@ -320,7 +321,7 @@ def _detection(image_id: int, box: np.ndarray, score: float, size: tuple[int, in
 
 
 def _report(done: int, total: int) -> None:
-    """Show on stderr how many pictures are drawn: in place on a terminal, else now and then."""
+    """Print progress on stderr: in place on a terminal, otherwise every 100 images."""
     last = done == total
     if sys.stderr.isatty():
         print(

@@ -1,16 +1,15 @@
-"""Articulated people for the synthetic pose data set: body, pose and clothes.
+"""Articulated people for the synthetic data set: body, pose and clothes.
 
-A figure is a small three-dimensional body posed by forward kinematics and seen in parallel
-projection. Axes: x to the right of the picture, y down, z towards the viewer; a person with
-zero yaw faces the viewer, so the person's left is at larger x. Lengths of a body are in units of
-its standing height. Picture coordinates are in pixels, (0, 0) being the centre of the first
-pixel, as in COCO key points and in OpenCV's drawing functions.
+A person is a three-dimensional body, posed by forward kinematics and seen in parallel projection.
+Axes: x to the right, y down, z towards the viewer. At zero yaw a person faces the viewer, so the
+person's left is at larger x. Body lengths are in units of the standing height. Image coordinates
+are in pixels, with the centre of the first pixel at (0, 0), as in COCO's keypoints and OpenCV's
+drawing functions.
 
-What tells left from right is what tells it on real people: the face, the neckline, buckle and
-feet say whether the front or the back is seen, and nearer limbs lie over farther, darker ones.
-Nothing is coloured by side, because training and testing mirror pictures and swap the labels.
-The joints of the limbs carry markers, all of one colour a person, as in motion capture: they make
-the joints' places plain enough to be learnt from scratch in minutes.
+Left and right can be distinguished as on real people: face, neckline, buckle and feet show the
+front or the back, and nearer limbs cover farther, darker ones. Colours do not depend on the side,
+because training and testing flip images and swap the labels. Joints carry markers, as in motion
+capture, of one colour for each person, so that they can be learnt from scratch in minutes.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ KEYPOINTS = (
     'left_knee', 'right_knee', 'left_ankle', 'right_ankle',
 )  # fmt: skip
 
-# Angles in degrees: (abduction, flexion, bend of the elbow), then where the forearm bends to, as
-# the largest weights of (inwards, upwards, forwards).
+# Probability; ranges of abduction, flexion and bend of the elbow in degrees; largest weights of the
+# forearm's direction (inwards, upwards, forwards).
 _ARM_STYLES = (
     (0.28, (5, 22), (-18, 22), (0, 35), (0.2, 0.1, 1.0)),  # hanging
     (0.11, (6, 32), (-12, 40), (45, 120), (1.0, 0.8, 1.0)),  # bent
@@ -37,7 +36,7 @@ _ARM_STYLES = (
     (0.08, (32, 50), (-25, -5), (75, 105), (1.0, 0.0, 0.2)),  # on the hips
     (0.04, (4, 25), (35, 85), (0, 60), (0.3, 1.0, 0.3)),  # reaching forwards
 )
-# Degrees: (abduction, flexion, bend of the knee) of the one leg, then of the other.
+# Probability; ranges of abduction, flexion and bend of the knee in degrees, for each leg.
 _LEG_STYLES = (
     (0.35, ((2, 10), (-6, 8), (0, 10)), ((2, 10), (-6, 8), (0, 10))),  # standing
     (0.24, ((14, 32), (-5, 12), (0, 15)), ((10, 30), (-5, 12), (0, 15))),  # legs apart
@@ -55,7 +54,7 @@ _SKIN = (
     (62, 96, 150),
     (44, 66, 104),
 )
-# Bright, as the markers of motion capture are: yellow, orange, cyan, white, green.
+# Bright colours: yellow, orange, cyan, white, green.
 _MARKERS = ((60, 225, 245), (40, 150, 250), (240, 220, 70), (245, 245, 245), (90, 230, 120))
 _HAIR = ((24, 24, 30), (30, 44, 70), (40, 76, 120), (80, 150, 200), (150, 150, 155), (36, 50, 140))
 
@@ -71,29 +70,33 @@ def _rotation(axis: int, degrees: float) -> np.ndarray:
 
 
 def tone(color, factor: float) -> tuple[int, int, int]:
-    """Return a BGR colour made lighter (``factor`` > 1) or darker."""
+    """Lighten (`factor` > 1) or darken a BGR colour."""
     return tuple(int(min(max(c * factor, 0), 255)) for c in color)
 
 
 def random_color(rng: np.random.Generator) -> tuple[int, int, int]:
-    """Return a BGR colour of any hue that is neither black nor glaring."""
+    """Return a random BGR colour of medium saturation and brightness."""
     hsv = np.array([[[rng.integers(180), rng.integers(30, 230), rng.integers(70, 235)]]], np.uint8)
     return tuple(int(c) for c in cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)[0, 0])
 
 
 @dataclass
-class Figure:
-    """One posed person.
+class Person:
+    """Posed person.
 
     Attributes:
-        joints: the 17 key points, shape (17, 3), in standing heights.
-        ends: left hand, right hand, left toes, right toes, shape (4, 3).
-        shape: lengths and radii of the body, in standing heights.
-        looks: colours and kinds of clothes.
-        pelvis, neck, head: centres, shape (3,).
-        body, chest, skull: (3, 3) frames; the columns are left, down and forwards.
-        scale: pixels for one standing height.
-        offset: the pixel at which the origin (the pelvis) lies, shape (2,).
+        joints: (17, 3) keypoints in standing heights.
+        ends: (4, 3) left hand, right hand, left toes, right toes.
+        shape: lengths and radii of the body in standing heights.
+        looks: colours and types of clothes.
+        pelvis: (3,) centre.
+        neck: (3,) centre.
+        head: (3,) centre.
+        body: (3, 3) frame; the columns are left, down and forwards.
+        chest: (3, 3) frame.
+        skull: (3, 3) frame.
+        scale: pixels of one standing height.
+        offset: (2,) pixel of the origin (the pelvis).
     """
 
     joints: np.ndarray
@@ -110,16 +113,16 @@ class Figure:
     offset: tuple[float, float] = (0.0, 0.0)
 
     def project(self, points: np.ndarray) -> np.ndarray:
-        """Return the pixels (..., 2) at which ``points`` (..., 3) are seen."""
+        """Project (..., 3) points to (..., 2) pixels."""
         return points[..., :2] * self.scale + np.asarray(self.offset)
 
     @property
     def keypoints(self) -> np.ndarray:
-        """The key points in pixels, shape (17, 2)."""
+        """(17, 2) keypoints in pixels."""
         return self.project(self.joints)
 
     def extent(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return about the least and the largest (x, y) of the drawn body, in pixels."""
+        """Return the approximate minimum and maximum (x, y) of the drawn body in pixels."""
         points = np.concatenate([self.joints, self.ends])[:, :2]
         crown = self.head[:2] - self.skull[:2, 1] * self.shape['head'] * 0.5
         points = np.concatenate([points, crown[None]]) * self.scale + np.asarray(self.offset)
@@ -141,7 +144,7 @@ def _random_shape(rng: np.random.Generator) -> dict:
 
 
 def _random_looks(rng: np.random.Generator, legs_style: int) -> dict:
-    """Return random colours and clothes; skirts only where the legs are nearly straight."""
+    """Return random colours and clothes; skirts only with nearly straight legs."""
     top, bottom = random_color(rng), random_color(rng)
     overall = rng.random() < 0.12
     return dict(
@@ -177,7 +180,7 @@ def _leg(rng: np.random.Generator, side: int, style) -> tuple[np.ndarray, np.nda
     """Return the directions (3,) of thigh, shin and foot in the frame of the body."""
     a, bend = np.deg2rad(rng.uniform(*style[0])), np.deg2rad(rng.uniform(*style[2]))
     thigh = _rotation(0, rng.uniform(*style[1])) @ np.array([side * np.sin(a), np.cos(a), 0.0])
-    # A knee bends backwards: towards the thigh turned by a quarter about the body's x axis.
+    # A knee bends backwards: towards the thigh rotated by 90 degrees about the body's x axis.
     back = np.array([0.0, thigh[2], -thigh[1]])
     back /= np.linalg.norm(back)
     shin = thigh * np.cos(bend) + back * np.sin(bend)
@@ -186,7 +189,7 @@ def _leg(rng: np.random.Generator, side: int, style) -> tuple[np.ndarray, np.nda
 
 
 def random_yaw(rng: np.random.Generator) -> float:
-    """Return a view in degrees: mostly the front, then half turned, the back, from the side."""
+    """Return a random yaw in degrees: mostly front views, then side and back views."""
     kind = rng.random()
     sign = 1 if rng.random() < 0.5 else -1
     if kind < 0.92:
@@ -196,13 +199,12 @@ def random_yaw(rng: np.random.Generator) -> float:
     return 180 + sign * rng.uniform(0, 35)
 
 
-def make_figure(rng: np.random.Generator, yaw: float | None = None) -> Figure:
-    """Return a person of random build, clothes and pose, not yet placed in a picture.
+def make_person(rng: np.random.Generator, yaw: float | None = None) -> Person:
+    """Create a person of random shape, clothes and pose, without position.
 
     Args:
-        rng: the source of all randomness.
-        yaw: degrees by which the body is turned; 0 faces the viewer, 180 shows the back, None
-            draws it at random.
+        rng: random generator.
+        yaw: rotation of the body in degrees; 0: front view, 180: back view, None: random.
     """
     shape = _random_shape(rng)
     legs_style = int(rng.choice(len(_LEG_STYLES), p=[s[0] for s in _LEG_STYLES]))
@@ -219,11 +221,11 @@ def make_figure(rng: np.random.Generator, yaw: float | None = None) -> Figure:
     joints, ends = np.zeros((17, 3)), np.zeros((4, 3))
     _pose_head(joints, head, skull, shape)
     _pose_limbs(rng, joints, ends, (pelvis, neck, body, chest), shape, legs_style)
-    return Figure(joints, ends, shape, looks, pelvis, neck, head, body, chest, skull)
+    return Person(joints, ends, shape, looks, pelvis, neck, head, body, chest, skull)
 
 
 def _pose_head(joints: np.ndarray, head: np.ndarray, skull: np.ndarray, shape: dict) -> None:
-    """Fill in nose, eyes and ears, given on the ellipsoid that the head is."""
+    """Set nose, eyes and ears, on the ellipsoid of the head."""
     local = np.array(
         [[0, 0.14, 1.1], [0.42, -0.1, 0.87], [-0.42, -0.1, 0.87], [1.1, 0.04, -0.06],
          [-1.1, 0.04, -0.06]]
@@ -232,12 +234,12 @@ def _pose_head(joints: np.ndarray, head: np.ndarray, skull: np.ndarray, shape: d
 
 
 def head_radii(shape: dict) -> np.ndarray:
-    """Return the half axes (left, down, forwards) of the head, in standing heights."""
+    """Return the half axes (left, down, forwards) of the head in standing heights."""
     return shape['head'] * np.array([0.38, 0.5, 0.43])
 
 
 def _pose_limbs(rng, joints, ends, trunk, shape: dict, legs_style: int) -> None:
-    """Fill in the joints of arms and legs and their ends."""
+    """Set the joints and ends of arms and legs."""
     pelvis, neck, body, chest = trunk
     weights = [s[0] for s in _ARM_STYLES]
     styles = rng.choice(len(_ARM_STYLES), 2, p=weights)

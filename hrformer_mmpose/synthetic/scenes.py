@@ -1,43 +1,43 @@
-"""Scenes of the synthetic data set: background, placing of the people, things in front of them."""
+"""Scenes of the synthetic data set: background, placement of people, occluding objects."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-from .painting import Canvas, capsule, paint_figure
-from .people import Figure, make_figure, random_color, tone
+from .painting import Canvas, capsule, paint_person
+from .people import Person, make_person, random_color, tone
 
 _MAX_OVERLAP = 0.1
 
 
 def draw_scene(
     rng: np.random.Generator, image_size: tuple[int, int], crowded: bool = True
-) -> tuple[np.ndarray, np.ndarray, list[Figure]]:
-    """Draw a background, one to four people and, now and then, things in front of them.
+) -> tuple[np.ndarray, np.ndarray, list[Person]]:
+    """Draw a background, one to four people and sometimes occluding objects.
 
     Args:
-        rng: the source of all randomness.
-        image_size: the typical (width, height) in pixels.
-        crowded: False draws a single person with nothing in front.
+        rng: random generator.
+        image_size: typical (width, height) in pixels.
+        crowded: allow several people, occlusion and truncation.
 
     Returns:
-        The BGR picture, uint8, shape (H, W, 3); the id map, uint8, shape (H, W); the people,
-        number n of the id map at index n - 1.
+        (H, W, 3) BGR uint8 image; (H, W) uint8 id map; the people, number n of the id map at index
+        n - 1.
     """
     width, height = (int(n * rng.uniform(0.88, 1.12)) for n in image_size)
     canvas = Canvas(background(rng, width, height))
-    figures = _place(rng, width, height, crowded)
-    for number, figure in enumerate(figures, 1):
-        paint_figure(canvas, figure, number)
+    people = _place(rng, width, height, crowded)
+    for number, person in enumerate(people, 1):
+        paint_person(canvas, person, number)
         if crowded and rng.random() < 0.07:
-            occlude(canvas, rng, figure)
-    return _photograph(rng, canvas.image), canvas.ids, figures
+            occlude(canvas, rng, person)
+    return _photograph(rng, canvas.image), canvas.ids, people
 
 
 def background(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
-    """Return a BGR picture (height, width, 3), uint8, of gradient, texture and clutter."""
-    # Coarse random colours, enlarged, are gradients; less coarse ones are blotches.
+    """Draw a (height, width, 3) BGR uint8 image of gradients, texture and clutter."""
+    # Upsampled random colours: gradients from the coarsest grid, texture from the others.
     image = np.zeros((height, width, 3), np.float32)
     for cells, strength in ((2, 1.0), (6, 0.35), (rng.integers(12, 60), 0.2)):
         coarse = rng.uniform(-110, 110, (cells, cells, 3)).astype(np.float32) * strength
@@ -54,7 +54,7 @@ def background(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
 
 
 def _floor(canvas: Canvas, rng: np.random.Generator) -> None:
-    """Draw a floor, sometimes of planks."""
+    """Draw a floor, sometimes with planks."""
     height, width = canvas.ids.shape
     top, color = height * rng.uniform(0.45, 0.85), random_color(rng)
     canvas.polygon([(0, top), (width, top), (width, height), (0, height)], color)
@@ -63,7 +63,14 @@ def _floor(canvas: Canvas, rng: np.random.Generator) -> None:
 
 
 def clutter(canvas: Canvas, rng: np.random.Generator, center, size: float) -> None:
-    """Draw a random thing around ``center`` (2,), about ``size`` pixels in radius."""
+    """Draw a random object.
+
+    Args:
+        canvas: canvas to draw on.
+        rng: random generator.
+        center: (2,) pixels.
+        size: approximate radius in pixels.
+    """
     color, kind = random_color(rng), rng.integers(5)
     turn = rng.uniform(0, np.pi)
     axis = np.array([np.cos(turn), np.sin(turn)])
@@ -83,12 +90,12 @@ def clutter(canvas: Canvas, rng: np.random.Generator, center, size: float) -> No
         canvas.polygon(capsule(center - reach, center + reach, width, width), color)
     elif kind == 3:  # a shard
         canvas.polygon(center + rng.uniform(-size, size, (5, 2)), color)
-    else:  # sticks that look a little like an arm or a leg
+    else:  # jointed sticks, as distractors for limbs
         _sticks(canvas, rng, center, axis * size, color)
 
 
 def _sticks(canvas: Canvas, rng: np.random.Generator, start, along, color) -> None:
-    """Draw two or three jointed limbs that belong to nobody."""
+    """Draw two or three connected sticks that resemble a limb."""
     radius = np.linalg.norm(along) * rng.uniform(0.12, 0.25)
     for _ in range(rng.integers(2, 4)):
         end = start + along
@@ -98,54 +105,54 @@ def _sticks(canvas: Canvas, rng: np.random.Generator, start, along, color) -> No
         along = along @ np.array(((0.6, 0.8), (-0.8, 0.6))) * rng.choice((-1, 1))
 
 
-def _place(rng: np.random.Generator, width: int, height: int, crowded: bool) -> list[Figure]:
-    """Return placed people, the farthest first, none of them mostly on another."""
+def _place(rng: np.random.Generator, width: int, height: int, crowded: bool) -> list[Person]:
+    """Create and place people with little overlap, sorted from far to near."""
     count = int(rng.choice((1, 2, 3, 4), p=(0.34, 0.36, 0.2, 0.1))) if crowded else 1
-    figures: list[Figure] = []
+    people: list[Person] = []
     for _ in range(count * 4):
-        figure = make_figure(rng)
-        figure.scale = height * rng.uniform(
+        person = make_person(rng)
+        person.scale = height * rng.uniform(
             *((0.62, 1.02), (0.5, 0.95), (0.44, 0.8), (0.42, 0.7))[count - 1]
         )
-        _put(rng, figure, width, height, truncated=crowded and rng.random() < 0.07)
-        if all(_overlap(figure, other) < _MAX_OVERLAP for other in figures):
-            figures.append(figure)
-        if len(figures) == count:
+        _put(rng, person, width, height, truncated=crowded and rng.random() < 0.07)
+        if all(_overlap(person, other) < _MAX_OVERLAP for other in people):
+            people.append(person)
+        if len(people) == count:
             break
-    # Larger people are nearer more often than not.
-    return sorted(figures, key=lambda figure: figure.scale * rng.uniform(0.8, 1.25))
+    # Larger people are usually nearer.
+    return sorted(people, key=lambda person: person.scale * rng.uniform(0.8, 1.25))
 
 
-def _put(rng, figure: Figure, width: int, height: int, truncated: bool) -> None:
-    """Set the figure's offset: within the picture or, if ``truncated``, partly beyond a border."""
-    figure.offset = (0.0, 0.0)
-    low, high = figure.extent()
+def _put(rng, person: Person, width: int, height: int, truncated: bool) -> None:
+    """Set a person's offset: inside the image or, if `truncated`, partly outside."""
+    person.offset = (0.0, 0.0)
+    low, high = person.extent()
     frame = np.array([width - 1, height - 1])
     fit = float(min(1.0, 0.999 * (frame / (high - low)).min()))
-    figure.scale *= fit
+    person.scale *= fit
     low, high = low * fit, high * fit
     offset = rng.uniform(-low, frame - high)
     if truncated:
-        # Out at the left, the right or the bottom; at the top the face would be lost too often.
+        # Truncate at the left, right or bottom; truncation at the top would often hide the face.
         axis, end = ((0, -1), (0, 1), (1, 1))[rng.integers(3)]
         beyond = (high - low)[axis] * rng.uniform(0.08, 0.36)
         offset[axis] = (frame - high)[axis] + beyond if end > 0 else -low[axis] - beyond
-    figure.offset = (float(offset[0]), float(offset[1]))
+    person.offset = (float(offset[0]), float(offset[1]))
 
 
-def _overlap(a: Figure, b: Figure) -> float:
-    """Return which share of the smaller one of two people's boxes the other one covers."""
+def _overlap(a: Person, b: Person) -> float:
+    """Return the overlap of two people's boxes as a share of the smaller box."""
     (a_low, a_high), (b_low, b_high) = a.extent(), b.extent()
     shared = np.clip(np.minimum(a_high, b_high) - np.maximum(a_low, b_low), 0, None).prod()
     return float(shared / min((a_high - a_low).prod(), (b_high - b_low).prod()))
 
 
-def occlude(canvas: Canvas, rng: np.random.Generator, figure: Figure) -> None:
-    """Draw a pole, a crate or a ball in front of a part of a placed person."""
-    low, high = figure.extent()
+def occlude(canvas: Canvas, rng: np.random.Generator, person: Person) -> None:
+    """Draw a pole, a crate or a ball in front of a placed person."""
+    low, high = person.extent()
     size, color, kind = high - low, random_color(rng), rng.integers(3)
     if kind == 0:
-        x, half = rng.uniform(low[0], high[0]), figure.scale * rng.uniform(0.015, 0.045)
+        x, half = rng.uniform(low[0], high[0]), person.scale * rng.uniform(0.015, 0.045)
         shape = np.array(
             [(x - half, -9), (x + half, -9), (x + half, high[1] + 6), (x - half, high[1] + 6)]
         )
@@ -155,8 +162,8 @@ def occlude(canvas: Canvas, rng: np.random.Generator, figure: Figure) -> None:
         shape = np.array([(left, top), (right, top), (right, high[1] + 4), (left, high[1] + 4)])
     else:
         center, radius = (
-            figure.keypoints[rng.integers(5, 17)],
-            figure.scale * rng.uniform(0.04, 0.09),
+            person.keypoints[rng.integers(5, 17)],
+            person.scale * rng.uniform(0.04, 0.09),
         )
         center = center + rng.normal(0, radius * 0.7, 2)
         shape = capsule(center, center, radius, radius)
@@ -166,7 +173,7 @@ def occlude(canvas: Canvas, rng: np.random.Generator, figure: Figure) -> None:
 
 
 def _photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Return the picture with random contrast, brightness, tint, blur and noise, uint8."""
+    """Apply random contrast, brightness, tint, blur and noise to an image."""
     if rng.random() < 0.3:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 0.9))
     gain = rng.uniform(0.78, 1.2) * rng.uniform(0.94, 1.06, 3)

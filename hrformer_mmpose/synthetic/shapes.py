@@ -1,8 +1,8 @@
-"""A small image-folder data set: drawn shapes, one folder for each kind.
+"""Small image-folder data set of drawn shapes, one folder for each class.
 
-It stands in for ImageNet where none is at hand. Every image is drawn from its own random generator,
-seeded with (seed, split, class, index): size, place, turn, colours and noise vary, the shape and
-its pattern tell the class, so that a network sees the difference within minutes.
+It replaces ImageNet in demos and tests. Each image has its own random generator, seeded with (seed,
+split, class, index). Size, position, rotation, colours and noise vary; shape and pattern determine
+the class, so that a network learns it within minutes.
 """
 
 import argparse
@@ -13,14 +13,14 @@ import numpy as np
 
 from ..errors import DataError
 
-# Corners on the unit circle by angle in turns and radius.
+# Corners as (angle in turns, radius).
 _POLYGONS = {
     'square': [(i / 4, 1.0) for i in range(4)],
     'star': [(i / 10, 1.0 if i % 2 == 0 else 0.4) for i in range(10)],
     'triangle': [(i / 3, 1.0) for i in range(3)],
 }
 CLASSES = ('circle', 'cross', *_POLYGONS)
-# Pixels (y, x) of a shape that take its second colour.
+# Masks of the pixels (y, x) of a shape that have its second colour.
 _PATTERNS = {
     'circle': lambda y, x: np.zeros_like(y, dtype=bool),
     'cross': lambda y, x: y % 8 < 4,
@@ -31,10 +31,15 @@ _PATTERNS = {
 
 
 def draw(kind: str, rng: np.random.Generator, size: int = 96) -> np.ndarray:
-    """One image, (size, size, 3), uint8.
+    """Draw an image.
 
     Args:
-        kind: one of `CLASSES`. rng: the source of all randomness.
+        kind: one of `CLASSES`.
+        rng: random generator.
+        size: height and width in pixels.
+
+    Returns:
+        (size, size, 3) BGR uint8.
     """
     low, high = rng.integers(0, 256, (2, 3))
     ramp = np.linspace(0, 1, size)[:, None, None]
@@ -64,19 +69,22 @@ def _direction(turn: float) -> np.ndarray:
 
 
 def generate(root: str | Path, num_train: int = 160, num_val: int = 20, seed: int = 0) -> Path:
-    """Draw `root`/train/CLASS/*.jpg and `root`/val/CLASS/*.jpg; a folder that is there is kept.
+    """Write `root`/train/CLASS/*.jpg and `root`/val/CLASS/*.jpg unless they exist.
 
     Args:
-        root: folder to make. num_train, num_val: images a class.
+        root: output folder.
+        num_train: training images of each class.
+        num_val: validation images of each class.
+        seed: of the random generators.
 
     Raises:
-        DataError: `root` is there and holds something else.
+        DataError: `root` contains other files.
     """
     root = Path(root)
     if root.exists() and any(root.iterdir()):
         counts = {split: len([*root.glob(f'{split}/*/*.jpg')]) for split in ('train', 'val')}
-        wanted = {'train': num_train * len(CLASSES), 'val': num_val * len(CLASSES)}
-        if counts != wanted:
+        expected = {'train': num_train * len(CLASSES), 'val': num_val * len(CLASSES)}
+        if counts != expected:
             raise DataError(f"'{root}' holds other files: name another folder, or remove it")
         return root
     for split, (name, number) in enumerate((('train', num_train), ('val', num_val))):

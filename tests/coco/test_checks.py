@@ -85,7 +85,7 @@ def test_a_bad_person_is_named_or_left_out(root, kind):
     data = build(root, on_error='skip')
     assert len(data) == len(good) - 1
     assert name not in data.data_list.id
-    assert data.left_out() == [text.split(': tools/')[0]]
+    assert data.skipped() == [text.split(': tools/')[0]]
 
 
 def test_a_repeated_id_is_named_and_the_first_stays(root):
@@ -154,7 +154,7 @@ def test_a_bad_detection_is_named_or_left_out(root, kind):
     assert len(data) == len(good) - 1
     # The others keep their ids, by which predictions are told apart.
     assert data.data_list.id.tolist() == [0, 1, *range(3, len(good))]
-    assert len(data.left_out()) == 1
+    assert len(data.skipped()) == 1
 
 
 def test_boxes_below_a_threshold_are_counted(root):
@@ -198,7 +198,7 @@ def test_a_broken_image_in_a_test_is_replaced_counted_and_named(root, num_worker
     ids = [sample['id'] for batch in loader for sample in batch]
     assert len(ids) == len(data)
     assert set(ids) == set(data.data_list.id[lost:].tolist())
-    (line,) = data.left_out()
+    (line,) = data.skipped()
     assert path.split('/')[-1] in line
     assert f'({lost} sample' in line
 
@@ -208,7 +208,7 @@ def test_a_broken_image_in_training_is_replaced_by_another(root):
     path = break_image(root, data, 0)
     sample = data[0]
     assert sample['img_path'] != path
-    assert len(data.left_out()) == 1
+    assert len(data.skipped()) == 1
     strict = build(root, pipeline=PIPELINE)
     with pytest.raises(DataError, match='cut short') as caught:
         strict[0]

@@ -93,7 +93,7 @@ def test_evaluators_of_others_are_only_saved(tmp_path):
 
 def test_what_is_left_out_is_told_once(caplog):
     lines = ['image 1', 'image 2']
-    skipping = SimpleNamespace(on_error='skip', left_out=lambda: list(lines))
+    skipping = SimpleNamespace(on_error='skip', skipped=lambda: list(lines))
     wrapped = SimpleNamespace(dataset=SimpleNamespace(datasets=[SimpleNamespace(), skipping]))
     runner = SimpleNamespace(
         train_dataloader=SimpleNamespace(dataset=wrapped), logger=logging.getLogger('left')

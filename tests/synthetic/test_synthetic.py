@@ -14,9 +14,9 @@ from hrformer_mmpose.synthetic.painting import (
     PART_BASE,
     Canvas,
     capsule,
-    paint_figure,
+    paint_person,
 )
-from hrformer_mmpose.synthetic.people import KEYPOINTS, make_figure
+from hrformer_mmpose.synthetic.people import KEYPOINTS, make_person
 
 LEFT_SHOULDER, RIGHT_SHOULDER = KEYPOINTS.index('left_shoulder'), KEYPOINTS.index('right_shoulder')
 PUPIL = (35, 25, 25)
@@ -29,11 +29,11 @@ def files(root):
 
 def painted(seed, yaw, number=1, scale=200, size=(320, 320)):
     """Return a canvas with one person in its middle, and the person."""
-    figure = make_figure(np.random.default_rng(seed), yaw)
-    figure.scale, figure.offset = scale, (size[0] / 2 + 0.3, size[1] / 2 - 0.4)
+    person = make_person(np.random.default_rng(seed), yaw)
+    person.scale, person.offset = scale, (size[0] / 2 + 0.3, size[1] / 2 - 0.4)
     canvas = Canvas(np.full((size[1], size[0], 3), 128, np.uint8))
-    paint_figure(canvas, figure, number)
-    return canvas, figure
+    paint_person(canvas, person, number)
+    return canvas, person
 
 
 def flags(annotation):
@@ -123,8 +123,8 @@ def test_area_polygons_and_box_match_the_silhouette(root, coco):
 
 
 def test_annotation_equals_the_id_map():
-    canvas, figure = painted(1, 20)
-    annotation = annotate(canvas.ids, figure, 1)
+    canvas, person = painted(1, 20)
+    annotation = annotate(canvas.ids, person, 1)
     ys, xs = np.nonzero(canvas.ids // PART_BASE == 1)
     assert annotation['area'] == len(xs)
     width, height = np.ptp(xs) + 1, np.ptp(ys) + 1
@@ -134,12 +134,12 @@ def test_annotation_equals_the_id_map():
 def test_eyes_are_drawn_where_they_are_annotated():
     misses = []
     for seed in range(12):
-        canvas, figure = painted(seed, 0, scale=280, size=(480, 480))
+        canvas, person = painted(seed, 0, scale=280, size=(480, 480))
         pupils = (canvas.image == PUPIL).all(2).astype(np.uint8)
         _, _, _, centers = cv2.connectedComponentsWithStats(pupils)
         for eye in (1, 2):
-            if flags(annotate(canvas.ids, figure, 1))[eye] == 2:
-                away = np.linalg.norm(centers[1:] - figure.keypoints[eye], axis=1)
+            if flags(annotate(canvas.ids, person, 1))[eye] == 2:
+                away = np.linalg.norm(centers[1:] - person.keypoints[eye], axis=1)
                 misses.append(away.min())
     assert len(misses) >= 12
     # The median: a hand or the nose may cover a part of a pupil.
@@ -149,10 +149,10 @@ def test_eyes_are_drawn_where_they_are_annotated():
 def test_seen_joints_belong_to_a_limb_of_their_own_side():
     checked = 0
     for seed in range(30):
-        canvas, figure = painted(seed, None)
-        seen = flags(annotate(canvas.ids, figure, 1)) == 2
+        canvas, person = painted(seed, None)
+        seen = flags(annotate(canvas.ids, person, 1)) == 2
         for k in np.nonzero(seen[3:])[0] + 3:
-            x, y = np.rint(np.round(figure.keypoints[k], 2)).astype(int)
+            x, y = np.rint(np.round(person.keypoints[k], 2)).astype(int)
             part = canvas.ids[y, x] % PART_BASE
             if part >= EAR:
                 assert part % 2 == (k - 3) % 2
@@ -163,8 +163,8 @@ def test_seen_joints_belong_to_a_limb_of_their_own_side():
 @pytest.mark.parametrize(('yaw', 'sign'), [(0, 1), (180, -1)])
 def test_left_is_at_the_right_of_the_picture_in_front_view_only(yaw, sign):
     for seed in range(20):
-        _, figure = painted(seed, yaw)
-        x = figure.keypoints[:, 0]
+        _, person = painted(seed, yaw)
+        x = person.keypoints[:, 0]
         assert sign * (x[LEFT_SHOULDER] - x[RIGHT_SHOULDER]) > 5
         assert sign * (x[11] - x[12]) > 5
 
@@ -178,21 +178,21 @@ def test_a_face_is_hidden_in_back_view(yaw, shown):
 
 
 def painted_args(seed, yaw):
-    canvas, figure = painted(seed, yaw)
-    return canvas.ids, figure
+    canvas, person = painted(seed, yaw)
+    return canvas.ids, person
 
 
 def test_a_thing_in_front_hides_a_joint():
-    canvas, figure = painted(2, 10)
-    before = annotate(canvas.ids, figure, 1)
+    canvas, person = painted(2, 10)
+    before = annotate(canvas.ids, person, 1)
     knee = 13
     assert flags(before)[knee] == 2
 
-    at = figure.keypoints[knee]
+    at = person.keypoints[knee]
     canvas.polygon(capsule(at, at, 5, 5), (0, 200, 0), owner=0)
-    after = annotate(canvas.ids, figure, 1)
+    after = annotate(canvas.ids, person, 1)
 
-    far = np.linalg.norm(figure.keypoints - at, axis=1) > 8
+    far = np.linalg.norm(person.keypoints - at, axis=1) > 8
     assert flags(after)[knee] == 1
     assert (flags(after) == flags(before))[far].all()
     assert after['keypoints'][3 * knee : 3 * knee + 2] == pytest.approx(at, abs=0.006)
@@ -201,26 +201,26 @@ def test_a_thing_in_front_hides_a_joint():
 
 
 def test_a_person_in_front_hides_joints():
-    canvas, figure = painted(2, 10)
-    before = annotate(canvas.ids, figure, 1)
-    other = make_figure(np.random.default_rng(4), 0)
-    other.scale, other.offset = 200, tuple(figure.keypoints[13] - (0, 40))
-    paint_figure(canvas, other, 2)
+    canvas, person = painted(2, 10)
+    before = annotate(canvas.ids, person, 1)
+    other = make_person(np.random.default_rng(4), 0)
+    other.scale, other.offset = 200, tuple(person.keypoints[13] - (0, 40))
+    paint_person(canvas, other, 2)
 
     covered = canvas.ids // PART_BASE == 2
-    x, y = np.rint(figure.keypoints).astype(int).T
+    x, y = np.rint(person.keypoints).astype(int).T
     hidden = covered[y, x]
-    after = annotate(canvas.ids, figure, 1)
+    after = annotate(canvas.ids, person, 1)
     assert hidden.any()
     assert (flags(after)[hidden] == 1).all()
     assert (flags(after)[~hidden] == flags(before)[~hidden]).all()
 
 
 def test_a_joint_outside_the_picture_is_not_marked():
-    canvas, figure = painted(2, 10)
-    figure.offset = (figure.offset[0], 319.2 - (figure.keypoints[15, 1] - figure.offset[1]))
-    assert figure.keypoints[15, 1] == pytest.approx(319.2)
-    assert annotate(canvas.ids, figure, 1)['keypoints'][45:48] == [0, 0, 0]
+    canvas, person = painted(2, 10)
+    person.offset = (person.offset[0], 319.2 - (person.keypoints[15, 1] - person.offset[1]))
+    assert person.keypoints[15, 1] == pytest.approx(319.2)
+    assert annotate(canvas.ids, person, 1)['keypoints'][45:48] == [0, 0, 0]
 
 
 def test_draw_image_is_varied():
