@@ -59,6 +59,7 @@ class UDPHeatmap(HeatmapCodec):
         super().__init__(input_size, heatmap_size, sigma, blur_kernel_size, 3 if combined else 1)
         self.heatmap_type = heatmap_type
         self.radius_factor = radius_factor
+        self._radius = radius_factor * max(heatmap_size)
         self.flip_mode = 'udp_combined' if combined else 'heatmap'
         self.scale_factor = ((np.array(input_size) - 1) / (np.array(heatmap_size) - 1)).astype(
             np.float32
@@ -69,10 +70,6 @@ class UDPHeatmap(HeatmapCodec):
             return offset_heatmaps(self.heatmap_size, centers, self._radius, weights >= VISIBLE)
         pixels = (centers + 0.5).astype(np.int64)
         return windowed_gaussian_heatmaps(self.heatmap_size, centers, self.sigma, weights, pixels)
-
-    @property
-    def _radius(self) -> float:
-        return self.radius_factor * max(self.heatmap_size)
 
     def _locate(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
         if self.heatmap_type == 'combined':
