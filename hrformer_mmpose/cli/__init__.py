@@ -1,5 +1,5 @@
-"""The command `hrformer`: predict, export, benchmark, doctor, models.
+"""Commands: one module each, with `parser()` and `run(args)`.
 
-`hrformer predict` with an exported network needs no PyTorch; therefore each command imports what it
-needs when it is called.
+`hrformer predict` with an exported network needs no PyTorch. `main` therefore imports only the
+module of the command that is run.
 """

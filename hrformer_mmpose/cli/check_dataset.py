@@ -1,7 +1,7 @@
-"""Check the data that a config names before a long run.
+"""Check the data of a config before a long run: `tools/check_dataset.py`.
 
-Data flow: config -> data sets, not loaded -> annotations and detections as arrays -> findings
-(`datasets.checks`), images looked for and, in full mode, decoded -> text and an exit code.
+Config -> data sets, not loaded -> annotations and detections as arrays -> findings (`coco.checks`)
+-> images found and, in full mode, decoded -> report and exit status.
 """
 
 import argparse
@@ -37,17 +37,17 @@ NOTES_SHOWN = 5
 
 
 def parser() -> argparse.ArgumentParser:
-    """The flags of tools/check_dataset.py."""
+    """Return the parser of the command."""
     flags = argparse.ArgumentParser(
         description="Check a config's annotations, detections and images; status 1 if a run would "
-        'stumble over them'
+        'fail on them'
     )
     flags.add_argument('config', help='config file')
-    flags.add_argument('--full', action='store_true', help='decode every image that is used')
+    flags.add_argument('--full', action='store_true', help='decode every used image')
     flags.add_argument(
         '--splits', nargs='+', choices=SPLITS, default=list(SPLITS), help='data sets to check'
     )
-    flags.add_argument('--all-notes', action='store_true', help='print every note, not five a kind')
+    flags.add_argument('--all-notes', action='store_true', help='print all notes, not five a kind')
     flags.add_argument(
         '--cfg-options', nargs='+', action=CfgOptions, default={}, metavar='KEY=VALUE'
     )
@@ -56,7 +56,15 @@ def parser() -> argparse.ArgumentParser:
 
 @dataclass
 class Split:
-    """Findings about one data set: `problems` stop a run, `notes` are worth a look."""
+    """Findings about one data set.
+
+    Attributes:
+        name: names of the splits that use it.
+        counts: lines with numbers of images, persons and boxes.
+        problems: findings that stop a run.
+        notes: findings that do not, grouped by kind.
+        images: paths of the images that a run reads.
+    """
 
     name: str
     counts: list[str] = field(default_factory=list)
@@ -65,13 +73,13 @@ class Split:
     images: set[str] = field(default_factory=set)
 
     def note(self, lines: list[str]) -> None:
-        """Add lines of one kind."""
+        """Add the notes of one kind."""
         if lines:
             self.notes.append(lines)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check and print; returns the exit code."""
+    """Check and print; return the exit status."""
     cfg = read_config(args.config)
     merge_options(cfg, args.cfg_options)
     check(cfg, [split for split in args.splits if cfg.get(f'{split}_dataloader')])
@@ -96,22 +104,22 @@ def run(args: argparse.Namespace) -> int:
     return int(problems > 0)
 
 
-def _data_sets(cfg: Config, splits: list[str]) -> Iterator[tuple[list[str], dict]]:
-    """Names and settings of the data sets, each once, wrappers taken off."""
-    found: list[tuple[list[str], dict]] = []
+def _data_sets(cfg: Config, splits: list[str]) -> list[tuple[list[str], dict]]:
+    """Return names and settings of the distinct data sets, without wrappers."""
+    data_sets: list[tuple[list[str], dict]] = []
     for name in splits:
         loader = cfg.get(f'{name}_dataloader')
         for settings in _inner(loader.dataset if loader else None):
-            # What reads an image does not matter, and several workers' copies are the same.
+            # Data sets that differ in their pipelines only are the same data.
             settings = copy.deepcopy({**settings, 'pipeline': []})
-            known = next((names for names, other in found if other == settings), None)
-            if known is None:
-                found.append(([name], settings))
+            names = next((names for names, other in data_sets if other == settings), None)
+            if names is None:
+                data_sets.append(([name], settings))
             else:
-                known.append(name)
-    if not found:
+                names.append(name)
+    if not data_sets:
         raise DataError(f'the config has no data loader for {", ".join(splits)}')
-    return iter(found)
+    return data_sets
 
 
 def _inner(settings: dict | None) -> Iterator[dict]:
@@ -141,9 +149,9 @@ def _check(split: Split, cfg: Config, settings: dict, names: list[str], full: bo
     split.counts.append(_annotation_counts(ann))
     if data.bbox_file:
         dets = annotations.read_detections(data.bbox_file)
-        found = checks.check_detections(dets, ann)
-        findings += found
-        usable = checks.usable(found, 'detection', len(dets.image))
+        detection_findings = checks.check_detections(dets, ann)
+        findings += detection_findings
+        usable = checks.usable(detection_findings, 'detection', len(dets.image))
         used = persons.detected(dets, ann, folder, usable, num_keypoints)
         split.counts.append(_detection_counts(dets, ann))
     for finding in findings:
@@ -161,11 +169,11 @@ def _check(split: Split, cfg: Config, settings: dict, names: list[str], full: bo
     split.images = set(used.img_paths())
     _check_images(split, ann, folder, full)
     if isinstance(data, CocoDataset) and not split.problems:
-        data.full_init()  # whatever else a run would refuse
+        data.full_init()  # raises any other error that a run would raise
 
 
 def _check_folder(split: Split, data: ImageFolder | MaskFolder, full: bool) -> None:
-    """Images beside their classes or masks; raises what a run would raise."""
+    """Check images with classes or masks; raise any error that a run would raise."""
     data.full_init()
     infos = [data.get_data_info(index) for index in range(len(data))]
     classes = len(data.metainfo['classes'])
@@ -205,7 +213,7 @@ def _detection_counts(dets: annotations.Detections, ann: Annotations) -> str:
 
 
 def _evaluator_problems(cfg: Config, names: list[str], ann_file: str) -> Iterator[str]:
-    """Evaluators of another file than the data set's, or that cannot evaluate with it."""
+    """Yield a line for each evaluator that cannot evaluate with the annotations of the data set."""
     for name in names:
         evaluators = cfg.get(f'{name}_evaluator') or []
         for evaluator in evaluators if isinstance(evaluators, list | tuple) else [evaluators]:
@@ -213,10 +221,10 @@ def _evaluator_problems(cfg: Config, names: list[str], ann_file: str) -> Iterato
             if other and osp.realpath(other) != osp.realpath(ann_file):
                 yield f"{name}_evaluator compares with '{other}', the data set is of '{ann_file}'"
             elif evaluator['type'] == 'hrformer_mmpose.CocoMetric':
-                yield from _refusal({**evaluator, 'ann_file': ann_file})
+                yield from _build_error({**evaluator, 'ann_file': ann_file})
 
 
-def _refusal(evaluator: dict) -> Iterator[str]:
+def _build_error(evaluator: dict) -> Iterator[str]:
     try:
         METRICS.build(evaluator)  # reads and checks the annotations
     except UserError as error:
@@ -224,9 +232,9 @@ def _refusal(evaluator: dict) -> Iterator[str]:
 
 
 def _check_images(split: Split, ann: Annotations, folder: str, full: bool) -> None:
-    every = {osp.join(folder, name): row for row, name in enumerate(ann.names())}
-    sizes = sizes_of(list(every))
-    missing = [path for path in every if path not in sizes]
+    rows = {osp.join(folder, name): row for row, name in enumerate(ann.names())}
+    sizes = sizes_of(list(rows))
+    missing = [path for path in rows if path not in sizes]
     needed = [path for path in missing if path in split.images]
     empty = [path for path in sorted(split.images) if sizes.get(path) == 0]
     split.problems += [f"image '{path}' does not exist" for path in needed]
@@ -234,10 +242,10 @@ def _check_images(split: Split, ann: Annotations, folder: str, full: bool) -> No
     if len(missing) > len(needed):
         count = len(missing) - len(needed)
         split.note([f"{count} images without persons are not in '{folder}' (not needed)"])
-    there = sorted(split.images - set(needed) - set(empty))
-    split.counts.append(f"'{folder}': {len(there)} of {len(split.images)} images with persons")
+    existing = sorted(split.images - set(needed) - set(empty))
+    split.counts.append(f"'{folder}': {len(existing)} of {len(split.images)} images with persons")
     if full:
-        _decode(split, there, {path: every[path] for path in there}, ann)
+        _decode(split, existing, rows, ann)
 
 
 def _decode(
@@ -246,17 +254,24 @@ def _decode(
     rows: dict[str, int] | None = None,
     ann: Annotations | None = None,
 ) -> None:
-    """Decode images; where there are annotations, their sizes (of `rows`) must be the images'."""
+    """Decode images and compare their sizes with the annotations.
+
+    Args:
+        split: the findings, to add to.
+        paths: images to decode.
+        rows: row of each image in the annotations.
+        ann: annotations; None for data sets without sizes.
+    """
     bar = ProgressBar(len(paths))
     forms: dict[str, list[str]] = {}
-    # Decoding leaves Python's lock alone, so that threads share the work.
+    # Decoding releases the GIL, so that threads run in parallel.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for path, (problem, form, shape) in zip(paths, pool.map(_look, paths), strict=True):
+        for path, (problem, form, shape) in zip(paths, pool.map(_inspect, paths), strict=True):
             if problem is None and ann is not None:
-                problem = _other_size(path, shape, rows[path], ann)
+                problem = _size_problem(path, shape, rows[path], ann)
             if problem is not None:
                 split.problems.append(problem)
-            if form is not None and path in split.images:  # masks are grey
+            if form is not None and path in split.images:  # masks are grey by design
                 forms.setdefault(form, []).append(f"image '{path}' {form}")
             bar.update()
     print()
@@ -264,19 +279,19 @@ def _decode(
         split.note(lines)
 
 
-def _other_size(path: str, shape: tuple[int, int], row: int, ann: Annotations) -> str | None:
+def _size_problem(path: str, shape: tuple[int, int], row: int, ann: Annotations) -> str | None:
     expected = int(ann.height[row]), int(ann.width[row])
     if shape == expected:
         return None
-    turned = ': it is turned by its EXIF orientation' if shape == expected[::-1] else ''
+    rotation = ': it is turned by its EXIF orientation' if shape == expected[::-1] else ''
     return (
         f"image '{path}' (id {ann.image_id[row]}) is {shape[1]} x {shape[0]}, "
-        f'annotated as {expected[1]} x {expected[0]}{turned}'
+        f'annotated as {expected[1]} x {expected[0]}{rotation}'
     )
 
 
-def _look(path: str) -> tuple[str | None, str | None, tuple[int, int]]:
-    """Problem and unusual form of an image, if any, and its shape as it is read."""
+def _inspect(path: str) -> tuple[str | None, str | None, tuple[int, int]]:
+    """Return problem and unusual format of an image, if any, and its shape (height, width)."""
     try:
         data = Path(path).read_bytes()
         return None, conversion_note(data), decode(data, path).shape[:2]

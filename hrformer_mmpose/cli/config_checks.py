@@ -1,7 +1,7 @@
-"""Checks of a merged config, before anything is built of it.
+"""Checks of a merged config before anything is built from it.
 
-They find what MMEngine passes over without a word (a misspelt key), meets late (the name of a
-metric, after the first epoch), or reports in terms of its own code.
+They catch mistakes that MMEngine ignores (a misspelt key), reports late (the name of a metric,
+after the first epoch), or reports in terms of its own code.
 """
 
 import difflib
@@ -18,9 +18,9 @@ from mmengine.runner import Runner
 from ..errors import ConfigError
 from .keypoint_checks import check_keypoints
 
-# Keys that are read, by where they stand. Others are legal (variables of the config, settings of
-# other heads), so that only a near miss of one of these is refused.
-KNOWN = {
+# Keys that are read, by path. Other keys are legal (variables of the config, settings of other
+# heads), so that only near misses of these are refused.
+READ_KEYS = {
     '': (
         *[name for name in inspect.signature(Runner.__init__).parameters if name != 'self'],
         'activation_checkpointing', 'compile', 'custom_imports', 'find_unused_parameters',
@@ -45,14 +45,14 @@ KNOWN = {
     'auto_scale_lr': ('base_batch_size', 'enable'),
 }  # fmt: skip
 SIMILAR = 0.8  # difflib's ratio of 'modle' and 'model'
-TOGETHER = {
+REQUIRED_KEYS = {
     'train': ('train_dataloader', 'train_cfg', 'optim_wrapper'),
     'val': ('val_dataloader', 'val_cfg', 'val_evaluator'),
     'test': ('test_dataloader', 'test_cfg', 'test_evaluator'),
 }
-LEAST = {  # of whole numbers
-    **{f'{use}_dataloader.batch_size': 1 for use in TOGETHER},
-    **{f'{use}_dataloader.num_workers': 0 for use in TOGETHER},
+MINIMA = {  # of integers
+    **{f'{use}_dataloader.batch_size': 1 for use in REQUIRED_KEYS},
+    **{f'{use}_dataloader.num_workers': 0 for use in REQUIRED_KEYS},
     'train_cfg.max_epochs': 1,
     'train_cfg.max_iters': 1,
     'train_cfg.val_interval': 1,
@@ -62,30 +62,30 @@ LEAST = {  # of whole numbers
 }
 LOOPS = ('EpochBasedTrainLoop', 'IterBasedTrainLoop')
 DICTS = (
-    *(key for keys in TOGETHER.values() for key in keys[:2]),
+    *(key for keys in REQUIRED_KEYS.values() for key in keys[:2]),
     'default_hooks', 'env_cfg', 'optim_wrapper',
 )  # fmt: skip
 RATES = ('lr', 'weight_decay')
 
 
 def check(config: Config, uses: Iterable[str] = ('train', 'val')) -> None:
-    """Refuse a config that cannot run, or parts of which would have no effect.
+    """Check that a config can run and that all its keys have an effect.
 
     Args:
-        config: with the command line merged into it.
-        uses: what will run, of 'train', 'val' (where the config has it) and 'test'.
+        config: config with the command line merged into it.
+        uses: loops that will run: 'train', 'val' (skipped if the config has none), 'test'.
 
     Raises:
-        ConfigError: names the key and says what to do.
+        ConfigError: a key is wrong; the message names it.
     """
     cfg = {**config}
     for key in DICTS:
         if not isinstance(cfg.get(key) or {}, Mapping):
             raise ConfigError(f'{key} must be a dict, it is {cfg[key]!r}')
-    _check_names(cfg)
-    uses = [use for use in TOGETHER if _is_whole(cfg, use, use in uses) and use in uses]
-    for path, value in _built(cfg, uses):
-        _check_built(path, value)
+    _check_keys(cfg)
+    uses = [use for use in REQUIRED_KEYS if _is_complete(cfg, use, use in uses) and use in uses]
+    for path, value in _buildable(cfg, uses):
+        _check_type(path, value)
     _check_values(cfg)
     for use in uses:
         _check_loader(cfg, f'{use}_dataloader')
@@ -95,34 +95,34 @@ def check(config: Config, uses: Iterable[str] = ('train', 'val')) -> None:
 
 
 def value_at(cfg: Mapping, path: str) -> Any:
-    """The value at a dotted path; None where there is none."""
+    """Return the value at a dotted path; None if there is none."""
     value: Any = cfg
     for key in filter(None, path.split('.')):
         value = value.get(key) if isinstance(value, Mapping) else None
     return value
 
 
-def _check_names(cfg: Mapping) -> None:
+def _check_keys(cfg: Mapping) -> None:
     if 'model' in cfg and 'data' in cfg and 'train_dataloader' not in cfg:
         raise ConfigError(
             'this is a config of MMPose 0.x: take one of configs/, and put what differs '
             '(backbone.extra, paths) into it'
         )
-    for path, known in KNOWN.items():
+    for path, read_keys in READ_KEYS.items():
         keys = value_at(cfg, path)
         for key in keys if isinstance(keys, Mapping) else ():
-            meant = _meant(key, known)
-            if meant and (path or not _is_variable(cfg, key)):
+            intended = _intended_key(key, read_keys)
+            if intended and (path or not _is_variable(cfg, key)):
                 where = f'{path}.{key}' if path else key
-                raise ConfigError(f'{where} has no effect: did you mean {meant!r}?')
+                raise ConfigError(f'{where} has no effect: did you mean {intended!r}?')
     if 'model' not in cfg:
         raise ConfigError('the config has no model')
 
 
-def _meant(key: str, known: tuple[str, ...]) -> str | None:
-    """The known key that `key` misspells, if it does; `checkpoint_2`, `coco_val_cfg` do not."""
-    similar = difflib.get_close_matches(key, known, 1, SIMILAR)
-    if not similar or key in known or re.search(rf'(^|_){similar[0]}(_|\d*$)', key):
+def _intended_key(key: str, read_keys: tuple[str, ...]) -> str | None:
+    """Return the key that `key` misspells, if any; `checkpoint_2` and `coco_val_cfg` do not."""
+    similar = difflib.get_close_matches(key, read_keys, 1, SIMILAR)
+    if not similar or key in read_keys or re.search(rf'(^|_){similar[0]}(_|\d*$)', key):
         return None
     return similar[0]
 
@@ -139,10 +139,10 @@ def _is_variable(cfg: Mapping, key: str) -> bool:
     return any(holds(value) for other, value in cfg.items() if other != key)
 
 
-def _is_whole(cfg: Mapping, use: str, needed: bool) -> bool:
-    """Return whether the config has all parts of a use; having none is allowed."""
-    missing = [key for key in TOGETHER[use] if cfg.get(key) is None]
-    present = [key for key in TOGETHER[use] if key not in missing]
+def _is_complete(cfg: Mapping, use: str, needed: bool) -> bool:
+    """Return whether the config has all required keys of a loop; it may have none of them."""
+    missing = [key for key in REQUIRED_KEYS[use] if cfg.get(key) is None]
+    present = [key for key in REQUIRED_KEYS[use] if key not in missing]
     if missing and present:
         raise ConfigError(f'the config has {" and ".join(present)}, but no {missing[0]}')
     if missing and needed and use != 'val':
@@ -150,8 +150,8 @@ def _is_whole(cfg: Mapping, use: str, needed: bool) -> bool:
     return not missing
 
 
-def _built(cfg: Mapping, uses: list[str]) -> Iterator[tuple[str, Any]]:
-    """Path and value of what is built by its `type`."""
+def _buildable(cfg: Mapping, uses: list[str]) -> Iterator[tuple[str, Any]]:
+    """Yield path and value of each entry that is built from its `type`."""
     yield 'model', cfg['model']
     optional = ['visualizer']
     optional += [f'model.{part}' for part in ('data_preprocessor', 'backbone', 'neck', 'head')]
@@ -184,7 +184,7 @@ def _one_or_more(path: str, values: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _data_sets(path: str, dataset: Any) -> Iterator[tuple[str, Any]]:
-    """A data set, those that it wraps, and their transforms."""
+    """Yield a data set, the data sets that it wraps, and their transforms."""
     yield path, dataset
     if isinstance(dataset, Mapping):
         yield from _elements(f'{path}.pipeline', dataset.get('pipeline') or [])
@@ -194,7 +194,7 @@ def _data_sets(path: str, dataset: Any) -> Iterator[tuple[str, Any]]:
             yield from _data_sets(inner, part)
 
 
-def _check_built(path: str, value: Any) -> None:
+def _check_type(path: str, value: Any) -> None:
     if value is None or isinstance(value, str | int | float | list | tuple):
         raise ConfigError(f'{path} must be a dict with a `type`, it is {value!r}')
     if isinstance(value, Mapping) and value.get('type') is None:
@@ -203,20 +203,20 @@ def _check_built(path: str, value: Any) -> None:
 
 
 def _check_values(cfg: Mapping) -> None:
-    for path, least in LEAST.items():
+    for path, minimum in MINIMA.items():
         value = value_at(cfg, path)
-        if value is not None and not (is_whole_number(value) and value >= least):
-            raise ConfigError(f'{path}={value!r} must be a whole number, at least {least}')
+        if value is not None and not (is_whole_number(value) and value >= minimum):
+            raise ConfigError(f'{path}={value!r} must be a whole number, at least {minimum}')
     for path in ('optim_wrapper', 'param_scheduler', 'model'):
         if nan := next(_nans(cfg.get(path), path), None):
-            raise ConfigError(f'{nan} is no number (NaN)')
+            raise ConfigError(f'{nan} is not a number (NaN)')
     for path in (f'optim_wrapper.optimizer.{rate}' for rate in RATES):
         value = value_at(cfg, path)
         if value is not None and not (is_number(value) and 0 <= value < math.inf):
             raise ConfigError(f'{path}={value!r} must be a number, at least 0')
     level, resume = cfg.get('log_level', 'INFO'), cfg.get('resume', False)
     if not isinstance(getattr(logging, str(level), None), int):
-        raise ConfigError(f'log_level={level!r} is none of DEBUG, INFO, WARNING, ERROR')
+        raise ConfigError(f'log_level={level!r} is not one of DEBUG, INFO, WARNING, ERROR')
     if not isinstance(resume, bool):
         raise ConfigError(f'resume={resume!r} is not True or False; load_from takes a checkpoint')
 
@@ -232,7 +232,7 @@ def is_whole_number(value: Any) -> bool:
 
 
 def _nans(value: Any, path: str) -> Iterator[str]:
-    """Paths of the numbers that are NaN."""
+    """Yield the paths of the numbers that are NaN."""
     if isinstance(value, Mapping):
         for key, part in value.items():
             yield from _nans(part, f'{path}.{key}')
@@ -256,7 +256,7 @@ def _check_schedule(train_cfg: Mapping, optim_wrapper: Mapping) -> None:
     loop = str(train_cfg.get('type', LOOPS[0])).rpartition('.')[2]
     needed = 'max_epochs' if loop == LOOPS[0] and train_cfg.get('by_epoch', True) else 'max_iters'
     if loop in LOOPS and train_cfg.get(needed) is None:
-        raise ConfigError(f'train_cfg has no {needed}, which says how long to train')
+        raise ConfigError(f'train_cfg has no {needed}, the length of training')
     optimizer, paramwise = (optim_wrapper.get(key) for key in ('optimizer', 'paramwise_cfg'))
     if 'decay_mult' in str(paramwise) and 'weight_decay' not in (optimizer or {}):
         raise ConfigError('optim_wrapper.paramwise_cfg changes weight_decay: set it in optimizer')

@@ -1,4 +1,4 @@
-"""tools/convert_checkpoint.py: from one naming to the other, weights alone."""
+"""Convert the weights of a checkpoint between naming schemes: `tools/convert_checkpoint.py`."""
 
 import argparse
 import hashlib
@@ -6,29 +6,29 @@ import os
 from pathlib import Path
 
 from ..checkpoint import files
-from ..checkpoint import state_dict_adapter as names
+from ..checkpoint import state_dict_adapter as adapter
 from ..errors import ConfigError, WeightsError
 
 
 def parser() -> argparse.ArgumentParser:
-    """The flags of tools/convert_checkpoint.py."""
-    made = argparse.ArgumentParser(
+    """Return the parser of the command."""
+    flags = argparse.ArgumentParser(
         description='Convert the weights of an HRFormer between the names of MMPose (and this '
-        "package) and those of the authors' code. The origin is recognised from the file."
+        "package) and those of the authors' code. The origin is detected from the file."
     )
-    made.add_argument('source', metavar='SRC', help='file (.pth, .safetensors) or http(s) address')
-    made.add_argument('destination', metavar='DST', help='file to write: .pth or .safetensors')
-    made.add_argument('--to', choices=['mmpose', 'official'], default='mmpose', help='names in DST')
-    made.add_argument('--force', action='store_true', help='overwrite DST')
-    return made
+    flags.add_argument('source', metavar='SRC', help='file (.pth, .safetensors) or http(s) address')
+    flags.add_argument('destination', metavar='DST', help='file to write: .pth or .safetensors')
+    flags.add_argument('--to', choices=['mmpose', 'official'], default='mmpose', help='DST naming')
+    flags.add_argument('--force', action='store_true', help='overwrite DST')
+    return flags
 
 
 def run(args: argparse.Namespace) -> None:
-    """Read, rename, write, and say what was there.
+    """Read the weights, rename them, write them, and print a summary.
 
     Raises:
-        ConfigError: DST exists, is a folder's or has another ending.
-        WeightsError: SRC cannot be read or is no HRFormer, or DST cannot be written.
+        ConfigError: DST exists, its folder does not exist, or its extension is not supported.
+        WeightsError: SRC cannot be read or is not an HRFormer, or DST cannot be written.
     """
     target = Path(args.destination)
     if target.suffix not in ('.pth', '.safetensors'):
@@ -40,15 +40,16 @@ def run(args: argparse.Namespace) -> None:
     content = files.read(args.source)
     weights = files.weights_in(content, args.source)
     recorded = files.recorded_origin(content)
-    origin = recorded or names.origin(weights)
-    rename = names.to_official if args.to == 'official' else names.to_mmpose
+    origin = recorded or adapter.origin(weights)
+    rename = adapter.to_official if args.to == 'official' else adapter.to_mmpose
     try:
-        converted, architecture = rename(weights), names.architecture(weights)
+        converted, architecture = rename(weights), adapter.architecture(weights)
     except WeightsError as error:
         raise WeightsError(f"'{args.source}': {error}") from error
-    if names.origin(weights) == 'unknown':
+    if adapter.origin(weights) == 'unknown':
         raise WeightsError(f"'{args.source}' holds {architecture}, not an HRFormer")
-    # The authors' classification code looks for `model`, their pose and segmentation code for both.
+    # The authors' classification code reads the key `model` only; their pose and segmentation code
+    # read both keys.
     to_model = args.to == 'official' and origin == 'official-classification'
     try:
         files.save_weights(converted, target, origin, 'model' if to_model else 'state_dict')
@@ -56,10 +57,10 @@ def run(args: argparse.Namespace) -> None:
         raise WeightsError(f"cannot write '{target}': {error.strerror or error}") from error
     print(f'origin        {origin}')
     print(f'architecture  {architecture}')
-    keypoints = names.num_keypoints(weights)
+    keypoints = adapter.num_keypoints(weights)
     if keypoints is not None:
         print(f'keypoints     {keypoints}')
-    print(f'parameters    {names.num_parameters(weights):,}')
+    print(f'parameters    {adapter.num_parameters(weights):,}')
     print(f'entries       {len(weights)} -> {len(converted)}')
     print(f'SHA-256       {hashlib.sha256(target.read_bytes()).hexdigest()}')
     print(f'written       {target} ({os.path.getsize(target):,} bytes, {args.to} names)')

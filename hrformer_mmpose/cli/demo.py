@@ -1,6 +1,6 @@
-"""The whole job on the built-in data set: draw people, train, test, picture.
+"""Generate people, train, test and draw the predictions: `tools/demo.py`.
 
-It runs the tools as a user would type them, so that what it shows is what they do.
+The steps run the tools as a user would type them.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from ..synthetic.dataset import generate
 from . import demo_pictures
 
 CONFIG = 'configs/hrformer_tiny_demo_112x84.py'
-FIGURES = {
+METRICS = {
     'AP': 'OKS 0.50:0.95, all',
     'AP .5': 'OKS 0.50',
     'AP .75': 'OKS 0.75',
@@ -33,20 +33,20 @@ FIGURES = {
 
 
 def parser() -> argparse.ArgumentParser:
-    """The flags of tools/demo.py."""
+    """Return the parser of the command."""
     flags = argparse.ArgumentParser(description='Train and test HRFormer-T on generated people')
     flags.add_argument('--data-root', default='data/demo', help='folder for the generated data')
     flags.add_argument('--work-dir', default='work_dirs/demo', help='folder for results')
     flags.add_argument('--num-train', type=int, default=700, help='training images')
     flags.add_argument('--num-val', type=int, default=100, help='held-out images')
     flags.add_argument(
-        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='handed to the tools'
+        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='passed to the tools'
     )
     return flags
 
 
 def run(args: argparse.Namespace) -> None:
-    """Do it all; returns when the pictures are written."""
+    """Run all steps."""
     start = time.monotonic()
     say('1/4  drawing people')
     try:
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
     say('2/4  training HRFormer-T')
     resume = ['--resume'] if (work_dir / 'last_checkpoint').exists() else []
     if resume:
-        say(f'     going on with the run in {work_dir}; for a fresh one remove that folder')
+        say(f'     continuing the run in {work_dir}; to start over, remove that folder')
     tool('train', CONFIG, '--work-dir', str(work_dir), *resume, options=args.cfg_options)
 
     say('3/4  testing the best checkpoint')
@@ -77,28 +77,33 @@ def run(args: argparse.Namespace) -> None:
 
 
 def tool(name: str, *arguments: str, options: list[str]) -> None:
-    """Run tools/`name`.py as a user would type it.
+    """Run `tools/NAME.py`.
+
+    Args:
+        name: name of the tool.
+        arguments: its arguments.
+        options: values of its --cfg-options.
 
     Raises:
-        UserError: it ended with another status than 0.
+        UserError: the exit status is not 0.
     """
     command = [sys.executable, f'tools/{name}.py', *arguments]
     if options:
         command += ['--cfg-options', *options]
     say('$ python ' + ' '.join(command[1:]))
-    done = subprocess.run(command)
-    if done.returncode:
-        raise UserError(f'tools/{name}.py ended with status {done.returncode}')
+    completed = subprocess.run(command)
+    if completed.returncode:
+        raise UserError(f'tools/{name}.py ended with status {completed.returncode}')
 
 
-def _report(figures: dict, best: Path, sheet: Path, curves: Path, seconds: float) -> None:
+def _report(metrics: dict, best: Path, sheet: Path, curves: Path, seconds: float) -> None:
     say(f'\nHRFormer-T on held-out generated people, {best}')
-    for name, meaning in FIGURES.items():
-        print(f'  {name:<7} {figures[f"coco/{name}"]:.3f}   {meaning}')
-    print(f'\npredictions beside the truth: {sheet}\nloss and AP over time:        {curves}')
-    print(f'the whole took {seconds / 60:.1f} minutes')
+    for name, meaning in METRICS.items():
+        print(f'  {name:<7} {metrics[f"coco/{name}"]:.3f}   {meaning}')
+    print(f'\npredictions and ground truth: {sheet}\nloss and AP over time:        {curves}')
+    print(f'total time: {seconds / 60:.1f} minutes')
 
 
 def say(text: str) -> None:
-    """Print at once, also between the lines of the tools."""
+    """Print without buffering, to keep the order with the output of the tools."""
     print(text, flush=True)

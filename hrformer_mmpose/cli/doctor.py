@@ -1,7 +1,7 @@
-"""`hrformer doctor`: check whether training works here; name the command that mends each problem.
+"""Check whether training works on this machine: `hrformer doctor`.
 
-Prints the packages found, what is stood in for, and ends with one real training step of HRFormer-T
-through MMPose's estimator. Exit status 0 only if that works.
+Print the installed packages and the stand-ins for missing ones, run one training step of HRFormer-T
+with MMPose's estimator, and print a command that fixes each problem.
 """
 
 import argparse
@@ -34,9 +34,9 @@ MMPOSE_PARTS = ('models', 'datasets', 'evaluation', 'visualization', 'engine', '
 
 
 def parser() -> argparse.ArgumentParser:
-    """No flags."""
+    """Return the parser of the command."""
     return argparse.ArgumentParser(
-        description='Check whether training works here; name the command that mends each problem.'
+        description='Check whether training works here; print a command that fixes each problem.'
     )
 
 
@@ -53,19 +53,19 @@ def main() -> int:
         problems = [*_device(), *_mmpose()]
     if not problems:
         problems = [*_resume(), *_training_step()]
-    for number, (what, mend) in enumerate(problems, start=1):
-        print(f'\nproblem {number}: {what}\n  mend it: {mend}')
+    for number, (problem, fix) in enumerate(problems, start=1):
+        print(f'\nproblem {number}: {problem}\n  fix: {fix}')
     print('\n' + (f'{len(problems)} problem(s) found' if problems else 'training works here'))
     return 1 if problems else 0
 
 
 def _packages() -> Iterator[tuple[str, str]]:
-    for name, (module, mend) in PACKAGES.items():
+    for name, (module, fix) in PACKAGES.items():
         version = _version(name)
         error = _error(lambda module=module: importlib.import_module(module))
         print(f'  {name:<14} {version or "-":<16} {"" if error is None else "DOES NOT IMPORT"}')
         if error is not None:
-            yield (f'{name}: {error}' if version else f'{name} is not installed'), mend
+            yield (f'{name}: {error}' if version else f'{name} is not installed'), fix
     for name in OPTIONAL:
         print(f'  {name:<14} {_version(name) or "-":<16} optional')
 
@@ -102,9 +102,9 @@ def _kernels() -> None:
     from ..execution import cpu
 
     if cpu.available():
-        print('CPU kernels of our own: built')
+        print('CPU kernels: built')
     else:
-        print(f"CPU kernels of our own: none, PyTorch's do their work ({cpu.reason()})")
+        print(f"CPU kernels: not built, PyTorch's are used ({cpu.reason()})")
 
 
 def _mmpose() -> Iterator[tuple[str, str]]:
@@ -115,11 +115,11 @@ def _mmpose() -> Iterator[tuple[str, str]]:
         if error is not None:
             yield f'mmpose.{part} does not import: {error}', PACKAGES['mmpose'][1]
     if names := host.supplied():
-        print('\nstood in for (pose training does not need them):')
+        print('\nstand-ins for packages that pose training does not need:')
         for name, reason in names.items():
             print(f'  {name:<24} {reason}')
     else:
-        print('\nnothing is stood in for')
+        print('\nno stand-ins')
 
 
 def _resume() -> Iterator[tuple[str, str]]:
@@ -145,7 +145,7 @@ def _training_step() -> Iterator[tuple[str, str]]:
 
 
 def training_step() -> float:
-    """One forward and backward pass of HRFormer-T with MMPose's estimator; returns the loss."""
+    """Run a forward and backward pass of HRFormer-T with MMPose's estimator; return the loss."""
     import torch
     from mmengine.structures import InstanceData, PixelData
     from mmpose.registry import MODELS

@@ -1,4 +1,4 @@
-"""Checks that data, head and metric of a config are of the same keypoints."""
+"""Checks that data, head and metric of a config have the same keypoints."""
 
 import warnings
 from collections.abc import Mapping
@@ -15,12 +15,16 @@ CODECS = ('MSRAHeatmap', 'UDPHeatmap', 'MegviiHeatmap')
 
 
 def check_keypoints(cfg: Mapping, uses: list[str]) -> None:
-    """Refuse a head or a metric for another number of keypoints than the data have.
+    """Check that head and metrics have as many keypoints as the data.
 
-    Data sets that combine others, and conversions between sets of keypoints, are not looked into.
+    Combined data sets and conversions between sets of keypoints are not checked.
+
+    Args:
+        cfg: config whose loaders and evaluators are complete.
+        uses: loops that will run: 'train', 'val', 'test'.
 
     Raises:
-        ConfigError: names the two numbers, or a meta information file that cannot be used.
+        ConfigError: the numbers differ, or a metainfo file cannot be used.
     """
     for use in uses:
         metainfo = _metainfo(cfg[f'{use}_dataloader']['dataset'])
@@ -33,7 +37,7 @@ def check_keypoints(cfg: Mapping, uses: list[str]) -> None:
 
 
 def _metainfo(dataset: Mapping) -> dict | None:
-    """Meta information of a data set's samples; None where only running it would tell."""
+    """Return the metainfo of a data set's samples; None if it depends on the pipeline."""
     kind = dataset.get('type')
     kind = DATASETS.get(kind) if isinstance(kind, str) else kind
     if not (isinstance(kind, type) and issubclass(kind, BaseCocoStyleDataset)):
@@ -42,7 +46,7 @@ def _metainfo(dataset: Mapping) -> dict | None:
     steps = [_name(step) for step in dataset.get('pipeline') or ()]
     if not metainfo or 'KeypointConverter' in steps:
         return None
-    with warnings.catch_warnings():  # the data set warns of a file found among MMPose's own
+    with warnings.catch_warnings():  # MMPose warns if it falls back to its own file
         warnings.simplefilter('ignore')
         return parse_metainfo(metainfo)
 
@@ -76,34 +80,36 @@ def _check_sigmas(metric: Mapping, name: str, metainfo: Mapping) -> None:
 
 
 def _check_save_best(cfg: Mapping) -> None:
-    """A figure that no metric gives would stop the run after its first validation."""
-    wanted = ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get('save_best') or 'auto'
+    """Check that `save_best` is a metric; the run would fail after its first validation."""
+    save_best = ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get(
+        'save_best'
+    ) or 'auto'
     metrics = _metrics(cfg, 'val')
-    figures = [
+    names = [
         f'{metric.get("prefix") or "coco"}/{name}'
         for metric in metrics
         for name in NAMES.get(metric.get('iou_type', 'keypoints'), ())
     ]
-    if not figures or len(metrics) < len(as_list(cfg['val_evaluator'])):
+    if not names or len(metrics) < len(as_list(cfg['val_evaluator'])):
         return
-    for name in as_list(wanted):
-        if name != 'auto' and name not in figures:
+    for name in as_list(save_best):
+        if name != 'auto' and name not in names:
             raise ConfigError(
-                f'default_hooks.checkpoint.save_best={name!r} is none of the figures of '
-                f'val_evaluator: {", ".join(figures)}'
+                f'default_hooks.checkpoint.save_best={name!r} is not one of the metrics of '
+                f'val_evaluator: {", ".join(names)}'
             )
 
 
 def _metrics(cfg: Mapping, use: str) -> list[Mapping]:
-    """The evaluators that are COCO's for keypoints."""
+    """Return the evaluators of type `CocoMetric`."""
     return [item for item in as_list(cfg.get(f'{use}_evaluator')) if _name(item) == 'CocoMetric']
 
 
 def as_list(value: Any) -> list:
-    """A list or tuple as it is, anything else as a list of one."""
+    """Return a list or tuple as a list, any other value as a list of length one."""
     return [*value] if isinstance(value, list | tuple) else [value]
 
 
 def _name(settings: Any) -> str:
-    """Name of the class that a dictionary names, without its scope."""
+    """Return the class name in `type`, without its scope."""
     return str(settings.get('type') if isinstance(settings, Mapping) else '').rpartition('.')[2]

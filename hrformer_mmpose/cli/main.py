@@ -11,10 +11,10 @@ COMMANDS = {
     'predict': 'poses on images, folders, videos or a camera',
     'export': 'write a network as ONNX or for OpenVINO, and check it',
     'benchmark': "time HRFormer beside MMPose's networks, exported files, or whole predictions",
-    'doctor': 'say what is installed and what is missing',
+    'doctor': 'list what is installed and what is missing',
     'models': 'list the configs that come with the package',
 }
-USAGE = 'usage: hrformer COMMAND ... (hrformer COMMAND --help tells its flags)'
+USAGE = 'usage: hrformer COMMAND ... (hrformer COMMAND --help lists its flags)'
 
 
 def main() -> None:
@@ -22,14 +22,14 @@ def main() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else '--help'
     if name in ('-h', '--help'):
         print(USAGE + '\n')
-        for command, what in COMMANDS.items():
-            print(f'  {command:<10} {what}')
+        for command, description in COMMANDS.items():
+            print(f'  {command:<10} {description}')
         return
     if name == '--version':
         print(__version__)
         return
     if name not in COMMANDS:
-        sys.exit(f"error: '{name}' is none of the commands {', '.join(COMMANDS)}")
+        sys.exit(f"error: '{name}' is not one of the commands {', '.join(COMMANDS)}")
     sys.argv[:2] = [f'hrformer {name}']
     try:
         module = importlib.import_module(f'.{name}', __package__)

@@ -1,10 +1,10 @@
-"""Parameters and FLOPs of every config beside the published figures: `tools/model_table.py`.
+"""Table of the parameters and FLOPs of all configs, counted and published: `tools/model_table.py`.
 
-Two counts are given. *GFLOPs*: 10^9 multiply-adds of convolutions, linear layers and matrix
+Two counts are printed. *GFLOPs*: 10^9 multiply-adds of convolutions, linear layers and matrix
 products, those inside attention and on padded tokens included. *As published*: 2^30 multiply-adds,
-without the products inside attention; the published figures of HRNet and HRFormer for pose agree
-with this count. A config whose count strays from its published one by more than 2 % (and more than
-the published figure was rounded by) fails the run, unless a reason stands in `REASONS`.
+without the products inside attention; the published numbers of HRNet and HRFormer for pose agree
+with this count. The run fails if a count deviates from the published one by more than 2 % (and by
+more than its rounding), unless `REASONS` gives a reason.
 """
 
 import argparse
@@ -37,17 +37,21 @@ HEADS = (
 LEGEND = """
 GFLOPs: 10^9 multiply-adds, those inside attention and on padded tokens included. As published: 2^30
 multiply-adds without the products inside attention, which is how HRNet and HRFormer for pose were
-counted; a published figure of an ImageNet config is compared with the former, others with the
-latter. - : nothing found."""
+counted; the published number of an ImageNet config is compared with the former, others with the
+latter. -: not found."""
 
 
 @dataclass
 class Published:
-    """Published figures of a config; None where none was found.
+    """Published numbers of a config; None if not found.
 
     Attributes:
-        params: millions. gflops: in `unit`. score: AP on COCO val2017, or top-1.
+        params: millions of parameters.
+        gflops: 10^9 multiply-adds if `decimal`, else 2^30 multiply-adds without attention.
+        score: AP on COCO val2017, or top-1 accuracy on ImageNet.
+        source: source of the numbers.
         digits: decimals of `params` and `gflops`.
+        decimal: unit of `gflops`.
     """
 
     params: float | None = None
@@ -55,7 +59,7 @@ class Published:
     score: str | None = None
     source: str = README
     digits: tuple[int, int] = (1, 1)
-    decimal: bool = False  # gflops count 10^9 and attention
+    decimal: bool = False
 
 
 PUBLISHED = {
@@ -72,16 +76,16 @@ PUBLISHED = {
     'swin_tiny_coco_256x192': Published(None, None, 'AP 72.4', 'MMPose'),
     'swin_base_coco_256x192': Published(None, None, 'AP 73.7', 'MMPose'),
 }
-_MORE = (
+_COUNTER = (
     "the published GFLOPs are 3 to 7 % higher: the authors' counter includes BatchNorm, ReLU, "
     'softmax and elementwise operations'
 )
-REASONS = {f'hrformer_{arch}_imagenet_224': _MORE for arch in ('tiny', 'small', 'base')}
+REASONS = {f'hrformer_{arch}_imagenet_224': _COUNTER for arch in ('tiny', 'small', 'base')}
 
 
 @dataclass
 class Row:
-    """One config's line of the table."""
+    """One row of the table."""
 
     config: str
     input: str
@@ -91,38 +95,38 @@ class Row:
     published: Published | None
     reason: str | None
 
-    def strays(self) -> list[str]:
+    def deviations(self) -> list[str]:
         """Return the counts that differ from the published figures by more than the tolerance."""
         if self.published is None:
             return []
-        count = self.gflops if self.published.decimal else self.gflops_as_published
+        gflops = self.gflops if self.published.decimal else self.gflops_as_published
         pairs = (
             ('parameters', self.params, self.published.params, self.published.digits[0]),
-            ('GFLOPs', count, self.published.gflops, self.published.digits[1]),
+            ('GFLOPs', gflops, self.published.gflops, self.published.digits[1]),
         )
         return [
-            f'{name} {found:.3f} against {said}'
-            for name, found, said, digits in pairs
-            if said is not None
-            and abs(found - said) - 0.5 * 10**-digits > TOLERANCE * said
+            f'{name} {count:.3f}, published {published}'
+            for name, count, published, digits in pairs
+            if published is not None
+            and abs(count - published) - 0.5 * 10**-digits > TOLERANCE * published
             and self.reason is None
         ]
 
 
 def parser() -> argparse.ArgumentParser:
-    """The flags of tools/model_table.py."""
-    made = argparse.ArgumentParser(description='Parameters and FLOPs of the configs.')
-    made.add_argument('configs', nargs='*', help='files or names of configs; all by default')
-    made.add_argument('--json', help='file for the figures, too')
-    return made
+    """Return the parser of the command."""
+    flags = argparse.ArgumentParser(description='Parameters and FLOPs of the configs.')
+    flags.add_argument('configs', nargs='*', help='files or names of configs; all by default')
+    flags.add_argument('--json', help='file for the numbers')
+    return flags
 
 
 def run(args: argparse.Namespace) -> None:
     """Print the table as Markdown.
 
     Raises:
-        UserError: a count strays from the published one without a stated reason.
-        ConfigError: a config is not there or has no model.
+        UserError: a count deviates from the published one without a stated reason.
+        ConfigError: a config does not exist or has no model.
     """
     configs = {Path(path).stem: _read(path) for path in args.configs or zoo.names()}
     if args.json:
@@ -138,9 +142,9 @@ def run(args: argparse.Namespace) -> None:
         print(f'\n{", ".join(row.config for row in rows if row.reason == reason)}: {reason}')
     if args.json:
         Path(args.json).write_text(json.dumps([asdict(row) for row in rows], indent=1))
-    strays = [f'{row.config}: {text}' for row in rows for text in row.strays()]
-    if strays:
-        raise UserError('counts stray from the published ones: ' + '; '.join(strays))
+    deviations = [f'{row.config}: {text}' for row in rows for text in row.deviations()]
+    if deviations:
+        raise UserError('counts deviate from the published ones: ' + '; '.join(deviations))
 
 
 def _read(path: str) -> Config:
@@ -151,7 +155,7 @@ def _read(path: str) -> Config:
 
 
 def measure(name: str, cfg: Config) -> Row:
-    """Build a config's network and count one image's forward pass."""
+    """Build the network of a config and count the forward pass of one image."""
     cfg.model.backbone.pop('init_cfg', None)
     model = MODELS.build({**cfg.model, '_scope_': cfg.default_scope})
     model.eval()
@@ -174,7 +178,7 @@ def measure(name: str, cfg: Config) -> Row:
 
 
 def input_size(cfg: Config) -> tuple[int, int]:
-    """Height and width of what the config's network gets."""
+    """Return the input size (height, width) of a config."""
     if 'codec' in cfg:
         width, height = cfg.codec.input_size
         return height, width
@@ -191,17 +195,17 @@ def _parameters(model: nn.Module) -> int:
 
 
 def _line(row: Row) -> str:
-    said = row.published or Published(source='-')
-    figures = zip((said.params, said.gflops), said.digits, strict=True)
-    published = ', '.join('-' if v is None else f'{v:.{digits}f}' for v, digits in figures)
+    published = row.published or Published(source='-')
+    numbers = zip((published.params, published.gflops), published.digits, strict=True)
+    counts = ', '.join('-' if v is None else f'{v:.{digits}f}' for v, digits in numbers)
     cells = (
         row.config,
         row.input,
         f'{row.params:.3f}',
         f'{row.gflops:.2f}',
         f'{row.gflops_as_published:.2f}',
-        '-' if published == '-, -' else published,
-        said.score or '-',
-        said.source,
+        '-' if counts == '-, -' else counts,
+        published.score or '-',
+        published.source,
     )
     return f'| {" | ".join(cells)} |'

@@ -1,4 +1,4 @@
-"""`hrformer models`: the configs that come with the package."""
+"""List the configs of the package: `hrformer models`."""
 
 import argparse
 
@@ -6,9 +6,9 @@ from .. import zoo
 
 
 def parser() -> argparse.ArgumentParser:
-    """No flags."""
+    """Return the parser of the command."""
     return argparse.ArgumentParser(
-        description='List the configs that come with the package, with what was published of them'
+        description='List the configs that come with the package, with their published results'
     )
 
 
@@ -18,8 +18,9 @@ def run(args: argparse.Namespace) -> None:
 
     print(f'{"name":<44}{"M params":>9}{"published on COCO val2017 / ImageNet":>40}')
     for name in zoo.names():
-        known = PUBLISHED.get(name)
-        params = f'{known.params:g}' if known and known.params else '-'
-        score = f'{known.score} ({known.source})' if known and known.score else '-'
+        published = PUBLISHED.get(name)
+        params = f'{published.params:g}' if published and published.params else '-'
+        has_score = published and published.score
+        score = f'{published.score} ({published.source})' if has_score else '-'
         print(f'{name:<44}{params:>9}{score:>40}')
     print(f'\nfiles: {zoo.CONFIGS}; parameters and FLOPs counted: tools/model_table.py')

@@ -1,4 +1,4 @@
-"""Pre-training and fine-tuning end to end on generated data, by the tools as a user types them."""
+"""Pre-train, then fine-tune, on generated data: `tools/pretrain_demo.py`."""
 
 import argparse
 import json
@@ -13,11 +13,11 @@ from .demo import CONFIG as POSE
 from .demo import say, tool
 
 SHAPES = 'configs/hrformer_tiny_shapes_64.py'
-LEAST = 2  # epochs: in the first one of pre-training the rate only grows
+MIN_EPOCHS = 2  # the first epoch of pre-training is all warm-up
 
 
 def parser() -> argparse.ArgumentParser:
-    """The flags of tools/pretrain_demo.py."""
+    """Return the parser of the command."""
     flags = argparse.ArgumentParser(
         description='Pre-train HRFormer-T on drawn shapes, then train poses from its backbone'
     )
@@ -26,20 +26,20 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument('--work-dir', default='work_dirs/pretrain_demo', help='folder for results')
     flags.add_argument('--num-train', type=int, default=700, help='training images of people')
     flags.add_argument('--num-val', type=int, default=100, help='held-out images of people')
-    flags.add_argument('--epochs', type=int, default=8, help='of pre-training')
-    flags.add_argument('--pose-epochs', type=int, default=2, help='of training poses')
+    flags.add_argument('--epochs', type=int, default=8, help='epochs of pre-training')
+    flags.add_argument('--pose-epochs', type=int, default=2, help='epochs of training poses')
     return flags
 
 
 def run(args: argparse.Namespace) -> None:
-    """Do it all.
+    """Run all steps.
 
     Raises:
-        UserError: too few epochs, folders that hold something else, or a tool that failed.
+        UserError: too few epochs, a folder holds other files, or a tool failed.
     """
     for flag, epochs in (('--epochs', args.epochs), ('--pose-epochs', args.pose_epochs)):
-        if epochs < LEAST:
-            raise UserError(f'{flag} {epochs}: at least {LEAST} are needed')
+        if epochs < MIN_EPOCHS:
+            raise UserError(f'{flag} {epochs}: at least {MIN_EPOCHS} are needed')
     start = time.monotonic()
     work_dir = Path(args.work_dir)
     say('1/4  drawing shapes and people')
@@ -50,11 +50,11 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(str(error)) from error
     os.environ['DEMO_ROOT'] = args.data_root
 
-    say('2/4  pre-training HRFormer-T to tell shapes')
+    say('2/4  pre-training HRFormer-T to classify shapes')
     first = work_dir / 'shapes'
     tool('train', SHAPES, '--work-dir', str(first), options=_epochs(args.epochs))
     best = max(first.glob('best_accuracy_top1_*.pth'), key=lambda path: path.stat().st_mtime)
-    shapes_figures = _test(SHAPES, best, first)
+    shape_metrics = _test(SHAPES, best, first)
 
     say('3/4  training poses from its backbone')
     second = work_dir / 'pose'
@@ -68,20 +68,20 @@ def run(args: argparse.Namespace) -> None:
 
     say('4/4  testing the poses')
     last = second / f'epoch_{args.pose_epochs}.pth'
-    pose_figures = _test(POSE, last, second)
-    top1, chance = shapes_figures['accuracy/top1'], 100 / len(shapes.CLASSES)
-    say(f'\n{top1:.0f} % of the held-out shapes told right (chance: {chance:.0f} %), {best}')
-    say(f'AP {pose_figures["coco/AP"]:.3f} on held-out people, {last}')
-    say(f'the whole took {(time.monotonic() - start) / 60:.1f} minutes')
+    pose_metrics = _test(POSE, last, second)
+    top1, chance = shape_metrics['accuracy/top1'], 100 / len(shapes.CLASSES)
+    say(f'\n{top1:.0f} % top-1 on held-out shapes (chance: {chance:.0f} %), {best}')
+    say(f'AP {pose_metrics["coco/AP"]:.3f} on held-out people, {last}')
+    say(f'total time: {(time.monotonic() - start) / 60:.1f} minutes')
 
 
 def _epochs(number: int) -> list[str]:
-    """Options for a training of so many epochs, the rate's descent included."""
+    """Return the config options of a training of `number` epochs, schedule included."""
     return [f'train_cfg.max_epochs={number}', f'param_scheduler.1.end={number}']
 
 
 def _test(config: str, checkpoint: Path, work_dir: Path) -> dict[str, float]:
-    """The figures of tools/test.py."""
+    """Run `tools/test.py` and return its metrics."""
     out = work_dir / 'test.json'
     flags = ('--work-dir', str(work_dir / 'test'), '--out', str(out))
     tool('test', config, str(checkpoint), *flags, options=[])

@@ -1,4 +1,4 @@
-"""Terminal output of commands: user errors as one line, and progress of long work."""
+"""Terminal output of commands: one-line errors and progress."""
 
 import argparse
 import errno
@@ -12,21 +12,25 @@ from collections.abc import Callable
 from ..errors import UserError
 
 TRACEBACK = 'HRFORMER_TRACEBACK'
-INTERRUPTED = 130  # status, as shells have it for Ctrl-C
-UNREAD = 141  # and for output that nobody reads any more, as of `| head`
-# What the machine refuses, whatever the program does.
-REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+INTERRUPTED = 130  # exit status of shells for Ctrl-C
+CLOSED_PIPE = 141  # exit status of shells for a closed pipe, as with `| head`
+# Errors of the machine, not of the program.
+MACHINE_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 
 
 def run(tool: Callable[[argparse.Namespace], int | None], parser: argparse.ArgumentParser) -> None:
-    """Parse the command line and run `tool`; a user's mistake ends it with one line and status 1.
+    """Parse the command line, run a command and exit with its status.
 
-    What `tool` returns is the status otherwise. Ctrl-C ends it with one line and status 130.
-    Set the environment variable HRFORMER_TRACEBACK=1 to see where an error came from.
+    A user's mistake is printed as one line, with status 1; Ctrl-C likewise, with status 130. The
+    environment variable HRFORMER_TRACEBACK=1 shows the traceback instead.
+
+    Args:
+        tool: function of the parsed arguments that returns the exit status.
+        parser: parser of the command line.
     """
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(getattr(args, 'local_rank', 0)))
-    if hasattr(sys.stdout, 'reconfigure'):  # file names may hold what the terminal cannot show
+    if hasattr(sys.stdout, 'reconfigure'):  # terminals may lack characters of file names
         sys.stdout.reconfigure(errors='backslashreplace', line_buffering=True)
     try:
         status = tool(args)
@@ -36,10 +40,10 @@ def run(tool: Callable[[argparse.Namespace], int | None], parser: argparse.Argum
         print('interrupted', file=sys.stderr)
         status = INTERRUPTED
     except BrokenPipeError:
-        if not _unread():
+        if not _output_closed():
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still held
-        status = UNREAD
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for buffered output
+        status = CLOSED_PIPE
     except Exception as error:
         line = one_line(error)
         if line is None or os.environ.get(TRACEBACK):
@@ -49,8 +53,8 @@ def run(tool: Callable[[argparse.Namespace], int | None], parser: argparse.Argum
         sys.exit(status)
 
 
-def _unread() -> bool:
-    """Return whether the reader of this program's output has closed it."""
+def _output_closed() -> bool:
+    """Return whether the reader has closed standard output."""
     try:
         print(flush=True)
     except BrokenPipeError:
@@ -61,12 +65,12 @@ def _unread() -> bool:
 def one_line(error: BaseException) -> str | None:
     """Return the line to print for an error; None if it is not a user's mistake.
 
-    A mistake in a config also surfaces as the registry's KeyError or as a TypeError for an
-    unexpected argument of a class that the config names.
+    A mistake in a config may also raise the registry's KeyError, or a TypeError for an unexpected
+    argument of a class in the config.
     """
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if isinstance(error, UserError):
-        # A data loader's worker hands on its traceback as text, the message last.
+        # A worker of a data loader passes its traceback on as text that ends with the message.
         return (
             text.strip()
             .splitlines()[-1]
@@ -79,20 +83,20 @@ def one_line(error: BaseException) -> str | None:
         return f'{text.splitlines()[0]}: check the config'
     if isinstance(error, TypeError) and 'unexpected keyword argument' in text:
         return f'{text}: check the config'
-    if isinstance(error, ImportError) and 'pip install' in text:  # ours, which say what is needed
+    if isinstance(error, ImportError) and 'pip install' in text:  # of this package
         return ' '.join(text.split())
     if package := missing_package(error):
         return f'this needs the package {package}, which is not installed: see README, "Install"'
-    if isinstance(error, OSError) and error.errno in REFUSED:
+    if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
         return f"'{error.filename}': {error.strerror}" if error.filename else error.strerror
     return None
 
 
 def missing_package(error: BaseException) -> str | None:
-    """The package of others that an import did not find; None for any other error.
+    """Return the third-party package that an import did not find; None for any other error.
 
-    A module of this package, or one that an installed package lacks, is a bug and no package that
-    the user could install.
+    A missing module of this package or of an installed package is a bug, which installing a package
+    would not fix.
     """
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return None
@@ -102,14 +106,15 @@ def missing_package(error: BaseException) -> str | None:
 
 
 class Progress:
-    """A line on the terminal, or in a log now and then, that says how far work is.
+    """Progress line, updated on a terminal and repeated in a log; a context manager.
 
-    A context manager; the last line comes at its end, also of one by an error, so that what is
-    printed next has a line of its own.
+    A final line is printed on exit, even after an exception.
 
     Args:
-        total: of images or frames; None where nobody knows. unit: what they are. done: of them
-            before this run. shown: False keeps silent.
+        total: number of images or frames; None if unknown.
+        unit: name of the counted items.
+        done: number of items finished before this run.
+        shown: print the line.
     """
 
     EVERY = 0.2, 15.0  # seconds between lines on a terminal, in a log
@@ -121,7 +126,7 @@ class Progress:
         self._shown, self._terminal = shown, sys.stderr.isatty()
         self._start = time.monotonic()
         self._last = self._start
-        self._width = 0  # characters of the line that is on the terminal
+        self._width = 0  # characters of the current line on the terminal
 
     def __enter__(self) -> 'Progress':
         return self
@@ -130,7 +135,7 @@ class Progress:
         self.close()
 
     def step(self, persons: int) -> None:
-        """One more image, with so many persons."""
+        """Count one more item with its number of persons."""
         self.done += 1
         self.persons += persons
         now = time.monotonic()
@@ -139,7 +144,7 @@ class Progress:
             self._print()
 
     def close(self) -> None:
-        """The last line."""
+        """Print the final line."""
         if self._shown:
             self._print()
             if self._terminal:
@@ -152,7 +157,7 @@ class Progress:
 
     def _print(self) -> None:
         parts = [f'{self.done} {self.unit}']
-        # A video may hold more frames than it says.
+        # A video may hold more frames than its header says.
         if self.total and self.done <= self.total:
             full = self.BAR * self.done // self.total
             blocks = '█░' if 'utf' in (sys.stderr.encoding or '').lower() else '#.'
@@ -167,7 +172,7 @@ class Progress:
         if not self._terminal:
             print(text, file=sys.stderr, flush=True)
             return
-        # A line that the terminal has to break could not be written over.
+        # A wrapped line could not be overwritten.
         text = text[: shutil.get_terminal_size().columns - 1]
         print(f'\r{text:<{self._width}}', end='', file=sys.stderr, flush=True)
         self._width = len(text)

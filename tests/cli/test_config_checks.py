@@ -78,11 +78,11 @@ WRONG = {
     'train_dataloader.persistent_workers=True': 'persistent_workers=True needs num_workers',
     'train_dataloader=None': 'the config has train_cfg and optim_wrapper, but no train_dataloader',
     'val_evaluator=None': 'but no val_evaluator',
-    'optim_wrapper.optimizer.lr=nan': 'optim_wrapper.optimizer.lr is no number (NaN)',
+    'optim_wrapper.optimizer.lr=nan': 'optim_wrapper.optimizer.lr is not a number (NaN)',
     'optim_wrapper.optimizer.lr=inf': 'optim_wrapper.optimizer.lr=inf must be a number',
     'optim_wrapper.optimizer.lr=5e-4x': "optim_wrapper.optimizer.lr='5e-4x' must be a number",
     'optim_wrapper.optimizer.weight_decay=-1': 'weight_decay=-1 must be a number, at least 0',
-    'param_scheduler.0.start_factor=nan': 'param_scheduler[0].start_factor is no number',
+    'param_scheduler.0.start_factor=nan': 'param_scheduler[0].start_factor is not a number',
     'optim_wrapper.optimizer=None': 'optim_wrapper.optimizer must be a dict with a `type`',
     'model=HRFormer': "model must be a dict with a `type`, it is 'HRFormer'",
     'model.head.type=None': 'model.head has no `type`',
@@ -91,8 +91,8 @@ WRONG = {
     'model.head.out_channels=x': "model.head.out_channels='x' must be a whole number",
     'val_evaluator.sigmas=[0.1,0.2]': 'val_evaluator has 2 sigmas for 17 keypoints',
     'train_dataloader.dataset.metainfo.from_file=no.py': "metainfo file 'no.py' does not exist",
-    'default_hooks.checkpoint.save_best=coco/APP': "save_best='coco/APP' is none of the figures",
-    'log_level=LOUD': "log_level='LOUD' is none of DEBUG",
+    'default_hooks.checkpoint.save_best=coco/APP': "save_best='coco/APP' is not one of the metrics",
+    'log_level=LOUD': "log_level='LOUD' is not one of DEBUG",
     'resume=epoch_1.pth': "resume='epoch_1.pth' is not True or False",
     'randomness.seed=x': "randomness.seed='x' must be a whole number",
 }
@@ -201,7 +201,7 @@ def test_a_config_of_mmpose_0():
 
 def test_nan_anywhere_in_the_network(cfg):
     cfg.model.backbone.drop_path_rate = math.nan
-    assert refusal(cfg) == 'model.backbone.drop_path_rate is no number (NaN)'
+    assert refusal(cfg) == 'model.backbone.drop_path_rate is not a number (NaN)'
 
 
 @pytest.mark.parametrize('key', ['train_cfg.max_epochs.x', 'param_scheduler.9.begin'])

@@ -14,12 +14,11 @@ from .journal import ADVICE, Content, Stamp, read
 
 def settings_of(options: Options) -> dict:
     """Return the settings that the predictions depend on, by name of flag."""
+    is_name = options.boxes in ('hog', WHOLE_IMAGE)
     return dict(
         model=fingerprint(options.model),
         checkpoint=options.checkpoint and fingerprint(options.checkpoint),
-        boxes=options.boxes
-        if options.boxes in ('hog', WHOLE_IMAGE)
-        else fingerprint(options.boxes),
+        boxes=options.boxes if is_name else fingerprint(options.boxes),
         annotations=options.annotations and fingerprint(options.annotations),
         box_threshold=options.box_threshold,
         precision=options.precision,

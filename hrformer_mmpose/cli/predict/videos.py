@@ -46,8 +46,7 @@ def predict_video(
     with contextlib.ExitStack() as stack:
         writer = stack.enter_context(VideoWriter(lines.with_suffix('.mp4'), video.fps))
         rows = stack.enter_context(open(f'{lines}.part', 'w', encoding='utf-8'))
-        progress = Progress(video.frames, 'frames', shown=options.shard == 0)
-        stack.enter_context(progress)
+        progress = stack.enter_context(Progress(video.frames, 'frames', shown=options.shard == 0))
         if is_camera:  # Ctrl-C ends the recording
             stack.enter_context(contextlib.suppress(KeyboardInterrupt))
         for result in frames:

@@ -28,7 +28,7 @@ def test_a_folder(run):
         '5 images, 5 persons',
         'pictures: out/pictures',
         'COCO results: out/keypoints.json',
-        "the images' numbers: out/images.json",
+        'image ids: out/images.json',
         'contact sheet: out/sheet.jpg',
     ]
     assert names() == sorted(PHOTOS)
@@ -320,7 +320,7 @@ def test_box_threshold(run, annotated):
         (['data', '--out', 'data/a.png'], "error: --out 'data/a.png' is a file: give a folder"),
         (
             ['data', '--out', 'data/a.png/x'],
-            "error: folder 'data/a.png/x' cannot be created: Not a",
+            "error: folder 'data/a.png/x' cannot be created: ",
         ),
         (['data', '--out', 'data/b'], "error: --out 'data/b' holds files that are not of `hrform"),
         (['data', '--boxes', 'no.json'], "error: file of boxes 'no.json' does not exist"),

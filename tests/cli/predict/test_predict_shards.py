@@ -124,7 +124,7 @@ def test_shards_of_other_settings_are_not_mixed(run, network):
     # With --force each part begins anew, and results wait for all of them.
     status, out = run('data', '--shard', '1/2', '--threshold', '0.5', '--force')
     assert status == 0
-    assert 'images are left to the parts 0/2 (3)' in out
+    assert 'parts with images left: 0/2 (3)' in out
     assert not Path('out/keypoints.json').exists()
     run('data', '--shard', '0/2', '--threshold', '0.5', '--force')
     assert len(results()) == 5

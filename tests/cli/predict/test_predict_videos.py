@@ -176,7 +176,7 @@ def test_without_an_encoder_there_are_poses_and_no_drawn_video(run, monkeypatch)
     assert "'clip.mp4', 3 frames, 3 persons: out/videos/clip.jsonl\n" in out
     assert (
         "problem: 'out/videos/clip.mp4' cannot be written: OpenCV has no encoder for mp4 here "
-        '(--no-pictures goes without)'
+        '(--no-pictures does not need one)'
     ) in out
     assert len(lines('out/videos/clip.jsonl')) == 3
     assert [path.name for path in Path('out/videos').iterdir()] == ['clip.jsonl']
@@ -195,7 +195,7 @@ def test_a_file_of_boxes_is_refused_for_videos_before_any_work(run, annotated, n
 def test_a_box_of_a_frame_that_holds_nobody_is_named_by_the_frame(run, monkeypatch):
     film(Path('clip.mp4'), 3)
     tables = iter([[[0, 0, 30, 40]], [[0, 0, 30, 40], [5, 5, 5, 5]], []])
-    monkeypatch.setattr(predict, '_boxes', lambda args: lambda image: next(tables))
+    monkeypatch.setattr(predict, '_make_detector', lambda options: lambda image: next(tables))
     status, out = run('clip.mp4', '--no-pictures')
     assert status == 1
     assert "problem: box 1 of frame 1 of 'clip.mp4' has no area: 5, 5, 5, 5" in out
@@ -257,12 +257,12 @@ def test_a_camera_that_is_not_there_is_named(run, monkeypatch):
 def test_show_ends_a_video_and_it_is_not_taken_for_done(run, monkeypatch, network):
     film(Path('clip.mp4'), 8)
     shown = []
-    monkeypatch.setattr(videos, '_shown', lambda picture: shown.append(picture) or len(shown) < 3)
+    monkeypatch.setattr(videos, '_show', lambda picture: shown.append(picture) or len(shown) < 3)
     status, out = run('clip.mp4', '--show', '--no-pictures')
     assert status == 1
     assert "problem: 'clip.mp4' was ended by q: 3 frames" in out
     assert len(shown) == 3
-    monkeypatch.setattr(videos, '_shown', lambda picture: True)
+    monkeypatch.setattr(videos, '_show', lambda picture: True)
     status, out = run('clip.mp4', '--no-pictures')
     assert status == 0
     assert "'clip.mp4', 8 frames" in out

@@ -171,7 +171,7 @@ def test_who_reads_may_stop_reading():
     )
     os.close(write)
     assert done.stderr == b''
-    assert done.returncode == terminal.UNREAD
+    assert done.returncode == terminal.CLOSED_PIPE
 
 
 def test_a_name_that_the_terminal_cannot_show(run, monkeypatch):
