@@ -106,14 +106,7 @@ def prepare_ground_truth(
             'format_only=True and outfile_prefix to write predictions'
         )
     keypoints = a.keypoints if mapping is None else convert_keypoints(a.keypoints, *mapping)
-    labelled = (keypoints[..., 2] > 0).sum(1)
-    if iou_type == 'keypoints_crowd':
-        labelled = a.num_keypoints  # CrowdPose counts visible keypoints only
-        if (labelled < 0).any() or np.isnan(a.crowd_index).any():
-            raise DataError(
-                f"'{a.path}' lacks num_keypoints of its annotations or crowdIndex of its images, "
-                "which iou_type='keypoints_crowd' needs"
-            )
+    labelled = _labelled(a, keypoints, iou_type)
     area = a.area if use_area else a.bbox[:, 2] * a.bbox[:, 3] * BOX_TO_PERSON_AREA
     _warn_about_repeated_ids(a)
     usable = finite(keypoints) & finite(a.bbox) & (a.rows_of(a.image) >= 0)
@@ -123,7 +116,7 @@ def prepare_ground_truth(
             f"annotation {first} in '{a.path}' has no area; set use_area=False of CocoMetric to "
             "take a share of the box's"
         )
-    ignored = a.iscrowd | (labelled == 0)
+    ignored = a.iscrowd | ~labelled
     rows = np.flatnonzero(usable)
     entries = [
         dict(id=id_, image_id=image, category_id=category, bbox=box, area=size,
@@ -137,6 +130,18 @@ def prepare_ground_truth(
     ]  # fmt: skip
     gt = _coco(np.unique(a.image_id).tolist(), a.category_id, entries)
     return GroundTruth(gt, rows, area, ignored, len(a.id) - len(rows), a, keypoints)
+
+
+def _labelled(a: Annotations, keypoints: np.ndarray, iou_type: str) -> np.ndarray:
+    """Return the (N,) mask of persons with labelled (CrowdPose: visible) keypoints."""
+    if iou_type != 'keypoints_crowd':
+        return (keypoints[..., 2] > 0).any(1)
+    if (a.num_keypoints < 0).any() or np.isnan(a.crowd_index).any():
+        raise DataError(
+            f"'{a.path}' lacks num_keypoints of its annotations or crowdIndex of its images, "
+            "which iou_type='keypoints_crowd' needs"
+        )
+    return a.num_keypoints != 0
 
 
 def evaluate(

@@ -46,23 +46,17 @@ _MIN_AREA = 260
 
 def draw_image(
     rng: np.random.Generator, image_size: tuple[int, int] = (320, 256)
-) -> tuple[np.ndarray, list[dict]]:
-    """Draw an image of one to four people.
+) -> tuple[np.ndarray, list[dict], np.ndarray]:
+    """Draw an image of one to four sufficiently visible people.
 
     Args:
         rng: random generator.
         image_size: typical (width, height) in pixels; the actual size differs by up to 12 %.
 
     Returns:
-        (H, W, 3) BGR uint8 image, and a COCO annotation without `id` and `image_id` for each
-        person.
+        (H, W, 3) BGR uint8 image; a COCO annotation without `id` and `image_id` for each person;
+        (H, W) uint8 id map.
     """
-    image, annotations, _ = _draw(rng, image_size)
-    return image, annotations
-
-
-def _draw(rng, image_size) -> tuple[np.ndarray, list[dict], np.ndarray]:
-    """Draw an image, its annotations and its (H, W) id map, with sufficiently visible persons."""
     for attempt in range(20):
         image, ids, people = draw_scene(rng, image_size, crowded=attempt < 10)
         annotations = [annotate(ids, person, n) for n, person in enumerate(people, 1)]
@@ -257,7 +251,7 @@ def _write_all(root: Path, parameters: dict, progress: bool) -> None:
 def _add_image(root: Path, data: dict, split: int, index: int, parameters: dict) -> None:
     """Draw and write an image of a split, and add it to the annotations `data`."""
     rng = np.random.default_rng([parameters['seed'], split, index])
-    image, annotations, ids = _draw(rng, parameters['image_size'])
+    image, annotations, ids = draw_image(rng, parameters['image_size'])
     image_id = index + (_FIRST_VAL_ID if split else 1)
     stem = f'{image_id:012d}'
     _write_image(root / _SPLITS[split] / f'{stem}.jpg', image, _JPEG)
