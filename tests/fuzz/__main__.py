@@ -5,16 +5,19 @@ Prints the outcomes of each kind and the distinct defects; status 1 if there is 
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from .harness import Campaign
 from .kinds import DISTURBED, NEED_EXPORTED, SHARES, load, numbers
 from .materials import Materials, quiet
 from .report import defects, table
-from .worker import OUTCOMES, Bounds, Result
+from .worker import Bounds, Result
 
 GOOD = ('right', 'line')
 
@@ -33,8 +36,10 @@ def main() -> int:
     parser.add_argument('--out', type=Path, help='file for the report (Markdown)')
     args = parser.parse_args()
     start = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix='fuzz-') as folder:
-        results = campaign(Path(folder), args)
+    results: list[Result] = []
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with tempfile.TemporaryDirectory(prefix='fuzz-') as folder, suppress(KeyboardInterrupt):
+        campaign(Path(folder), args, results)
     text = f'seed {args.seed}, {len(results)} inputs, {time.monotonic() - start:.0f} s\n\n'
     text += f'{table(results)}\n\n{defects(results)}\n'
     print(text)
@@ -43,8 +48,8 @@ def main() -> int:
     return int(any(result.outcome not in GOOD for result in results))
 
 
-def campaign(folder: Path, args: argparse.Namespace) -> list[Result]:
-    """Handle all inputs of the chosen kinds."""
+def campaign(folder: Path, args: argparse.Namespace, results: list[Result]) -> None:
+    """Handle all inputs of the chosen kinds; an interrupted run leaves what it has in `results`."""
     names = args.kinds or [*SHARES]
     with quiet():
         materials = Materials(folder / 'materials', exported=bool(NEED_EXPORTED & {*names}))
@@ -53,16 +58,15 @@ def campaign(folder: Path, args: argparse.Namespace) -> list[Result]:
     for kind in kinds:
         chosen = args.only or numbers(kind, args.inputs, names)
         tasks += [(kind, chosen[first :: args.jobs]) for first in range(args.jobs)]
-    done = dict.fromkeys(OUTCOMES, 0)
 
     def tell(result: Result) -> None:
-        done[result.outcome] += 1
-        if sys.stderr.isatty() or sum(done.values()) % 250 == 0:
-            print(' '.join(f'{k} {v}' for k, v in done.items() if v), file=sys.stderr)
+        results.append(result)
+        if len(results) % 250 == 0:
+            done = Counter(result.outcome for result in results)
+            print(', '.join(f'{k} {v}' for k, v in done.items()), file=sys.stderr)
 
-    return Campaign(folder, args.seed, Bounds(wall=args.wall), args.jobs).run(
-        [task for task in tasks if task[1]], tell
-    )
+    bounds = Bounds(wall=args.wall)
+    Campaign(folder, args.seed, bounds, args.jobs).run([task for task in tasks if task[1]], tell)
 
 
 if __name__ == '__main__':

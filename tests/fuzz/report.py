@@ -37,7 +37,7 @@ def defects(results: Sequence[Result]) -> str:
     for (kind, outcome, error, where), own in sorted(
         groups.items(), key=lambda item: -len(item[1])
     ):
-        first = own[0]
+        first = min(own, key=lambda result: result.number)
         lines.append(
             f'- {len(own)} x **{kind}: {outcome}** {error} in {where or "?"}: '
             f'`{first.message[:140]}` (number {first.number}: {first.name[:80]})'

@@ -112,6 +112,7 @@ def work(
     def send(**values: Any) -> None:
         os.write(pipe, json.dumps(values).encode() + b'\n')
 
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     torch.set_num_threads(1)
     descriptor = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_TRUNC)
