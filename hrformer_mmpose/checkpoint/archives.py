@@ -37,7 +37,7 @@ def load(path: str, skip_tensors: bool = False) -> Any:
     with open(path, 'rb') as file:
         if file.read(len(ZIP)) == ZIP:
             return _Zip(file).load(skip_tensors)
-        return _load_legacy(file, skip_tensors)
+        return _load_legacy(file.raw, skip_tensors)
 
 
 def check(path: str) -> None:
@@ -97,10 +97,22 @@ class _Zip:
         return storage
 
 
-def _load_legacy(file: BinaryIO, skip_tensors: bool) -> Any:
+class _Bounded(io.BufferedReader):
+    """File that refuses reads beyond its size, for which Python would reserve memory."""
+
+    size = 0
+
+    def read(self, size: int = -1) -> bytes:
+        if size > self.size:
+            raise ArchiveError('the end is missing')
+        return super().read(size)
+
+
+def _load_legacy(raw: io.FileIO, skip_tensors: bool) -> Any:
     """Read a file of the older format: pickles, then the bytes of the tensors."""
-    size = os.fstat(file.fileno()).st_size
-    file.seek(0)
+    raw.seek(0)
+    file = _Bounded(raw)
+    file.size = size = os.fstat(raw.fileno()).st_size
     if Unpickler(file, size, _parse).load() != _LEGACY:
         raise ArchiveError('a pickle, but not of torch.save')
     Unpickler(file, size, _parse).load()  # the version, always 1001

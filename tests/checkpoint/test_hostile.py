@@ -146,7 +146,7 @@ def scalar(kind: bytes, raw: bytes) -> bytes:
                 b'N', b'N', number(-1), number(-1), number(0),
             )
         ),
-        scalar(dtype(REFERENCE, 'U2'), text('1234')),
+        scalar(dtype(REFERENCE, 'U1'), text('1234')),
         dtype(PLAIN_STATE, 'O8'),
         dtype(PLAIN_STATE, 'V1000000000'),
         dtype(PLAIN_STATE, 'f8,i4'),
