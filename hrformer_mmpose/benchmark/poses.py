@@ -80,7 +80,7 @@ def benchmark(args: argparse.Namespace) -> None:
 
 
 class _MMPose:
-    """MMPose's estimator as a `runtime.estimator.Network`."""
+    """MMPose's estimator as a `inference.networks.Network`."""
 
     def __init__(self, ours: TorchNetwork, checkpoint: str):
         init_default_scope('mmpose')

@@ -50,7 +50,7 @@ class Comparison:
 
     @property
     def passed(self) -> bool:
-        """Whether the difference is within the tolerance; False for NaN."""
+        """Return whether the difference is within the tolerance; False for NaN."""
         return bool((self.worst if self.strict else self.p99) <= self.tolerance)
 
     def __str__(self) -> str:

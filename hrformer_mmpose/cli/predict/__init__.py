@@ -1,7 +1,7 @@
 """`hrformer predict`: poses on images, folders, videos or a camera.
 
 Inputs in a fixed order -> those of this shard -> those that no journal knows yet -> poses
-(`runtime.estimator`) -> picture, then the journal's line. At the end, from the journals of all
+(`inference.estimator`) -> picture, then the journal's line. At the end, from the journals of all
 shards: COCO results, the images' numbers, a contact sheet.
 
 Files may be added to the inputs between runs. The share of a shard shifts then, so that each run
