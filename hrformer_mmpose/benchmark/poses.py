@@ -90,7 +90,7 @@ def benchmark(args: PoseOptions) -> dict:
 
 
 class _MMPose:
-    """MMPose's estimator as a `runtime.estimator.Network`."""
+    """MMPose's estimator as a `inference.networks.Network`."""
 
     def __init__(self, ours: TorchNetwork, checkpoint: str):
         init_default_scope('mmpose')

@@ -41,7 +41,7 @@ class ImagePoses:
 
     @property
     def failed(self) -> bool:
-        """True if the image could not be read."""
+        """Return whether the image could not be read."""
         return self.shape is None
 
     def add_problem(self, error: DataError, on_error: str) -> None:

@@ -187,9 +187,8 @@ class PoseRuntime(Estimator):
         backend: 'onnxruntime' or 'openvino'; None selects the first one that is installed and
             reads the file.
         threads: CPU threads; None leaves the number to the backend.
-        batch_size: see `Estimator`.
-        box_threshold: see `Estimator`.
-        on_error: see `Estimator`.
+
+    Further arguments: see `Estimator`.
 
     Raises:
         WeightsError: the file is missing, broken, or not an export of this package.

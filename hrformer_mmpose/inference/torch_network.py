@@ -41,9 +41,8 @@ class PoseEstimator(Estimator):
         precision: 'float32', 'float16', 'bfloat16' or 'auto', see `autocast_dtype`.
         flip_test: average over the mirror image; None follows the config.
         fuse: fold BatchNorm and activations into the preceding layers.
-        batch_size: see `Estimator`.
-        box_threshold: see `Estimator`.
-        on_error: see `Estimator`.
+
+    Further arguments: see `Estimator`.
 
     Raises:
         ConfigError: not a config of a top-down pose estimator, or an invalid argument.
@@ -69,13 +68,7 @@ class PoseEstimator(Estimator):
 class TorchNetwork:
     """`Network` of a config and a checkpoint, for inference and export.
 
-    Args:
-        config: see `PoseEstimator`.
-        checkpoint: see `PoseEstimator`.
-        device: see `PoseEstimator`.
-        precision: see `PoseEstimator`.
-        flip_test: see `PoseEstimator`.
-        fuse: see `PoseEstimator`.
+    The arguments are those of `PoseEstimator`.
 
     Attributes:
         model: MMPose's `TopdownPoseEstimator`.
@@ -114,7 +107,7 @@ class TorchNetwork:
 
     @property
     def flip_test(self) -> bool:
-        """True if predictions are averaged over the mirror image."""
+        """Return whether predictions are averaged over the mirror image."""
         return bool(self.test_cfg.get('flip_test', False))
 
     @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""What is found in folders and globs, and how far a broken video is read."""
+"""Images found in folders and globs; frames read from a broken video."""
 
 import os
 import struct
@@ -241,7 +241,7 @@ def test_videos_that_cannot_be_opened(tmp_path, capfd):
 
 
 class Capture:
-    """Of a video that tells nothing of itself."""
+    """Capture of a video that states neither frame rate nor length."""
 
     def __init__(self, count):
         self.left = count

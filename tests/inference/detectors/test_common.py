@@ -1,4 +1,4 @@
-"""What all detectors share: which images they take, and which of overlapping boxes stay."""
+"""Shared steps of detectors: checks of images, suppression of overlapping boxes."""
 
 import numpy as np
 import pytest
