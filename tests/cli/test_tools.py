@@ -77,7 +77,7 @@ def test_training_writes_what_mmpose_users_expect(trained):
     assert (work_dir / 'hrformer_tiny_demo_112x84.py').exists()
     assert list(work_dir.glob('*/vis_data/scalars.json'))
     assert list(work_dir.glob('best_coco_AP_epoch_2.pth'))
-    assert 'standing in for' in log or 'mmdet' in sys.modules
+    assert 'using stand-ins for' in log or 'mmdet' in sys.modules
     assert 'acc_pose' in log
     assert 'coco/AP (L)' in log
 
