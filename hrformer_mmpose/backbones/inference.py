@@ -2,7 +2,7 @@
 
 `HRFormer.fuse_for_inference()` makes it from a network's weights: BatchNorm is folded into
 the convolutions, activations and residual sums go into the kernels before them where there are such
-(`layers/kernels.py`), and the position bias is gathered once, not at every call.
+(`execution/linear.py`), and the position bias is gathered once, not at every call.
 """
 
 import logging
