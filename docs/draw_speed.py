@@ -16,9 +16,9 @@ from hrformer_mmpose.benchmark import baselines as rivals
 
 KINDS = {
     'BatchNorm, GELU, depth-wise convolution in one': (
-        'norm_gelu',
-        'gelu_conv',
-        'scale_',
+        'bn_gelu',
+        'gelu_dwconv',
+        'bn_backward_',
         'moments',
     ),
     'matrix products, convolutions': ('conv', 'mm', 'linear'),

@@ -292,6 +292,7 @@ def test_kernels_are_registered_by_device():
         operators.moments(x.to('meta').requires_grad_())
 
 
+@pytest.mark.slow
 def test_operators_in_a_compiled_graph():
     def function(x, weight, bias):
         return operators.gelu_dwconv_gelu(x, weight, bias), fused_ops.moments(x)
