@@ -5,6 +5,7 @@ of precedence is MMPose's: command line, config, default.
 """
 
 import argparse
+import difflib
 import os
 import os.path as osp
 import time
@@ -20,7 +21,7 @@ from mmengine.runner import Runner
 from .. import host
 from ..errors import ConfigError, WeightsError
 from . import cli
-from .config_checks import check
+from .config_checks import KNOWN, check
 from .hooks import CompileHook, FuseHook, ReportHook
 from .optim_wrapper import autocast_dtype
 
@@ -122,9 +123,14 @@ def merge_options(cfg: Config, options: dict) -> None:
     """Merge the entries of --cfg-options, which overrule everything else.
 
     Raises:
-        ConfigError: an entry leads through a value that has no entries.
+        ConfigError: an entry leads through a value that has no entries, or is one that nothing
+            reads.
     """
     for key, value in options.items():
+        if (first := key.split('.')[0]) not in cfg and first not in KNOWN['']:
+            near = difflib.get_close_matches(first, [*cfg, *KNOWN['']], 1)
+            meant = f': did you mean {near[0]!r}?' if near else ''
+            raise ConfigError(f'--cfg-options {key}: the config has no {first!r}{meant}')
         try:
             cfg.merge_from_dict({key: value})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
