@@ -30,7 +30,7 @@ from ..imaging.headers import conversion_note
 from ..imaging.images import decode
 from ..zoo import merge_options, read_config
 from .arguments import CfgOptions
-from .config_checks import check
+from .config_checks import check, check_option_names
 
 SPLITS = ('train', 'val', 'test')
 NOTES_SHOWN = 5
@@ -81,6 +81,7 @@ class Split:
 def run(args: argparse.Namespace) -> int:
     """Check and print; return the exit status."""
     cfg = read_config(args.config)
+    check_option_names(cfg, args.cfg_options)
     merge_options(cfg, args.cfg_options)
     check(cfg, [split for split in args.splits if cfg.get(f'{split}_dataloader')])
     init_default_scope(cfg.get('default_scope', 'mmpose'))

@@ -94,6 +94,24 @@ def check(config: Config, uses: Iterable[str] = ('train', 'val')) -> None:
     check_keypoints(cfg, uses)
 
 
+def check_option_names(config: Config, options: Iterable[str]) -> None:
+    """Refuse entries of --cfg-options that nothing reads.
+
+    Args:
+        config: as read from its file.
+        options: dotted keys.
+
+    Raises:
+        ConfigError: names the key and a similar one.
+    """
+    for key in options:
+        name = key.split('.')[0]
+        if name not in config and name not in READ_KEYS['']:
+            similar = difflib.get_close_matches(name, [*config, *READ_KEYS['']], 1)
+            hint = f': did you mean {similar[0]!r}?' if similar else ''
+            raise ConfigError(f'--cfg-options {key}: the config has no {name!r}{hint}')
+
+
 def value_at(cfg: Mapping, path: str) -> Any:
     """Return the value at a dotted path; None if there is none."""
     value: Any = cfg

@@ -19,7 +19,7 @@ from ..compat import host
 from ..errors import ConfigError, WeightsError
 from ..zoo import merge_options, read_config
 from .arguments import check_folder
-from .config_checks import check
+from .config_checks import check, check_option_names
 
 ENVIRONMENT = {  # variables that each launcher sets
     'none': (),
@@ -54,6 +54,7 @@ def load_config(args: argparse.Namespace, uses: Sequence[str] = ('train', 'val')
             'tools/dist_*.sh or tools/slurm_*.sh, or leave the flag out for one process'
         )
     cfg = read_config(args.config)
+    check_option_names(cfg, args.cfg_options)
     merge_options(cfg, args.cfg_options)
     check(cfg, uses)
     cfg.launcher = args.launcher

@@ -8,7 +8,7 @@ import pytest
 from mmengine.config import Config, ConfigDict
 
 from hrformer_mmpose import zoo
-from hrformer_mmpose.cli.config_checks import check
+from hrformer_mmpose.cli.config_checks import check, check_option_names
 from hrformer_mmpose.errors import ConfigError
 
 OURS = [Path(zoo.find(name)) for name in zoo.names()]
@@ -60,7 +60,6 @@ def test_mmposes_configs_pass(folder):
 
 # Entries as --cfg-options writes them, and what the line must hold.
 WRONG = {
-    'optim_wraper.optimizer.lr=1': "optim_wraper has no effect: did you mean 'optim_wrapper'?",
     'default_hooks.checkpooint.interval=2': 'default_hooks.checkpooint has no effect',
     'default_hooks.checkpooint.type=CheckpointHook': "did you mean 'checkpoint'?",
     'model.test_cfg.fllip_test=True': "fllip_test has no effect: did you mean 'flip_test'?",
@@ -128,6 +127,11 @@ def test_a_dict_without_type_is_named_by_its_place(cfg, path):
     *place, last = path.split('.')
     name = '.'.join(place) + f'[{last}]' if last.isdecimal() else path
     assert refusal(cfg).startswith(f'{name} has no `type`, which names the class to build')
+
+
+def test_a_misspelt_entry_of_a_config_beside_the_right_one(cfg):
+    cfg.optim_wraper = dict(optimizer=dict(lr=1))
+    assert refusal(cfg) == "optim_wraper has no effect: did you mean 'optim_wrapper'?"
 
 
 @pytest.mark.parametrize(('name', 'meant'), [('modle', 'model'), ('models', 'model')])
@@ -202,6 +206,21 @@ def test_a_config_of_mmpose_0():
 def test_nan_anywhere_in_the_network(cfg):
     cfg.model.backbone.drop_path_rate = math.nan
     assert refusal(cfg) == 'model.backbone.drop_path_rate is not a number (NaN)'
+
+
+@pytest.mark.parametrize(
+    ('key', 'meant'),
+    [('batch_size', ''), ('optim_wraper.optimizer.lr', 'optim_wrapper'), ('data_rot', 'data_root')],
+)
+def test_an_option_that_nothing_reads(cfg, key, meant):
+    with pytest.raises(ConfigError) as caught:
+        check_option_names(cfg, [key])
+    assert str(caught.value).startswith(f"--cfg-options {key}: the config has no '")
+    assert meant in str(caught.value)
+
+
+def test_options_that_a_config_need_not_have(cfg):
+    check_option_names(cfg, ['randomness.seed', 'find_unused_parameters'])
 
 
 @pytest.mark.parametrize('key', ['train_cfg.max_epochs.x', 'param_scheduler.9.begin'])

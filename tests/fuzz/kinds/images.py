@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hrformer_mmpose.imaging.images import LONGEST, read_image
+from hrformer_mmpose.imaging.images import MAX_SIDE, read_image
 from hrformer_mmpose.inference.estimator import Estimator
 from tests.fuzz.materials import Materials, picture
 from tests.fuzz.mutate import mutate_bytes
@@ -70,7 +70,7 @@ class Images:
         assert image.ndim == 3
         assert image.shape[2] == 3
         assert min(image.shape) > 0
-        assert max(image.shape) <= LONGEST
+        assert max(image.shape) <= MAX_SIDE
 
     def _bytes(self, rng: random.Random, folder: Path) -> tuple[str, str, bytes]:
         file = rng.choice([*self.files])
