@@ -5,6 +5,8 @@ import hashlib
 import os
 from pathlib import Path
 
+import torch
+
 from ..checkpoint import files, names
 from ..errors import ConfigError, WeightsError
 
@@ -47,6 +49,9 @@ def convert(args: argparse.Namespace) -> None:
         raise WeightsError(f"'{args.source}': {error}") from error
     if names.origin(weights) == 'unknown':
         raise WeightsError(f"'{args.source}' holds {architecture}, not an HRFormer")
+    integers = (names.INDEX, 'num_batches_tracked')
+    weights_alone = {k: torch.empty(0) for k in converted if not k.endswith(integers)}
+    files.check_types(converted, weights_alone, args.source)
     # The authors' classification code looks for `model`, their pose and segmentation code for both.
     to_model = args.to == 'official' and origin == 'official-classification'
     try:
