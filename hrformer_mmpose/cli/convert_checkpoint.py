@@ -5,6 +5,8 @@ import hashlib
 import os
 from pathlib import Path
 
+import torch
+
 from ..checkpoint import files
 from ..checkpoint import state_dict_adapter as adapter
 from ..errors import ConfigError, WeightsError
@@ -48,6 +50,9 @@ def run(args: argparse.Namespace) -> None:
         raise WeightsError(f"'{args.source}': {error}") from error
     if adapter.origin(weights) == 'unknown':
         raise WeightsError(f"'{args.source}' holds {architecture}, not an HRFormer")
+    integers = (adapter.INDEX, 'num_batches_tracked')
+    floats = {key: torch.empty(0) for key in converted if not key.endswith(integers)}
+    files.check_types(converted, floats, args.source)
     # The authors' classification code reads the key `model` only; their pose and segmentation code
     # read both keys.
     to_model = args.to == 'official' and origin == 'official-classification'

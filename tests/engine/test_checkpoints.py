@@ -321,6 +321,8 @@ def test_converting_overwrites_only_when_told(monkeypatch, tmp_path):
     line = convert_tool(monkeypatch, source, tmp_path / 'new.pth')
     assert line == f"error: '{source}' holds ResNet, not an HRFormer"
     weights = official_weights()
+    torch.save({**weights, 'conv1.weight': weights['conv1.weight'].char()}, source)
+    assert 'conv1.weight as int8' in convert_tool(monkeypatch, source, tmp_path / 'new.pth')
     del weights['stage2.0.branches.0.0.attn.attn.k_proj.bias']
     torch.save(weights, source)
     for names in ('mmpose', 'official'):
