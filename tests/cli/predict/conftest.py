@@ -8,8 +8,8 @@ import pytest
 from hrformer_mmpose.cli import predict
 from hrformer_mmpose.imaging.skeleton import COCO
 from hrformer_mmpose.inference.estimator import Estimator
+from tests.inference.helpers import Brightest
 
-from ..runtime.test_estimator import Brightest
 from .helpers import PHOTOS, coco_box, hrformer, photo
 
 
