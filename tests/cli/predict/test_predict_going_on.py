@@ -17,9 +17,9 @@ from hrformer_mmpose.errors import WeightsError
 from hrformer_mmpose.imaging.drawing import draw_poses
 from hrformer_mmpose.inference import sources
 from hrformer_mmpose.inference.estimator import Estimator
+from tests.inference.helpers import Brightest
+from tests.inference.test_sources import film
 
-from ..runtime.test_estimator import Brightest
-from ..runtime.test_sources import film
 from .helpers import PHOTOS, by_name, lines, names, photo, results
 
 

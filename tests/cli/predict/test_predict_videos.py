@@ -10,8 +10,8 @@ from hrformer_mmpose.cli import predict
 from hrformer_mmpose.cli.predict import videos
 from hrformer_mmpose.inference import sources
 from hrformer_mmpose.inference.estimator import Estimator
+from tests.inference.test_sources import CORNERS, corners, film, turned_film
 
-from ..runtime.test_sources import CORNERS, corners, film, turned_film
 from .helpers import lines, names, photo
 
 
