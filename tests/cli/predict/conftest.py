@@ -8,7 +8,7 @@ import pytest
 from hrformer_mmpose.cli import predict
 from hrformer_mmpose.imaging.skeleton import COCO
 from hrformer_mmpose.inference.estimator import Estimator
-from tests.inference.test_estimator import Brightest
+from tests.inference.helpers import Brightest
 
 from .helpers import PHOTOS, coco_box, hrformer, photo
 
@@ -38,7 +38,7 @@ def network(monkeypatch) -> Network:
     def estimator(args):
         return Estimator(network, args.batch_size, args.box_threshold or 0.0, 'skip')
 
-    monkeypatch.setattr(predict, 'open_estimator', estimator)
+    monkeypatch.setattr(predict, '_estimator', estimator)
     return network
 
 
