@@ -38,7 +38,7 @@ def network(monkeypatch) -> Network:
     def estimator(args):
         return Estimator(network, args.batch_size, args.box_threshold or 0.0, 'skip')
 
-    monkeypatch.setattr(predict, '_estimator', estimator)
+    monkeypatch.setattr(predict, 'open_estimator', estimator)
     return network
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hrformer_mmpose.cli import predict
-from hrformer_mmpose.cli.predict import shards as parts
+from hrformer_mmpose.cli.predict import shards
 from hrformer_mmpose.cli.predict.journal import Journal
 from hrformer_mmpose.errors import WeightsError
 from hrformer_mmpose.imaging.drawing import draw_poses
@@ -39,7 +39,7 @@ def test_going_on_after_a_kill_gives_what_one_run_gives(run, network, after, bat
     status, out = run('data', '--batch-size', str(batch_size))
     assert status == 0
     if 0 < len(done) < 5:
-        assert f"going on in 'out': {len(done)} of 5 files are done" in out
+        assert f"continuing in 'out': {len(done)} of 5 files are done" in out
     assert Counter(names()) == Counter(PHOTOS)
     assert network.seen - seen == 5 or batch_size > 1
     for name in ('keypoints.json', 'images.json', 'sheet.jpg'):
@@ -55,7 +55,7 @@ def test_ctrl_c_is_one_line_and_goes_on(run, network, monkeypatch):
     status, _ = run('data', '--batch-size', '1')
     assert status == 130
     *bar, line = said.getvalue().splitlines()
-    assert line == 'interrupted: the same command goes on from here'
+    assert line == 'interrupted: the same command continues from here'
     assert len(bar) == 1
     network.left = float('inf')
     assert run('data')[0] == 0
@@ -81,7 +81,7 @@ def test_a_folder_that_has_grown_is_more_work_and_no_more(run, network):
     photo('other/a.png', 50)  # and data no longer the only folder
     status, out = run('data', 'other')
     assert status == 0
-    assert "going on in 'out': 5 of 8 files are done" in out
+    assert "continuing in 'out': 5 of 8 files are done" in out
     assert '8 images, 8 persons' in out
     assert network.seen == 8
     assert lines()[-1] == dict(finished=True)
@@ -118,7 +118,7 @@ def test_an_image_that_was_replaced_is_done_again(run, network, same):
     status, out = run('data')
     assert status == 0
     assert out.startswith(
-        "going on in 'out': 4 of 5 files are done\n"
+        "continuing in 'out': 4 of 5 files are done\n"
         "'data/b/c.bmp' has changed since the last run: predicted again\n5 images, 5 persons\n"
     )
     assert network.seen == 6
@@ -226,7 +226,7 @@ def test_a_second_run_at_the_same_time_is_refused(run, network):
         ['data', '--model', 'm.onnx', '--boxes', 'whole-image', '--out', 'out']
     )
     before = Path('out/keypoints.json').read_bytes()
-    with Journal(Path('out/poses.jsonl'), parts.settings_of(args)):
+    with Journal(Path('out/poses.jsonl'), shards.settings_of(predict.read_options(args))):
         assert run('data')[0] == "error: 'out/poses.jsonl' is being written by another run"
         assert 'is being written' in run('data', '--force')[0]
     assert Path('out/keypoints.json').read_bytes() == before
@@ -238,14 +238,14 @@ def test_a_second_run_at_the_same_time_is_refused(run, network):
 
 def test_a_mistyped_model_can_be_mended(run, monkeypatch, capsys):
     """A run that got nowhere does not bind those after it."""
-    estimator = predict._estimator
+    estimator = predict.open_estimator
 
     def fail(args):
         raise WeightsError('no such network')
 
-    monkeypatch.setattr(predict, '_estimator', fail)
+    monkeypatch.setattr(predict, 'open_estimator', fail)
     assert run('data') == ('error: no such network', '')
-    monkeypatch.setattr(predict, '_estimator', estimator)
+    monkeypatch.setattr(predict, 'open_estimator', estimator)
     status, _ = run('data', '--model', 'other.onnx')
     assert status == 0
 
@@ -281,14 +281,15 @@ def test_another_network_under_the_same_name_does_not_go_on(run):
     assert "made with model='m.onnx (sha256 " in run('data')[0]
     Path('n.xml').write_text('network')
     Path('n.bin').write_bytes(b'weights')
-    one = parts.fingerprint('n.xml')
+    one = shards.fingerprint('n.xml')
     Path('n.bin').write_bytes(b'WEIGHTS')
-    assert parts.fingerprint('n.xml') != one
+    assert shards.fingerprint('n.xml') != one
     Path('m.bin').write_bytes(b'of another file')
     Path('m.onnx').write_bytes(b'weights')
-    assert parts.fingerprint('onnx:m.onnx').startswith('onnx:m.onnx (sha256 ')
+    assert shards.fingerprint('onnx:m.onnx').startswith('onnx:m.onnx (sha256 ')
     assert run('data')[0] == 0
-    assert parts.fingerprint('hrformer_base') == 'hrformer_base'
+    assert shards.fingerprint('hrformer_base') == 'hrformer_base'
+    assert [shards.fingerprint(name) for name in ('', '.', 'onnx:')] == ['', '.', 'onnx:']
 
 
 def test_settings_are_compared_before_the_network_is_loaded(run, monkeypatch):
@@ -297,5 +298,5 @@ def test_settings_are_compared_before_the_network_is_loaded(run, monkeypatch):
     def fail(args):
         raise AssertionError('loaded')
 
-    monkeypatch.setattr(predict, '_estimator', fail)
+    monkeypatch.setattr(predict, 'open_estimator', fail)
     assert 'now it is 0.5' in run('data', '--threshold', '0.5')[0]

@@ -14,7 +14,7 @@ from hrformer_mmpose.imaging.images import MAX_SIDE, read_image
 from hrformer_mmpose.inference.estimator import Estimator
 from tests.fuzz.materials import Materials, picture
 from tests.fuzz.mutate import mutate_bytes
-from tests.inference.test_estimator import Brightest
+from tests.inference.helpers import Brightest
 
 SIZES = (0, 1, 2, 40, 200, 4000, 32766, 32767, 32768, 40000, 65535, 100000, 2**31 - 1, 2**32 - 1)
 
