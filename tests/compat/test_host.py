@@ -68,6 +68,7 @@ def test_without_the_package_mmpose_does_not_import():
         run(IMPORT_ALL, hide=BARE)
 
 
+@pytest.mark.slow
 def test_using_a_stand_in_names_the_package_to_install():
     out = run(
         """

@@ -248,6 +248,7 @@ def test_bad_files_by_every_way_in(monkeypatch, synthetic_root, tmp_path, way):
         assert '\n' not in line
 
 
+@pytest.mark.slow
 def test_every_published_kind_tests_and_resumes(monkeypatch, synthetic_root, tmp_path, config):
     """An authors' whole pose file goes through tools/test.py and --resume without a flag."""
     runner = Runner.from_cfg(config)

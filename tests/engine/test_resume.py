@@ -169,6 +169,7 @@ def test_killed_on_two_processes(config, tmp_path):
     assert_same(straight / 'epoch_4.pth', killed / 'epoch_4.pth')
 
 
+@pytest.mark.slow
 def test_the_newest_file_that_verifies_is_resumed(config, straight, tmp_path):
     work_dir = tmp_path / 'work'
     shutil.copytree(straight, work_dir)

@@ -100,6 +100,7 @@ def test_a_file_gives_the_poses_of_pytorch(exported, people, expected, backend):
         np.testing.assert_allclose(scores, expected[1], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_openvinos_format_and_half_precision(files_of_a_network, people, expected):
     pytest.importorskip('openvino')
     config, checkpoint = files_of_a_network
