@@ -4,6 +4,7 @@ import argparse
 
 from ..engine.hooks import CompileHook
 from ..errors import ConfigError
+from ..zoo import merge_options
 from .arguments import common_parser
 from .launch import build_runner, existing_checkpoint, load_config
 
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
         if 'auto_scale_lr' not in cfg:
             raise ConfigError(f'{args.config}: --auto-scale-lr needs auto_scale_lr.base_batch_size')
         cfg.auto_scale_lr.enable = True
-    cfg.merge_from_dict(args.cfg_options)
+    merge_options(cfg, args.cfg_options)
     runner = build_runner(cfg)
     if args.compile:
         runner.register_hook(CompileHook(), 'LOWEST')
