@@ -54,17 +54,7 @@ def ffn(
     layer: CrossFFN,
     drop_path_scale: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Compute x + drop_path_scale layer(norm(x)).
-
-    Args:
-        x: (B, H, W, C).
-        norm: LayerNorm before the FFN.
-        layer: the FFN.
-        drop_path_scale: (B, 1, 1, 1), or None for 1.
-
-    Returns:
-        (B, H, W, C).
-    """
+    """Compute x + drop_path_scale layer(norm(x)); arguments as in `attention`."""
     fc1, fc2, conv, norm1, norm2, norm3 = (
         getattr(layer, name) for name in ('fc1', 'fc2', 'dw3x3', 'norm1', 'norm2', 'norm3')
     )

@@ -9,7 +9,7 @@ from hrformer_mmpose.execution.block import HRFormerBlock
 
 
 def make_block(**settings) -> HRFormerBlock:
-    """In float64, so that a difference is an error and not rounding."""
+    """Build a block in float64, so that any difference is an error, not rounding."""
     torch.manual_seed(3)
     block = HRFormerBlock(8, 2, (3, 4), 2.0, **settings).double()
     for parameter in block.parameters():
@@ -20,7 +20,7 @@ def make_block(**settings) -> HRFormerBlock:
 def step(
     layer: nn.Module, x: torch.Tensor, backward_passes: int = 1
 ) -> tuple[torch.Tensor, torch.Tensor, dict, dict]:
-    """Output, gradient of the input, gradients of the parameters, buffers after a step."""
+    """Return output, gradient of the input, gradients of the parameters, and buffers of a step."""
     x = x.clone().requires_grad_()
     torch.manual_seed(0)
     out = layer(x)
@@ -44,7 +44,7 @@ def compare(ours, expected, rtol: float = 1e-9, atol: float = 1e-10) -> None:
 
 @pytest.fixture
 def recomputed(monkeypatch) -> list[str]:
-    """Names of the branches that took the fast path, call by call."""
+    """Names of the branches that took the fast path, in order."""
     calls: list[str] = []
     for name in ('attention', 'ffn'):
         function = getattr(recompute, name)

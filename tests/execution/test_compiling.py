@@ -1,4 +1,4 @@
-"""`--compile` and `--amp`: equal outputs whatever the size, and one line where it cannot be."""
+"""`--compile` and `--amp`: equal outputs at any size, or one line why it has no effect."""
 
 import copy
 import logging
@@ -22,7 +22,7 @@ from tests.conftest import relative_error
 
 @pytest.fixture
 def logged(caplog):
-    """What MMEngine's logger says."""
+    """Messages of MMEngine's logger."""
     logger = MMLogger.get_current_instance()
     logger.addHandler(caplog.handler)
     yield caplog

@@ -87,7 +87,7 @@ def test_another_system(monkeypatch):
 
 
 def compiler(folder, monkeypatch, script: str) -> str:
-    """Let CC name a shell script."""
+    """Set CC to a shell script."""
     path = folder / 'cc'
     path.write_text(f'#!/bin/sh\n{script}\n')
     path.chmod(0o755)
@@ -137,7 +137,7 @@ def is_running(number: int) -> bool:
 
 @needs_kernels
 def test_a_compiler_that_hangs(tmp_path, monkeypatch):
-    """Nor do its children go on, who hold its output open."""
+    """Its children, which hold its output open, are killed, too."""
     compiler(tmp_path, monkeypatch, f'sleep 60 & echo $! > {tmp_path}/child; wait')
     monkeypatch.setattr(build, 'TIMEOUT', 0.5)
     start = time.monotonic()
@@ -163,7 +163,7 @@ def test_a_compiler_with_arguments(folder, monkeypatch):
 
 @needs_kernels
 def test_without_proc(monkeypatch):
-    """Also where /proc is hidden, from which the place of PyTorch's OpenMP is read."""
+    """Hide /proc, from which the path of PyTorch's OpenMP is read."""
     read = pathlib.Path.read_bytes
 
     def hidden(path):
@@ -184,7 +184,7 @@ def the_file(folder) -> pathlib.Path:
 
 
 def built_again(folder) -> bool:
-    """Whether `load` builds anew, and what it leaves is taken the next time."""
+    """Return whether `load` builds the library; the next call loads it without building."""
     library, message = build.load()
     assert library.moments
     assert build.load()[1] is None
@@ -259,7 +259,7 @@ def test_a_file_that_is_damaged_or_anothers_is_replaced(change, copied, built, m
 
 @needs_kernels
 def test_a_damaged_file_does_not_crash_the_next_process(copied):
-    """A truncated library ends the process that calls it by SIGBUS."""
+    """Without the check a truncated library kills its process with SIGBUS."""
     os.truncate(the_file(copied), 8192)
     done = subprocess.run([sys.executable, '-c', CODE], capture_output=True, text=True, check=True)
     assert done.stdout == 'True\n'
@@ -325,7 +325,7 @@ def test_a_full_disk(monkeypatch):
 
 
 def test_without_kernels_one_line_says_so(tmp_path):
-    """And the network computes as before."""
+    """The network trains and infers with the plain forms."""
     code = (
         'import torch\n'
         'from hrformer_mmpose.backbones import HRFormer\n'

@@ -1,4 +1,4 @@
-"""The CPU kernels against their plain forms, which run in float64 here."""
+"""CPU kernels compared with their plain forms in float64."""
 
 import pytest
 import torch
@@ -20,12 +20,12 @@ def tensors(*shapes, seed: int = 0) -> list[torch.Tensor]:
 
 
 def plain(name: str):
-    """The form in PyTorch's operators."""
+    """Return the plain form of an operator."""
     return getattr(fused_ops, name).__wrapped__
 
 
 def compare(name: str, *args, tolerance: float = 1e-6) -> None:
-    """The function on float32, which calls the kernel, and its plain form on float64."""
+    """Compare the kernel on float32 with the plain form on float64."""
     as_double = [
         x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in args
     ]
@@ -42,7 +42,7 @@ def compare(name: str, *args, tolerance: float = 1e-6) -> None:
 
 @pytest.fixture(autouse=True)
 def _kernels_are_called(monkeypatch):
-    """A test whose kernel is not called compares the plain form with itself."""
+    """Check that the test called a kernel and did not compare the plain form with itself."""
     called = []
     call = cpu._call
     monkeypatch.setattr(cpu, '_call', lambda *args: called.append(args[0]) or call(*args))
@@ -154,7 +154,7 @@ def test_not_a_number_stays_one():
 
 @pytest.mark.parametrize('width', [4, 16])
 def test_vectors_of_other_processors(width, tmp_path, monkeypatch):
-    """Narrower ones, and AVX-512's, which the compiler makes of two where there are none."""
+    """Vectors of 4 and 16 numbers; the compiler emulates those that the processor lacks."""
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     monkeypatch.setattr(build, 'FLAGS', (*build.FLAGS, f'-DV={width}'))
     library, _ = build.load()

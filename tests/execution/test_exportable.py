@@ -1,4 +1,4 @@
-"""The block that is exported against the one that is trained."""
+"""The export block compared with the trained one."""
 
 import pytest
 import torch

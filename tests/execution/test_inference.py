@@ -1,4 +1,4 @@
-"""The inference network gives the plain network's outputs (and so MMPose's)."""
+"""The inference network computes the plain network's outputs, and so MMPose's."""
 
 import copy
 
@@ -69,7 +69,7 @@ def test_other_widths(arch):
 
 @torch.no_grad()
 def test_without_fused_kernels(monkeypatch):
-    """As on devices that have none."""
+    """Take the path of devices without fused kernels."""
     model = network()
     fused = model.fuse_for_inference()
     x = torch.randn(1, 3, 96, 72)
@@ -123,7 +123,7 @@ def test_copies_moves_and_graphs(tmp_path):
 
 @torch.no_grad()
 def test_fewer_calls():
-    """A counter is steady where a clock is not; views are not counted."""
+    """Count calls, which do not vary as times do; views do not count."""
     model = HRFormer(arch='base').eval()
     x = torch.randn(1, 3, 64, 64)
     fused = model.fuse_for_inference()

@@ -40,7 +40,7 @@ def network(cls: type[HRFormer] = HRFormer, **settings) -> HRFormer:
 
 
 def hook(model: nn.Module, path: str) -> list[int]:
-    """Triple the output; returns a list that grows with each call."""
+    """Register a hook that triples the output; return the list of its calls."""
     calls = []
 
     def triple(module, inputs, out):
@@ -52,7 +52,7 @@ def hook(model: nn.Module, path: str) -> list[int]:
 
 
 def check(model: HRFormer, caplog) -> nn.Module:
-    """The inference network, which gives the network's outputs and one line."""
+    """Convert, check equal outputs and a single log line, and return the inference network."""
     before, flags = copy.deepcopy(model.state_dict()), [m.training for m in model.modules()]
     caplog.clear()
     fused = model.fuse_for_inference()

@@ -1,4 +1,4 @@
-"""`torch.ops.hrformer_mmpose.*` called by anybody: wrong use is an error, odd layouts are right."""
+"""Public operators `torch.ops.hrformer_mmpose.*`: misuse raises, any layout gives equal results."""
 
 import itertools
 import random
@@ -265,7 +265,7 @@ def test_without_kernels_an_operator_is_the_plain_form(monkeypatch):
 
 
 def test_kernels_are_registered_by_device():
-    """As `cuda/` will register its own: here for the meta device, which needs no hardware."""
+    """Register a kernel for the meta device as `cuda/` would for its own."""
     key = torch._C._dispatch_has_kernel_for_dispatch_key
     for name in SHAPES:
         assert key(f'hrformer_mmpose::{name}', 'CPU')
@@ -315,7 +315,7 @@ def with_parameters(block: HRFormerBlock, layout) -> HRFormerBlock:
 
 
 def blocks(layout) -> tuple[HRFormerBlock, HRFormerBlock]:
-    """One of float32 and strided parameters, one of the same numbers in float64."""
+    """Build a float32 block with strided parameters, and a float64 block of equal weights."""
     ours, plain = (HRFormerBlock(24, 2, (3, 4), 2.0) for _ in range(2))
     for parameter in ours.parameters():
         nn.init.normal_(parameter, std=0.5)

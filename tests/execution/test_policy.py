@@ -1,4 +1,4 @@
-"""Hooks, adapters, replaced layers, transforms: the plain network's result, or an error."""
+"""Hooks, adapters, replaced layers and transforms: equal to the plain network, or an error."""
 
 import copy
 
@@ -43,7 +43,7 @@ class LoRA(nn.Module):
 
 
 class LoRALinear(nn.Linear):
-    """The same by inheritance."""
+    """Adapter by inheritance."""
 
     def forward(self, x):
         return super().forward(x) + x.flip(-1) @ self.weight.t()
@@ -74,7 +74,7 @@ class Doubled(nn.Module):
 
 
 def recast(path: str, cls: type):
-    """Change the class of a layer, its weights kept."""
+    """Change the class of a layer and keep its weights."""
 
     def change(block):
         block.get_submodule(path).__class__ = cls
@@ -362,7 +362,7 @@ def test_vmap_and_forward_mode(with_rpe, recomputed):  # noqa: F811
 
 
 def test_gradients_of_gradients():
-    """The gradient of the output needs none itself, which PyTorch's check would let pass."""
+    """Differentiate twice although the output's gradient requires none (see `_first_order`)."""
     x = X.clone().requires_grad_()
     with pytest.raises(RuntimeError, match='with_recompute = False'):
         torch.autograd.grad(make_block()(x).sum(), x, create_graph=True)
@@ -388,7 +388,7 @@ def test_several_backward_passes(with_cp, fast, passes):
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 def test_a_converted_block_trains(dtype):
-    """`model.bfloat16()` converts the running statistics, too."""
+    """`model.bfloat16()` also converts the running statistics."""
     ours, plain = (make_block().to(dtype) for _ in range(2))
     results = step(ours, X.to(dtype)), step(without_recompute(plain), X.to(dtype))
     compare(*results, rtol=0, atol=0)
@@ -402,15 +402,15 @@ def test_a_converted_block_trains(dtype):
 
 
 def test_statistics_of_another_type(recomputed):  # noqa: F811
-    def made() -> HRFormerBlock:
+    def mixed() -> HRFormerBlock:
         block = make_block().float()
         block.ffn.norm1.running_mean = block.ffn.norm1.running_mean.double()
         return block
 
     with pytest.raises(RuntimeError):  # PyTorch's own
-        step(without_recompute(made()), X.float())
+        step(without_recompute(mixed()), X.float())
     with pytest.raises(RuntimeError):
-        step(made(), X.float())
+        step(mixed(), X.float())
     assert recomputed == ['attention']
 
 
@@ -436,7 +436,7 @@ def test_copies_take_the_fast_path(recomputed):  # noqa: F811
 
 
 def test_compiled_layers_are_called(recomputed, monkeypatch):  # noqa: F811
-    """As `--compile` compiles them: their call is replaced, not their forward."""
+    """`--compile` replaces the call of a layer, not its forward."""
     monkeypatch.setattr(torch, 'compile', lambda function, **_: function)
     block = make_block()
     block.ffn.compile()

@@ -1,4 +1,4 @@
-"""The training steps that keep less against the plain layers: outputs, gradients, statistics."""
+"""Recomputing training steps compared with plain ones: outputs, gradients, statistics."""
 
 import copy
 
@@ -10,20 +10,20 @@ from tests.conftest import without_recompute
 from tests.execution.steps import compare, make_block, recomputed, step  # noqa: F401
 
 
-def frozen_statistics(made: HRFormerBlock) -> None:
-    for norm in (made.ffn.norm1, made.ffn.norm2, made.ffn.norm3):
+def frozen_statistics(block: HRFormerBlock) -> None:
+    for norm in (block.ffn.norm1, block.ffn.norm2, block.ffn.norm3):
         norm.eval()
 
 
-def cumulative_average(made: HRFormerBlock) -> None:
-    made.ffn.norm1.momentum = None
+def cumulative_average(block: HRFormerBlock) -> None:
+    block.ffn.norm1.momentum = None
 
 
-def frozen_parameters(made: HRFormerBlock) -> None:
-    made.ffn.fc2.requires_grad_(False)
-    made.ffn.norm1.requires_grad_(False)
-    made.attn.attn.relative_position_bias_table.requires_grad_(False)
-    made.norm1.requires_grad_(False)
+def frozen_parameters(block: HRFormerBlock) -> None:
+    block.ffn.fc2.requires_grad_(False)
+    block.ffn.norm1.requires_grad_(False)
+    block.attn.attn.relative_position_bias_table.requires_grad_(False)
+    block.norm1.requires_grad_(False)
 
 
 @pytest.mark.parametrize(
