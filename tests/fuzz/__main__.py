@@ -56,7 +56,8 @@ def campaign(folder: Path, args: argparse.Namespace, results: list[Result]) -> N
         kinds = [load(name, materials) for name in names]
     tasks = []
     for kind in kinds:
-        chosen = args.only or numbers(kind, args.inputs, names)
+        chosen = numbers(kind, args.inputs, names)
+        chosen = [n for n in chosen if n in args.only] if args.only else chosen
         tasks += [(kind, chosen[first :: args.jobs]) for first in range(args.jobs)]
 
     def tell(result: Result) -> None:

@@ -1,5 +1,6 @@
 """Tables of outcomes and lists of distinct defects, in Markdown."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
@@ -31,7 +32,7 @@ def defects(results: Sequence[Result]) -> str:
         if result.outcome not in ('right', 'line'):
             where = result.where
             if result.outcome == 'wrong':  # raised by the judge: its message tells them apart
-                where = ' '.join(result.message.split()[-4:])
+                where = re.sub(r"'[^']*/|\d+", '', result.message)[:60]
             groups[(result.kind, result.outcome, result.error, where)].append(result)
     lines = []
     for (kind, outcome, error, where), own in sorted(
