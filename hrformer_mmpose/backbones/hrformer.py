@@ -24,7 +24,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..arch import Stage, stages_from_arch, stages_from_extra
 from ..checkpoint import matching
 from ..errors import ConfigError, WeightsError
-from ..execution.policy import stock
+from ..execution.stock import stock
 from ..layers import Bottleneck, build_transition, conv_norm
 from .hrformer_module import apply_transition, build_stage
 from .inference import fuse_network

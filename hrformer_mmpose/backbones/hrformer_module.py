@@ -7,7 +7,7 @@ from torch import nn
 
 from ..arch import Stage
 from ..execution.block import HRFormerBlock
-from ..execution.policy import stock
+from ..execution.stock import stock
 from ..layers import BasicBlock, MultiScaleFusion
 
 

@@ -5,13 +5,20 @@
 
 import functools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.autograd import forward_ad
 
 _CONSTANTS = {'2': 2, '3': 3, '9': 9}
 _MAX_TOKENS = 2**15  # of a window: its attention maps then take 4 GiB a head
+
+
+class Dtypes(NamedTuple):
+    """Types of an operator's tensors."""
+
+    activation: torch.dtype | None  # of all tensors with values per token; None if they differ
+    parameters: frozenset[torch.dtype]  # of all others
 
 
 class ArgumentCheck:
@@ -28,14 +35,14 @@ class ArgumentCheck:
         self.names = [argument.name for argument in schema.arguments]
         self.shapes = {argument: shape.split() for argument, shape in shapes.items()}
 
-    def __call__(self, args: tuple) -> bool:
+    def __call__(self, args: tuple) -> 'Dtypes':
         """Check all arguments.
 
         Args:
             args: arguments in the order of the schema.
 
         Returns:
-            Whether all tensors are float32.
+            The types of the tensors.
 
         Raises:
             ValueError: a number is out of range, or sizes do not agree.
@@ -44,11 +51,11 @@ class ArgumentCheck:
         properties = tuple([_properties(x) for x in args])
         if not args[0].is_cpu:  # under torch.compile sizes may be symbols, which have no hash
             return _compare.__wrapped__(self, properties)
-        is_float32 = _compare(self, properties)
+        dtypes = _compare(self, properties)
         for argument, x in zip(self.names, args, strict=False):
             if isinstance(x, torch.Tensor) and not _is_within_storage(x):
                 raise RuntimeError(f'{self.name}: the memory of {argument} was resized')
-        return is_float32
+        return dtypes
 
     def gradients(self, args: tuple) -> None:
         """Check that no gradient is required: PyTorch would only warn and return zeros.
@@ -90,7 +97,7 @@ def _properties(x: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=1024)  # takes a tenth of the time
-def _compare(check: ArgumentCheck, properties: tuple) -> bool:
+def _compare(check: ArgumentCheck, properties: tuple) -> Dtypes:
     arguments = dict(zip(check.names, properties, strict=False))
     sizes = _CONSTANTS | _sizes_from_numbers(check.name, arguments)
     tensors = {name: arguments[name] for name in check.shapes if arguments.get(name) is not None}
@@ -109,7 +116,11 @@ def _compare(check: ArgumentCheck, properties: tuple) -> bool:
                 f'{check.name}: {argument} has the shape {tuple(shape)}, expected '
                 f'({", ".join(named)})'
             )
-    return all(dtype is torch.float32 for _, dtype, *_ in tensors.values())
+    activations, parameters = set(), set()
+    for argument, (_, dtype, *_) in tensors.items():
+        is_activation = check.shapes[argument][0] in ('B', '...')
+        (activations if is_activation else parameters).add(dtype)
+    return Dtypes(activations.pop() if len(activations) == 1 else None, frozenset(parameters))
 
 
 def _sizes_from_numbers(name: str, arguments: dict[str, Any]) -> dict[str, int]:

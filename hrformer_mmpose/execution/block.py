@@ -9,9 +9,10 @@ from torch.utils.checkpoint import checkpoint
 
 from .. import layers
 from . import policy, recompute
+from .stock import stock
 
 
-@policy.stock
+@stock
 class HRFormerBlock(layers.HRFormerBlock):
     """`layers.HRFormerBlock` that saves fewer activations for the backward pass.
 

@@ -17,8 +17,8 @@ from torch import nn
 from ..layers.attention import attention_mask
 from ..layers.window import map_size, padding, window_partition, window_reverse
 from .block import HRFormerBlock
-from .inference import ConvertedBlock, eval_copy, fold_batch_norm, fuse_conv
-from .linear import FusedConv
+from .inference import ConvertedBlock, eval_copy
+from .linear import FusedConv, fold_batch_norm, fuse_conv
 
 
 class ExportBlock(ConvertedBlock):

@@ -20,37 +20,7 @@ from ..layers.norm import BATCH_NORMS
 from ..layers.window import map_size, window_partition, window_reverse
 from . import fused_ops, policy
 from .block import HRFormerBlock
-from .linear import FusedConv, FusedLinear
-
-
-def fold_batch_norm(
-    conv: nn.Conv2d, norm: nn.Module | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Fold BatchNorm into the preceding convolution.
-
-    Args:
-        conv: the convolution, D channels out.
-        norm: BatchNorm, or None to copy the convolution's parameters.
-
-    Returns:
-        weight: (D, C / groups, k, k).
-        bias: (D).
-    """
-    weight, bias = conv.weight.detach(), conv.bias
-    bias = weight.new_zeros(len(weight)) if bias is None else bias.detach()
-    if norm is None:
-        return weight.clone(), bias.clone()
-    scale = torch.rsqrt(norm.running_var + norm.eps)
-    offset = -norm.running_mean * scale
-    if norm.affine:
-        scale = scale * norm.weight.detach()
-        offset = offset * norm.weight.detach() + norm.bias.detach()
-    return weight * scale[:, None, None, None], bias * scale + offset
-
-
-def fuse_conv(conv: nn.Conv2d, norm: nn.Module | None = None, act: str = 'none') -> FusedConv:
-    """Fuse a convolution with the BatchNorm and activation after it."""
-    return FusedConv(*fold_batch_norm(conv, norm), conv.stride[0], conv.groups, act)
+from .linear import FusedLinear, fold_batch_norm, fuse_conv
 
 
 class ConvertedBlock(nn.Module):
@@ -242,7 +212,7 @@ def fuse_sequence(
         if not _may_join(layer, nn.Conv2d):
             result.append(fuse(layer, block))
             continue
-        norm = layers.pop(0) if layers and _may_join(layers[0], *BATCH_NORMS.values()) else None
+        norm = layers.pop(0) if layers and _may_join(layers[0], *BATCH_NORMS) else None
         relu = layers.pop(0) if layers and _may_join(layers[0], nn.ReLU) else None
         result.append(fuse_conv(layer, norm, 'none' if relu is None else 'relu'))
     return result

@@ -22,7 +22,7 @@ def linear(
     bias: torch.Tensor | None = None,
     residual: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Compute x W^T + b + residual without gradients.
+    """Compute x W^T + b + residual without gradients, in the type of x.
 
     Args:
         x: (..., C).
@@ -34,7 +34,8 @@ def linear(
         (..., D).
     """
     if not policy.use_onednn_linear(x, len(weight)):
-        x = F.linear(x, weight, bias)
+        bias = None if bias is None else bias.to(x.dtype)
+        x = F.linear(x, weight.to(x.dtype), bias)
         return x if residual is None else x.add_(residual)
     return _onednn_linear(x, weight, bias, residual)
 
@@ -44,6 +45,29 @@ def _onednn_linear(x, weight, bias, residual) -> torch.Tensor:
     if residual is not None:
         return torch.ops.mkldnn._linear_pointwise.binary(x, residual, weight, bias, 'add')
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, 'none', [], 'none')
+
+
+def bias_grad(grad: torch.Tensor) -> torch.Tensor:
+    """Sum (..., C) over tokens, by a product: several times as fast as `sum` on a CPU."""
+    grad = grad.flatten(0, -2)
+    return (grad.new_ones(1, len(grad)) @ grad)[0]
+
+
+def weight_grad(grad: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Compute the weight gradient of a linear layer.
+
+    Args:
+        grad: (B, H, W, D), gradient of its output.
+        x: (B, H, W, C), its input.
+
+    Returns:
+        (D, C).
+    """
+    if not policy.multiply_by_image(grad):
+        return grad.flatten(0, -2).t() @ x.flatten(0, -2)
+    if grad.shape[-1] > x.shape[-1]:  # the narrower one first is faster
+        return weight_grad(x, grad).t()
+    return torch.bmm(grad.flatten(1, 2).transpose(1, 2), x.flatten(1, 2)).sum(0)
 
 
 class _Weighted(nn.Module):
@@ -126,3 +150,33 @@ class FusedConv(_Weighted):
         return torch.ops.mkldnn._convolution_pointwise(
             x, self.weight, self.bias, *settings, self.act, [], 'none'
         )
+
+
+def fold_batch_norm(
+    conv: nn.Conv2d, norm: nn.Module | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Fold BatchNorm into the preceding convolution.
+
+    Args:
+        conv: the convolution, D channels out.
+        norm: BatchNorm, or None to copy the convolution's parameters.
+
+    Returns:
+        weight: (D, C / groups, k, k).
+        bias: (D).
+    """
+    weight, bias = conv.weight.detach(), conv.bias
+    bias = weight.new_zeros(len(weight)) if bias is None else bias.detach()
+    if norm is None:
+        return weight.clone(), bias.clone()
+    scale = torch.rsqrt(norm.running_var + norm.eps)
+    offset = -norm.running_mean * scale
+    if norm.affine:
+        scale = scale * norm.weight.detach()
+        offset = offset * norm.weight.detach() + norm.bias.detach()
+    return weight * scale[:, None, None, None], bias * scale + offset
+
+
+def fuse_conv(conv: nn.Conv2d, norm: nn.Module | None = None, act: str = 'none') -> FusedConv:
+    """Fuse a convolution with the BatchNorm and activation after it."""
+    return FusedConv(*fold_batch_norm(conv, norm), conv.stride[0], conv.groups, act)

@@ -12,7 +12,7 @@ from types import ModuleType
 import torch
 
 from . import policy
-from .argument_check import ArgumentCheck
+from .argument_check import ArgumentCheck, Dtypes
 
 _library = torch.library.Library('hrformer_mmpose', 'DEF')
 _operators: dict[str, '_Operator'] = {}
@@ -21,8 +21,8 @@ _operators: dict[str, '_Operator'] = {}
 def operator(schema: str, **shapes: str) -> Callable:
     """Register the decorated function as the plain form of an operator of its name.
 
-    The resulting function calls a kernel if there is one for the arguments and `policy` allows it.
-    Elsewhere it runs the plain form itself, which PyTorch can differentiate, trace and compile.
+    The resulting function calls the operator if `policy` allows kernels. Elsewhere it runs the
+    plain form itself, which PyTorch can differentiate, trace and compile.
 
     Args:
         schema: arguments and results in PyTorch's schema language.
@@ -34,7 +34,7 @@ def operator(schema: str, **shapes: str) -> Callable:
 
         @functools.wraps(plain)
         def function(*args, **kwargs):
-            if op.has_kernel(*args, *kwargs.values()):
+            if policy.allows_kernels(args[0].device.type):
                 with torch._C._AutoDispatchBelowAutograd():  # no gradients: skips a check
                     return op.overload(*args, **kwargs)
             return plain(*args, **kwargs)
@@ -49,8 +49,9 @@ def register_kernels(dispatch_key: str, backend: ModuleType) -> None:
 
     Args:
         dispatch_key: PyTorch's key of the device: 'CPU', 'CUDA', ...
-        backend: module with a function `available` and kernels. A kernel has the name of its
-            operator and gets contiguous float32 tensors.
+        backend: module with kernels, a function `available(name)` and `DTYPES`, the types of
+            activations that the kernels take. A kernel has the name of its operator and gets
+            contiguous tensors; parameters have the activations' type or float32.
     """
     for name, op in _operators.items():
         if kernel := getattr(backend, name, None):
@@ -64,25 +65,12 @@ class _Operator:
         self.overload = getattr(torch.ops.hrformer_mmpose, self.name).default
         self.check = ArgumentCheck(self.overload._schema, shapes)
         self.is_inplace = self.overload._schema.is_mutable
-        self.backends: dict[str, ModuleType] = {}
         _library.impl(self.name, self._refuse_gradients, 'Autograd', with_keyset=True)
         _library.impl(self.name, self._run_plain, 'CompositeExplicitAutograd')
 
     def register(self, dispatch_key: str, backend: ModuleType, kernel: Callable) -> None:
-        self.backends[dispatch_key.lower()] = backend
         run = functools.partial(self._run_kernel, backend, kernel)
         _library.impl(self.name, run, dispatch_key)
-
-    def has_kernel(self, *args) -> bool:
-        """Return whether a kernel can be called for these arguments, here and now."""
-        tensors = [x for x in args if isinstance(x, torch.Tensor)]
-        device = tensors[0].device.type
-        return (
-            device in self.backends
-            and policy.allows_kernels(device)
-            and all(x.dtype is torch.float32 and x.device.type == device for x in tensors)
-            and self.backends[device].available()
-        )
 
     def _refuse_gradients(self, keys: torch._C.DispatchKeySet, *args):
         self.check.gradients(args)
@@ -93,15 +81,16 @@ class _Operator:
         return self.plain(*args)
 
     def _run_kernel(self, backend: ModuleType, kernel: Callable, *args):
-        is_float32 = self._prepare(args)
+        activation, parameters = self._prepare(args)
         # An operator in place has to write to the tensor that it is given.
         takes_layout = args[0].is_contiguous() or not self.is_inplace
-        if not (is_float32 and takes_layout and backend.available()):
+        takes_dtypes = activation in backend.DTYPES and parameters <= {activation, torch.float32}
+        if not (takes_dtypes and takes_layout and backend.available(self.name)):
             return self.plain(*args)
         return kernel(*(x.contiguous() if isinstance(x, torch.Tensor) else x for x in args))
 
-    def _prepare(self, args: tuple) -> bool:
-        is_float32 = self.check(args)
+    def _prepare(self, args: tuple) -> Dtypes:
+        dtypes = self.check(args)
         if self.is_inplace and not args[0].is_inference():
             torch.autograd.graph.increment_version(args[0])
-        return is_float32
+        return dtypes

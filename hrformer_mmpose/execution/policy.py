@@ -1,105 +1,30 @@
 """Decide which path a layer takes: plain, recompute (training), inference, export, or a kernel.
 
-The fast paths read a block's weights and do not call the modules that hold them. This gives the
-plain path's results for stock modules only: hooks, parametrizations, adapters and replaced or
-subclassed layers act on the call of a module. A module that is not known to be stock takes the
-plain path.
+A module that is not known to be stock, see `stock.py`, takes the plain path. Three kinds of
+decisions:
 
-Three kinds of decisions:
-
-- `obstacle`, `may_fuse`: may a module be converted for inference or export?
+- `obstacles_to_fusing`, `may_fuse`: may a module be converted for inference or export?
 - `may_recompute_attention`, `may_recompute_ffn`: may a training step recompute activations?
 - `allows_kernels`, `use_fused_ops`, `use_onednn`, ...: is a kernel available and the faster one?
 """
 
-from collections.abc import Callable
-from typing import TypeVar
-
 import torch
 from torch import nn
 from torch.autograd import forward_ad
-from torch.nn.modules import module as torch_module
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .. import layers
+from . import cuda
+from .stock import has_global_hooks, is_stock_tree, obstacle
 
-_Class = TypeVar('_Class', bound=type[nn.Module])
-
-_STOCK = (
-    layers.BasicBlock,
-    layers.Bottleneck,
-    layers.CrossFFN,
-    layers.DropPath,
-    layers.LocalWindowSelfAttention,
-    layers.MultiScaleFusion,
-    layers.WindowMSA,
-    nn.BatchNorm2d,
-    nn.Conv2d,
-    nn.GELU,
-    nn.LayerNorm,
-    nn.Linear,
-    nn.ModuleList,
-    nn.ReLU,
-    nn.Sequential,
-    nn.SyncBatchNorm,
-)
-# `forward` of each stock class at import: detects later patches.
-_FORWARDS: dict[type[nn.Module], Callable] = {cls: cls.forward for cls in _STOCK}
-# Conditions on an instance of a stock class.
-_CHECKS: dict[type[nn.Module], Callable[[nn.Module], bool]] = {
-    nn.Conv2d: lambda conv: (
-        (conv.kernel_size, conv.padding) in (((1, 1), (0, 0)), ((3, 3), (1, 1)))
-        and conv.padding_mode == 'zeros'
-        and conv.dilation == (1, 1)
-        and conv.stride in ((1, 1), (2, 2))
-    ),
-    layers.CrossFFN: lambda ffn: _has_stock_convolutions(ffn),
-    nn.GELU: lambda gelu: gelu.approximate == 'none',
-    nn.LayerNorm: lambda norm: len(norm.normalized_shape) == 1,
-    nn.Linear: lambda linear: linear.bias is not None,
-}
-# Instance attributes that change the result of calling a module.
-_OVERRIDES = (
-    '_forward_hooks',
-    '_forward_pre_hooks',
-    '_backward_hooks',
-    '_backward_pre_hooks',
-    '_compiled_call_impl',
-    'forward',
-)
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_linear_pointwise')
 _NARROW = 100  # channels, see `use_onednn_linear`
 _MANY_TOKENS = 512  # per image, see `multiply_by_image`
-_TENSORS = frozenset((torch.Tensor, nn.Parameter, type(None)))
-
-
-def stock(cls: _Class) -> _Class:
-    """Register a class, not its subclasses, whose instances fast paths may bypass."""
-    _FORWARDS[cls] = cls.forward
-    return cls
-
-
-def obstacle(module: nn.Module) -> str | None:
-    """Return the reason why a module itself cannot be bypassed, or None.
-
-    Its submodules are not examined.
-    """
-    cls, state = type(module), module.__dict__
-    if _FORWARDS.get(cls) is not cls.forward:
-        return f'{cls.__name__} is not a stock layer'
-    if any(map(state.get, _OVERRIDES)):
-        return f'{cls.__name__} has hooks or its own forward'
-    if not _TENSORS.issuperset(map(type, state['_parameters'].values())):
-        return f'{cls.__name__} holds a tensor subclass'
-    check = _CHECKS.get(cls)
-    if check is not None and not check(module):
-        return f'{cls.__name__} has other settings'
-    return None
+_RECOMPUTE_DEVICES = ('cpu', 'cuda')  # others lack float64, in which gradients are summed
 
 
 def obstacles_to_fusing(module: nn.Module) -> dict[str, str]:
     """Return the reasons why a module or its submodules cannot be converted, by module name."""
-    if _has_global_hooks():
+    if has_global_hooks():
         return {'': 'hooks are registered for all modules'}
     reasons = {}
     for name, child in module.named_modules():
@@ -123,12 +48,9 @@ def may_recompute_attention(block: nn.Module, x: torch.Tensor) -> bool:
         block: `execution.block.HRFormerBlock`.
         x: (B, H, W, C), input of the branch.
     """
-    # On other devices PyTorch's fused attention computes the bias's gradient.
-    return (
-        x.device.type == 'cpu'
-        and _may_recompute(block, x, block.norm1, block.attn, block.drop_path)
-        and not block.attn.is_masked(x.shape[1:3])
-    )
+    return _may_recompute(
+        block, x, block.norm1, block.attn, block.drop_path
+    ) and not block.attn.is_masked(x.shape[1:3])
 
 
 def may_recompute_ffn(block: nn.Module, x: torch.Tensor) -> bool:
@@ -145,16 +67,24 @@ def may_recompute_ffn(block: nn.Module, x: torch.Tensor) -> bool:
 
 
 def _may_recompute(block: nn.Module, x: torch.Tensor, *modules: nn.Module) -> bool:
+    device = x.device.type
     return (
         block.with_recompute
         and torch.is_grad_enabled()
-        and type(x) in _TENSORS
-        and x.dtype in (torch.float32, torch.float64)
-        and _is_eager(x.device.type)
-        and torch._C._functorch.peek_interpreter_stack() is None
-        and not _has_global_hooks()
-        and all(_is_stock_tree(module, x.dtype) for module in modules)
+        and type(x) in (torch.Tensor, nn.Parameter)
+        and device in _RECOMPUTE_DEVICES
+        and (parameter_dtype := _parameter_dtype(x)) is not None
+        and _is_eager()
+        and not has_global_hooks()
+        and all(is_stock_tree(module, parameter_dtype) for module in modules)
     )
+
+
+def _parameter_dtype(x: torch.Tensor) -> torch.dtype | None:
+    """Return the type that parameters must have to recompute a layer of input x, or None."""
+    if not _is_autocast(x.device.type):
+        return x.dtype if x.dtype in (torch.float32, torch.float64) else None
+    return torch.float32 if x.dtype is torch.get_autocast_dtype(x.device.type) else None
 
 
 def allows_kernels(device: str) -> bool:
@@ -163,20 +93,32 @@ def allows_kernels(device: str) -> bool:
     Args:
         device: type of the device: 'cpu', 'cuda', ...
     """
-    return not torch.is_grad_enabled() and _is_eager(device)
+    return not torch.is_grad_enabled() and _is_eager() and not _is_autocast(device)
 
 
 def use_fused_ops(x: torch.Tensor) -> bool:
     """Return whether inference takes the fused LayerNorm and window attention for `x`.
 
-    Other devices have fused kernels of PyTorch for both.
+    Where there is no kernel of our own, PyTorch's fused ones are faster than the plain forms.
     """
-    return x.dtype is torch.float32 and x.device.type == 'cpu' and allows_kernels('cpu')
+    device = x.device.type
+    if device == 'cuda':
+        return x.dtype in cuda.DTYPES and allows_kernels(device) and cuda.available('layer_norm')
+    return _is_cpu_float32(x) and allows_kernels(device)
 
 
 def use_onednn(x: torch.Tensor) -> bool:
     """Return whether oneDNN's fused convolutions and linear layers are available for `x`."""
-    return use_fused_ops(x) and torch.backends.mkldnn.enabled and HAS_ONEDNN
+    return (
+        _is_cpu_float32(x)
+        and allows_kernels('cpu')
+        and torch.backends.mkldnn.enabled
+        and HAS_ONEDNN
+    )
+
+
+def _is_cpu_float32(x: torch.Tensor) -> bool:
+    return x.device.type == 'cpu' and x.dtype is torch.float32
 
 
 def use_onednn_linear(x: torch.Tensor, width: int) -> bool:
@@ -208,57 +150,15 @@ def multiply_by_image(x: torch.Tensor) -> bool:
     return x.device.type == 'cpu' and x.shape[1] * x.shape[2] >= _MANY_TOKENS
 
 
-def _is_eager(device: str) -> bool:
-    """Return whether no compiler, tracer, autocast or forward-mode gradient is active."""
+def _is_eager() -> bool:
+    """Return whether no compiler, tracer, function transform or forward-mode gradient is active."""
     return not (
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()
-        or (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device))
+        or torch._C._functorch.peek_interpreter_stack() is not None
         or forward_ad._current_level >= 0
     )
 
 
-def _is_stock_tree(module: nn.Module, dtype: torch.dtype) -> bool:
-    """Return whether a module and its submodules are stock and have all parameters, in `dtype`."""
-    # Called for each block in each step: plain loops over dictionaries take 1 us per module.
-    state = module.__dict__
-    if obstacle(module) is not None:
-        return False
-    for parameter in state['_parameters'].values():
-        if parameter is None or parameter.dtype is not dtype:
-            return False
-    if isinstance(module, _BatchNorm) and not _has_stock_statistics(module, dtype):
-        return False
-    for child in state['_modules'].values():
-        if child is not None and not _is_stock_tree(child, dtype):
-            return False
-    return True
-
-
-def _has_stock_statistics(norm: _BatchNorm, dtype: torch.dtype) -> bool:
-    mean = norm.running_mean
-    return type(norm) is nn.BatchNorm2d and (mean is None or mean.dtype is dtype)
-
-
-def _has_global_hooks() -> bool:
-    return bool(
-        torch_module._global_forward_hooks
-        or torch_module._global_forward_pre_hooks
-        or torch_module._global_backward_hooks
-        or torch_module._global_backward_pre_hooks
-    )
-
-
-def _has_stock_convolutions(ffn: nn.Module) -> bool:
-    """Return whether the convolutions of a `CrossFFN` have its constructor's settings."""
-    fc1, conv, fc2, norm2 = map(ffn._modules.get, ('fc1', 'dw3x3', 'fc2', 'norm2'))
-    return (
-        _conv_settings(fc1) == _conv_settings(fc2) == ((1, 1), (1, 1), 1)
-        and (conv is None) == (norm2 is None)
-        and (conv is None or _conv_settings(conv) == ((3, 3), (1, 1), fc1.out_channels))
-    )
-
-
-def _conv_settings(conv: nn.Module) -> tuple:
-    settings = vars(conv).get
-    return settings('kernel_size'), settings('stride'), settings('groups')
+def _is_autocast(device: str) -> bool:
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)

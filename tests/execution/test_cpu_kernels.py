@@ -123,8 +123,10 @@ def test_window_attention(size, window, num_heads, width, with_bias):
     )
     inputs = qkv, qkv_bias, rel_pos_bias if with_bias else None
     compare('window_attention', *inputs, num_heads, window)
-    # The gradient through softmax almost vanishes where windows hold a single token.
-    compare('window_attention_backward', *inputs, grad, num_heads, window, tolerance=2e-5)
+    # The gradient through softmax almost vanishes where the map is a single token: the order of
+    # summation, which differs between processors, then shows in the fifth digit.
+    tolerance = 1e-4 if size == (1, 1, 1) else 2e-5
+    compare('window_attention_backward', *inputs, grad, num_heads, window, tolerance=tolerance)
 
 
 def test_large_logits():

@@ -277,7 +277,9 @@ def test_kernels_are_registered_by_device():
         calls.append(x.shape)
         return x.new_zeros(2, x.shape[-1])
 
-    backend = SimpleNamespace(available=lambda: available[0], moments=moments)
+    backend = SimpleNamespace(
+        available=lambda name: available[0], moments=moments, DTYPES={torch.float32}
+    )
     register_kernels('Meta', backend)
     x = torch.randn(2, 3, 12)
     with torch.no_grad():

@@ -15,9 +15,15 @@ from ...layers.window import padding
 from . import build
 from .build import Unavailable
 
+DTYPES = frozenset((torch.float32,))  # types of activations that the kernels take
 
-def available() -> bool:
-    """Return whether this machine has the kernels; the first call may build them (seconds)."""
+
+def available(name: str | None = None) -> bool:
+    """Return whether this machine has the kernels; the first call may build them (seconds).
+
+    Args:
+        name: operator; all kernels are built together.
+    """
     return _library() is not None
 
 

@@ -13,7 +13,9 @@ case for CUDA.
 
 import torch
 
+DTYPES = frozenset((torch.float32, torch.float16, torch.bfloat16))
 
-def available() -> bool:
-    """Return whether the kernels can run on this machine."""
+
+def available(name: str) -> bool:
+    """Return whether the kernel of an operator can run on this machine."""
     return torch.cuda.is_available()

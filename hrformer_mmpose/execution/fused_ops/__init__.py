@@ -1,0 +1,43 @@
+"""Fused operators: what a transformer block computes between its matrix products.
+
+Each operator is written once here: its schema, the shapes of its tensors and its plain form, which
+runs on all devices and types. `cpu/` and `cuda/` hold kernels of the same names that pass over a
+map once; the last lines register them, and PyTorch dispatches by device. Operators have no
+derivatives: `recompute.py` and `inference.py` build layers from them.
+
+Activations, the tensors that hold a value per token, share a type. Parameters (scales, offsets,
+biases, weights) have that type or, under autocast, float32. Results per token have the
+activations' type, all other results at least float32. Plain forms compute in the wider type.
+
+A BatchNorm appears as `scale` and `offset`, (C) each: x scale + offset.
+"""
+
+from .. import cpu, cuda
+from ..operator import register_kernels
+from .attention import window_attention, window_attention_backward
+from .convolution import gelu_dwconv, gelu_dwconv_backward, gelu_dwconv_gelu
+from .norms import (
+    bn_backward_,
+    bn_gelu,
+    bn_gelu_backward,
+    layer_norm,
+    layer_norm_backward,
+    moments,
+)
+
+__all__ = [
+    'bn_backward_',
+    'bn_gelu',
+    'bn_gelu_backward',
+    'gelu_dwconv',
+    'gelu_dwconv_backward',
+    'gelu_dwconv_gelu',
+    'layer_norm',
+    'layer_norm_backward',
+    'moments',
+    'window_attention',
+    'window_attention_backward',
+]
+
+register_kernels('CPU', cpu)
+register_kernels('CUDA', cuda)
