@@ -201,7 +201,9 @@ class _FFN(torch.autograd.Function):
                 fc1_out, *norm1.scale_and_offset, conv_out, grad_pre_act, bn_grad_coeffs,
                 _taps(conv_weight),
             )  # fmt: skip
-            grad_conv_weight = sums[:9].to(conv_weight.dtype).t().reshape(conv_weight.shape)
+            # With the parameter's strides, which DistributedDataParallel expects.
+            grad_conv_weight = torch.empty_like(conv_weight)
+            grad_conv_weight.copy_(sums[:9].t().reshape(conv_weight.shape))
             conv_grads, sums = (grad_conv_weight, *conv_grads), sums[9:]
         bn_grad_coeffs, *fc1_grads = norm1.backward(sums)
         grad = fused_ops.bn_backward_(grad_pre_act, fc1_out, bn_grad_coeffs)

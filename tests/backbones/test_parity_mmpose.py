@@ -10,6 +10,7 @@ from mmpose.models.backbones import HRFormer as MMPoseHRFormer
 from mmpose.registry import MODELS
 
 from hrformer_mmpose.backbones import HRFormer
+from hrformer_mmpose.benchmark.complexity import saved_bytes
 from tests.backbones.test_arch import mmpose_extra
 from tests.backbones.weights import randomise
 from tests.conftest import relative_error
@@ -202,3 +203,16 @@ def test_twenty_training_iterations_give_mmposes_losses(recipe):
     if not warm_up:
         assert losses[1][-1] < 0.9 * losses[1][0], 'the reference must learn'
     assert ((losses[0] - losses[1]) / losses[1]).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize('arch', ['small', pytest.param('base', marks=pytest.mark.slow)])
+def test_bytes_kept_for_the_backward_pass_under_autocast(arch, dtype):
+    def kept(network: torch.nn.Module) -> int:
+        with torch.autocast('cpu', dtype):
+            return saved_bytes(network, torch.rand(1, 3, 256, 192))
+
+    theirs = kept(MMPoseHRFormer(extra=mmpose_extra(arch)))
+    assert kept(HRFormer(arch=arch)) < 0.45 * theirs
+    assert kept(HRFormer(arch=arch, norm_cfg=dict(type='SyncBN'))) < 0.45 * theirs
+    assert kept(HRFormer(arch=arch, with_cp=True)) < 0.12 * theirs
