@@ -24,6 +24,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..arch import Stage, stages_from_arch, stages_from_extra
 from ..checkpoint import matching
 from ..errors import ConfigError, WeightsError
+from ..execution.checkpointing import checkpointed
 from ..execution.stock import stock
 from ..layers import Bottleneck, build_transition, conv_norm
 from .hrformer_module import apply_transition, build_stage
@@ -86,7 +87,8 @@ class HRFormer(BaseModule):
             tables 8 and 9).
         block: 'transformer', or 'conv' for HRNet's residual units in the same layout (paper, table
             11: "HRNet-T").
-        with_cp: gradient checkpointing: recompute the transformer blocks in the backward pass.
+        with_cp: gradient checkpointing: recompute stage 1 and the transformer blocks in the
+            backward pass.
         norm_cfg: config of all BatchNorms; `type` is 'BN' or 'SyncBN'.
         transformer_norm_cfg: config of all LayerNorms.
         norm_eval: keep BatchNorm in evaluation mode during training.
@@ -151,6 +153,7 @@ class HRFormer(BaseModule):
         if block not in BLOCKS:
             raise ConfigError(f'block={block!r} is not one of {", ".join(BLOCKS)}')
         self.official_pose_rpe = official_pose_rpe
+        self.with_cp = with_cp
         self.norm_eval = norm_eval
         self.frozen_stages = frozen_stages
         self._build(
@@ -210,7 +213,8 @@ class HRFormer(BaseModule):
         x = x.contiguous(memory_format=torch.channels_last)
         x = self.relu(self.bn1(self.conv1(x)))  # B, 64, H / 2, W / 2
         x = self.relu(self.bn2(self.conv2(x)))  # B, 64, H / 4, W / 4
-        maps = [self.layer1(x)]  # B, 256, H / 4, W / 4
+        x = checkpointed(self.layer1, self.layer1, x) if self.with_cp else self.layer1(x)
+        maps = [x]  # B, 256, H / 4, W / 4
         maps = self.stage2(apply_transition(self.transition1, maps))  # 1/4, 1/8
         maps = self.stage3(apply_transition(self.transition2, maps))  # 1/4, 1/8, 1/16
         maps = self.stage4(apply_transition(self.transition3, maps))  # 1/4, 1/8, 1/16, 1/32
