@@ -4,7 +4,7 @@
 Tensors are contiguous, and their sizes are checked before.
 """
 
-# ruff: noqa: D103 (kernels: see the operators in `fused_ops.py`)
+# ruff: noqa: D103 (kernels: see the operators in `fused_ops/`)
 import ctypes
 import functools
 import logging

@@ -1,6 +1,6 @@
 """Kernels of the fused operators for CUDA devices; there are none yet.
 
-A function in this module that has the name of an operator in `fused_ops.py`, say `gelu_dwconv` as a
+A function in this module that has the name of an operator in `fused_ops/`, say `gelu_dwconv` as a
 launcher of a Triton kernel, becomes the operator's form for CUDA tensors: `fused_ops` registers it
 under PyTorch's CUDA key, as it registers the functions of `cpu/` under the CPU key. An operator
 without such a function takes its plain form.
