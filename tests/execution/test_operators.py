@@ -191,14 +191,35 @@ def agree(ours, expected, tolerance: float) -> None:
             assert relative_error(a.double(), b.double()) < tolerance
 
 
+@pytest.mark.parametrize('dtype', [torch.float64, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize('name', SHAPES)
-def test_other_types_take_the_plain_form(name):
-    for dtype in (torch.float64, torch.bfloat16, torch.float16):
-        arguments = valid(name, dtype)
-        copies = {k: x.clone() if torch.is_tensor(x) else x for k, x in arguments.items()}
-        with torch.no_grad():
-            ours = getattr(operators, name)(**arguments)
-            agree(ours, getattr(fused_ops, name).__wrapped__(**copies), 1e-12)
+def test_other_types(name, dtype):
+    """Float64 takes the plain form, half precision is computed in float32."""
+    arguments = valid(name, dtype)
+    doubles = {k: x.double() if torch.is_tensor(x) else x for k, x in arguments.items()}
+    doubles = {k: x.clone() if torch.is_tensor(x) else x for k, x in doubles.items()}
+    with torch.no_grad():
+        ours = getattr(operators, name)(**arguments)
+        expected = getattr(fused_ops, name).__wrapped__(**doubles)
+    agree(ours, expected, max(1e-12, torch.finfo(dtype).eps))
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize('name', SHAPES)
+def test_half_precision_activations_with_float32_parameters(name, dtype):
+    """As under autocast: a result per token has the activations' type, the others float32."""
+    arguments = valid(name)
+    activations = {'x', 'grad', 'residual', 'qkv', 'conv_out', 'grad_pre_act'}
+    halves = {k: x.to(dtype) for k, x in arguments.items() if k in activations}
+    assert halves
+    copies = {k: x.clone() for k, x in halves.items()}
+    with torch.no_grad():
+        ours = getattr(operators, name)(**arguments | halves)
+        plain = getattr(fused_ops, name).__wrapped__(**arguments | copies)
+    agree(ours, plain, 2 * torch.finfo(dtype).eps)
+    results = [(ours, plain)] if torch.is_tensor(ours) else zip(ours, plain, strict=True)
+    for a, b in results:
+        assert a.dtype is b.dtype
 
 
 @pytest.mark.parametrize('name', SHAPES)

@@ -1,4 +1,4 @@
-"""C kernels of the fused operators, for float32 on CPUs.
+"""C kernels of the fused operators on CPUs, in float32; other types are converted.
 
 `fused_ops` registers each function here that has the name of an operator under PyTorch's CPU key.
 Tensors are contiguous, and their sizes are checked before.
@@ -8,6 +8,7 @@ Tensors are contiguous, and their sizes are checked before.
 import ctypes
 import functools
 import logging
+from collections.abc import Callable
 
 import torch
 
@@ -15,7 +16,7 @@ from ...layers.window import padding
 from . import build
 from .build import Unavailable
 
-DTYPES = frozenset((torch.float32,))  # types of activations that the kernels take
+DTYPES = frozenset((torch.float32, torch.float16, torch.bfloat16))
 
 
 def available(name: str | None = None) -> bool:
@@ -61,16 +62,41 @@ def _call(name: str, tensors: tuple, *numbers: int | float) -> None:
         raise MemoryError(f'{name}: out of memory for its buffers')
 
 
+def _in_float32(*activations: int) -> Callable:
+    """Decorate a kernel to convert float16 and bfloat16 arguments, and its results back.
+
+    Args:
+        activations: positions of the results that have the type of the first argument.
+    """
+
+    def decorate(kernel: Callable) -> Callable:
+        @functools.wraps(kernel)
+        def converting(x: torch.Tensor, *args):
+            if x.dtype is torch.float32:
+                return kernel(x, *args)
+            args = [y.float() if isinstance(y, torch.Tensor) else y for y in args]
+            results = kernel(x.float(), *args)
+            if isinstance(results, torch.Tensor):
+                return results.to(x.dtype) if activations else results
+            return tuple(y.to(x.dtype) if i in activations else y for i, y in enumerate(results))
+
+        return converting
+
+    return decorate
+
+
 def _tokens_and_channels(x: torch.Tensor) -> tuple[int, int]:
     return x.numel() // x.shape[-1], x.shape[-1]
 
 
+@_in_float32(0)
 def bn_gelu(x, scale=None, offset=None, residual=None):
     out = torch.empty_like(x)
     _call('bn_gelu', (x, scale, offset, residual, out), *_tokens_and_channels(x))
     return out
 
 
+@_in_float32(0, 1)
 def bn_gelu_backward(x, grad, scale, offset, with_act=False):
     grad_pre_act = torch.empty_like(x)
     act = torch.empty_like(x) if with_act else None
@@ -81,6 +107,8 @@ def bn_gelu_backward(x, grad, scale, offset, with_act=False):
 
 
 def bn_backward_(grad, x, bn_grad_coeffs):
+    if grad.dtype is not torch.float32:
+        return grad.copy_(bn_backward_(grad.float(), x.float(), bn_grad_coeffs.float()))
     x, coeffs = (_without_overlap(y, grad) for y in (x, bn_grad_coeffs))
     _call('bn_backward', (grad, x, *coeffs), *_tokens_and_channels(x))
     return grad
@@ -93,18 +121,21 @@ def _without_overlap(x: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
     return x.clone() if overlaps else x
 
 
+@_in_float32()
 def moments(x):
     out = x.new_empty(2, x.shape[-1])
     _call('moments', (x, out), *_tokens_and_channels(x))
     return out
 
 
+@_in_float32(0)
 def layer_norm(x, gamma, beta, eps):
     out, mean_and_rstd = torch.empty_like(x), x.new_empty(2, *x.shape[:-1])
     _call('layer_norm', (x, gamma, beta, out, mean_and_rstd), eps, *_tokens_and_channels(x))
     return out, mean_and_rstd
 
 
+@_in_float32(0)
 def layer_norm_backward(x, mean_and_rstd, gamma, grad, residual):
     out = torch.empty_like(x)
     sums = x.new_empty(2, x.shape[-1], dtype=torch.float64)
@@ -113,18 +144,21 @@ def layer_norm_backward(x, mean_and_rstd, gamma, grad, residual):
     return out, sums
 
 
+@_in_float32(0)
 def gelu_dwconv(x, scale, offset, conv_weight, conv_bias):
     out, statistics = torch.empty_like(x), x.new_empty(2, x.shape[-1])
     _call('gelu_dwconv', (x, scale, offset, conv_weight, conv_bias, out, statistics), *x.shape)
     return out, statistics
 
 
+@_in_float32(0)
 def gelu_dwconv_gelu(x, conv_weight, conv_bias):
     out = torch.empty_like(x)
     _call('gelu_dwconv', (x, None, None, conv_weight, conv_bias, out, None), *x.shape)
     return out
 
 
+@_in_float32(0)
 def gelu_dwconv_backward(x, scale, offset, conv_out, grad_pre_act, bn_grad_coeffs, conv_weight):
     out = torch.empty_like(x)
     sums = x.new_empty(11, x.shape[-1], dtype=torch.float64)
@@ -133,6 +167,7 @@ def gelu_dwconv_backward(x, scale, offset, conv_out, grad_pre_act, bn_grad_coeff
     return out, sums
 
 
+@_in_float32(0)
 def window_attention(qkv, qkv_bias, rel_pos_bias, num_heads, window):
     out = qkv.new_empty(*qkv.shape[:3], qkv.shape[3] // 3)
     sizes = _window_sizes(out, num_heads, window)
@@ -140,6 +175,7 @@ def window_attention(qkv, qkv_bias, rel_pos_bias, num_heads, window):
     return out
 
 
+@_in_float32(0)
 def window_attention_backward(qkv, qkv_bias, rel_pos_bias, grad, num_heads, window):
     inputs = qkv, qkv_bias, rel_pos_bias
     grads = [None if x is None else torch.empty_like(x) for x in inputs]

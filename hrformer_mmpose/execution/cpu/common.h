@@ -1,7 +1,7 @@
 /* Helpers shared by the CPU kernels of HRFormer's fused operators.
  *
  * Plain C with GCC's vector extensions, and OpenMP for threads. `build.py` compiles the kernels for
- * the user's processor, `__init__.py` calls them. `../fused_ops.py` has each one's plain form.
+ * the user's processor, `__init__.py` calls them. `../fused_ops/` has each one's plain form.
  *
  * All arrays are float32, contiguous and channels last.
  * B batch, H and W of a map, C channels, T = B * H * W tokens, h heads, d = C / h head width,
