@@ -6,9 +6,10 @@ rounds' ratios. A network that runs out of memory is a row that says so.
 """
 
 import copy
+import functools
 import itertools
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -18,68 +19,11 @@ from .. import io
 from ..execution.compiling import compile_network
 from . import baselines, complexity, report
 from .baselines import MMPOSE, OURS
+from .plan import Case, NetworkOptions, plan
 from .steps import DTYPES, for_inference, inference, set_training, training_step
 from .timing import Budget, MiB, Timer, device_of, first_line, line, time_in_turns
 
 COMPILED = 'ours, compiled'
-
-
-@dataclass(frozen=True)
-class NetworkOptions:
-    """Options of `benchmark`.
-
-    Attributes:
-        arch: names of architectures.
-        size: image sizes, each (height, width), multiples of 32.
-        batch_size: batch sizes of inference.
-        train_batch_size: batch sizes of training steps.
-        precision: keys of `steps.DTYPES`.
-        device: name of a PyTorch device.
-        threads: number of CPU threads.
-        rounds: number of timed rounds, as far as time allows.
-        minutes: time for all cases; None for no limit.
-        with_cp: recompute the blocks in training.
-        compile: also time the compiled network.
-        no_hrnet: leave out HRNet-W32 and W48.
-        markdown: file for the table, or None.
-    """
-
-    arch: Sequence[str]
-    size: Sequence[tuple[int, int]]
-    batch_size: Sequence[int]
-    train_batch_size: Sequence[int]
-    precision: Sequence[str]
-    device: str
-    threads: int
-    rounds: int
-    minutes: float | None
-    with_cp: bool
-    compile: bool
-    no_hrnet: bool
-    markdown: str | None
-
-
-@dataclass(frozen=True)
-class Case:
-    """Settings that all networks of a table share."""
-
-    arch: str
-    size: tuple[int, int]
-    precision: str
-    training: bool
-    batch: int
-
-    def __str__(self) -> str:
-        what = 'training step' if self.training else 'inference'
-        return f'{what}, batch {self.batch}, {self.precision}'
-
-
-def plan(args: NetworkOptions) -> list[Case]:
-    """Return the cases in the order in which they run."""
-    phases = [(False, batch) for batch in args.batch_size]
-    phases += [(True, batch) for batch in args.train_batch_size]
-    settings = itertools.product(args.arch, args.size, args.precision, phases)
-    return [Case(arch, size, precision, *phase) for arch, size, precision, phase in settings]
 
 
 def benchmark(args: NetworkOptions) -> dict:
@@ -244,15 +188,23 @@ def _print_counts(networks: dict[str, nn.Module], image: torch.Tensor) -> dict[s
 def _steps(
     case: Case, networks: dict[str, nn.Module], device: torch.device, compiled: bool
 ) -> dict[str, Callable]:
-    image, dtype = torch.rand(case.batch, 3, *case.size, device=device), DTYPES[case.precision]
-    if case.training:
-        steps = {name: training_step(net, image, dtype) for name, net in networks.items()}
-        if compiled:
-            network = compile_network(set_training(copy.deepcopy(networks[OURS]), True))
-            steps[COMPILED] = training_step(network, image, dtype)
-        return steps
-    image = image.to(dtype)
-    fused = {name: for_inference(network, dtype) for name, network in networks.items()}
+    image = torch.rand(case.batch, 3, *case.size, device=device)
+    steps = {name: _step(case, network, image) for name, network in networks.items()}
     if compiled:
-        fused[COMPILED] = compile_network(copy.deepcopy(fused[OURS]))
-    return {name: inference(network, image) for name, network in fused.items()}
+        steps[COMPILED] = _step(case, networks[OURS], image, compiled=True)
+    return steps
+
+
+def _step(case: Case, network: nn.Module, image: torch.Tensor, compiled: bool = False) -> Callable:
+    dtype, build = DTYPES[case.precision], compile_network if compiled else lambda network: network
+    try:
+        if case.training:
+            network = copy.deepcopy(network) if compiled else network
+            return training_step(build(set_training(network, True)), image, dtype)
+        return inference(build(for_inference(network, dtype)), image.to(dtype))
+    except RuntimeError as error:  # a row of the table, like one of the step itself
+        return functools.partial(_raise, error.with_traceback(None))
+
+
+def _raise(error: Exception) -> None:
+    raise error

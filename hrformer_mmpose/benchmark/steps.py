@@ -1,4 +1,4 @@
-"""What is timed and counted: an inference, and a training step.
+"""Training step and inference, as they are timed and counted.
 
 A training step is a forward and a backward pass, under autocast where the precision is not float32.
 An inference in half precision has weights and images of that type.

@@ -210,10 +210,12 @@ def line(row: dict) -> str:
         return f'  {row["network"]:<34} {row["failure"]}'
     low, high = 1e3 * min(row['seconds']), 1e3 * max(row['seconds'])
     ratios, peak = row['ratios'], row['cuda_peak_bytes']
-    compared = f'{median(ratios):14.2f}{f"({ratios[0]:.2f} to {ratios[-1]:.2f})":>21}'
+    compared = ''
+    if ratios:
+        compared = f'{median(ratios):14.2f}{f"({ratios[0]:.2f} to {ratios[-1]:.2f})":>21}'
     return (
         f'  {row["network"]:<34}{1e3 * row["median_s"]:9.1f}{f"({low:.1f} to {high:.1f})":>24}'
-        + (compared if ratios else f'{"":>35}')
+        + f'{compared:35}'
         + (f'{row["share_of_matmul_rate"]:16.0%}' if 'share_of_matmul_rate' in row else '')
         + ('' if peak is None else f'   peak {peak / MiB:.0f} MiB')
     )

@@ -7,7 +7,7 @@ import torch
 
 from ..benchmark import counts, networks, poses, report, roofline, whole
 from ..benchmark.counts import CountOptions
-from ..benchmark.networks import NetworkOptions
+from ..benchmark.plan import NetworkOptions
 from ..benchmark.poses import PoseOptions
 from ..benchmark.roofline import RooflineOptions
 from ..benchmark.steps import DTYPES
