@@ -62,7 +62,7 @@ class Row:
         value, reference = getattr(self.counts, name), getattr(self.reference, name)
         if not reference:
             return ''
-        return f'{value / unit:.0f} {symbol}'.strip() + f' ({value / reference:.2f})'
+        return f'{value / unit:.0f} {symbol}'.strip() + f' ({value / reference:.3f})'
 
 
 def run(args: CountOptions) -> list[Row]:

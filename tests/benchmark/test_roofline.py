@@ -64,7 +64,7 @@ def test_checkpoints_keep_less_and_compute_more():
 def test_cells():
     ours, theirs = Counts(50, 2**20, 1e9, 2**21), Counts(100, 2**22, 2e9, 2**23)
     cells = Row('step', 'ours', ours, theirs).cells()
-    assert cells == ['step', 'ours', '2 MiB (0.25)', '50 (0.50)', '1 MiB (0.25)', '1 G (0.50)']
+    assert cells == ['step', 'ours', '2 MiB (0.250)', '50 (0.500)', '1 MiB (0.250)', '1 G (0.500)']
 
 
 @pytest.mark.parametrize(
