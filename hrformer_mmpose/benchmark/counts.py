@@ -1,7 +1,7 @@
 """Count training steps and inferences of HRFormer beside MMPose's class: `... counts`.
 
 Counted on the CPU, under its autocast. Its rules differ from a GPU's in few operators, above all in
-LayerNorm and softmax, which a GPU computes in float32.
+LayerNorm, which a GPU's computes in float32.
 """
 
 import itertools
