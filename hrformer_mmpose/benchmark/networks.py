@@ -126,7 +126,8 @@ class _Benchmark:
         )
         for row in rows:
             if row.get('cuda_peak_bytes') is not None:  # a step's own, without the weights
-                row['cuda_peak_bytes'] += _weight_bytes(networks[row['network'].split(',')[0]])
+                network = networks[row['network'].split(',')[0]]
+                row['cuda_peak_bytes'] += _weight_bytes(network, case)
         return rows
 
 
@@ -137,9 +138,10 @@ def _unsupported(case: Case, device: torch.device) -> str | None:
     return None if is_supported else 'not run: this GPU does not compute in bfloat16'
 
 
-def _weight_bytes(network: nn.Module) -> int:
+def _weight_bytes(network: nn.Module, case: Case) -> int:
+    size = 4 if case.training else DTYPES[case.precision].itemsize
     tensors = itertools.chain(network.parameters(), network.buffers())
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    return sum(x.numel() * (size if x.is_floating_point() else x.element_size()) for x in tensors)
 
 
 def _matmul_rate(timer: Timer, dtype: torch.dtype) -> float:
