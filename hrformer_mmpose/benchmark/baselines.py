@@ -6,8 +6,9 @@ from torch import nn
 from ..arch import stages_from_arch
 from ..backbones import HRFormer
 
-HRNETS = {'hrnet_w32': 32, 'hrnet_w48': 48}
-MMPOSE = 'mmpose'
+HRNET_W48 = 'hrnet_w48'
+HRNETS = {'hrnet_w32': 32, HRNET_W48: 48}
+MMPOSE, OURS = 'mmpose', 'ours'
 PREFIX = 'hrformer_mmpose.'
 
 
@@ -86,6 +87,6 @@ def networks(arch: str, with_cp: bool = False) -> dict[str, nn.Module]:
     """'ours', 'mmpose' with the same weights, and MMPose's HRNets."""
     from mmpose.models.backbones import HRNet
 
-    made = {MMPOSE: mmpose_hrformer(arch), 'ours': HRFormer(arch=arch, with_cp=with_cp)}
-    made['ours'].load_state_dict(made[MMPOSE].state_dict())
+    made = {MMPOSE: mmpose_hrformer(arch), OURS: HRFormer(arch=arch, with_cp=with_cp)}
+    made[OURS].load_state_dict(made[MMPOSE].state_dict())
     return made | {name: HRNet(extra=hrnet_extra(width)) for name, width in HRNETS.items()}

@@ -1,263 +1,212 @@
-"""HRFormer against MMPose's classes, interleaved: `tools/benchmark.py`.
+"""HRFormer against MMPose's classes, in turns: `tools/benchmark.py`.
 
-In every round each network takes its turn on the same images, so that what else the machine does
-meets all of them; reported are medians over the rounds and the spread of the rounds' ratios.
+Each case (architecture, image size, precision, inference or training, batch size) times all
+networks in turns on the same images. Reported are medians over the rounds and the spread of the
+rounds' ratios. A network that runs out of memory is a row that says so.
 """
 
 import copy
+import functools
 import itertools
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from statistics import median
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
 
 import torch
 from torch import nn
 
-from ..errors import ConfigError
+from .. import io
 from ..execution.compiling import compile_network
-from . import baselines as rivals
-from . import complexity
+from . import baselines, complexity, report
+from .baselines import MMPOSE, OURS
+from .plan import Case, NetworkOptions, plan
+from .steps import DTYPES, for_inference, inference, set_training, training_step
+from .timing import Budget, MiB, Timer, device_of, first_line, line, time_in_turns
 
-MiB = 2**20
-WARM_UP = 2  # rounds: the first ones pay for memory that the machine has not handed out yet
-DTYPES = dict(float32=None, float16=torch.float16, bfloat16=torch.bfloat16)
-
-
-@dataclass(frozen=True)
-class NetworkOptions:
-    """Options of `benchmark`.
-
-    Attributes:
-        arch: names of architectures.
-        size: image sizes, each (height, width), multiples of 32.
-        batch_size: batch sizes of inference.
-        train_batch_size: batch sizes of training steps.
-        precision: keys of `DTYPES`.
-        device: name of a PyTorch device.
-        threads: number of CPU threads.
-        rounds: number of timed rounds.
-        with_cp: recompute the blocks in training.
-        compile: also time the compiled network.
-        no_hrnet: leave out HRNet-W32 and W48.
-    """
-
-    arch: Sequence[str]
-    size: Sequence[tuple[int, int]]
-    batch_size: Sequence[int]
-    train_batch_size: Sequence[int]
-    precision: Sequence[str]
-    device: str
-    threads: int
-    rounds: int
-    with_cp: bool
-    compile: bool
-    no_hrnet: bool
+COMPILED = 'ours, compiled'
 
 
 def benchmark(args: NetworkOptions) -> dict:
     """Time the networks and print tables.
 
     Returns:
-        `matmul_rates` by precision, in multiply-adds a second, and `rows` of the tables.
+        `environment`, `matmul_rates` by precision, in multiply-adds a second, `differences` from
+        MMPose's network, and `rows` of the tables.
     """
-    device = device_of(args.device)
     torch.set_num_threads(args.threads)
-    where = torch.cuda.get_device_name() if device.type == 'cuda' else f'{args.threads} threads'
-    print(f'torch {torch.__version__}, {device.type} ({where}), {args.rounds} rounds in turns')
-    rates = {name: _matmul_rate(device, name) for name in args.precision}
-    for name, rate in rates.items():
-        print(f'matrix products, {name}: {rate / 1e9:.0f} G multiply-adds/s')
-    rows = []
-    for arch, size in itertools.product(args.arch, args.size):
+    return _Benchmark(args, Timer(device_of(args.device))).run()
+
+
+class _Benchmark:
+    def __init__(self, args: NetworkOptions, timer: Timer):
+        self.args, self.timer, self.cases = args, timer, plan(args)
+        seconds = None if args.minutes is None else 60 * args.minutes
+        self.budget = Budget(timer, seconds, len(self.cases))
+        self.rates: dict[str, float] = {}
+        self.results = dict(
+            environment=report.environment(timer.device, args.threads),
+            matmul_rates=self.rates,
+            differences=[],
+            rows=[],
+        )
+
+    def run(self) -> dict:
+        for key, value in self.results['environment'].items():
+            print(f'{key}: {value}')
+        for name in self.args.precision:
+            self.rates[name] = _matmul_rate(self.timer, DTYPES[name])
+            print(f'matrix products, {name}: {self.rates[name] / 1e9:.0f} G multiply-adds/s')
+        for (arch, size), cases in itertools.groupby(self.cases, lambda c: (c.arch, c.size)):
+            self._run_architecture(arch, size, cases)
+        return self.results
+
+    def _run_architecture(self, arch: str, size: tuple[int, int], cases: Iterable[Case]) -> None:
         print(f'\nHRFormer {arch}, {size[0]}x{size[1]}')
-        made = rivals.networks(arch, args.with_cp)
-        if args.no_hrnet:
-            made = {name: net for name, net in made.items() if name not in rivals.HRNETS}
-        counts = _counts(made, size)
-        made = {name: net.to(device) for name, net in made.items()}
-        for precision in args.precision:
-            for training, batches in ((False, args.batch_size), (True, args.train_batch_size)):
-                for batch in batches:
-                    image = torch.rand(batch, 3, *size, device=device)
-                    steps = _steps(made, image, precision, training, args.compile)
-                    what = f'{"training step" if training else "inference"}, batch {batch}'
-                    found = time_in_turns(f'{what}, {precision}', steps, args.rounds, device)
-                    for row in found:
-                        flops = (
-                            counts[row['network'].split(',')[0]].flops
-                            * batch
-                            * (3 if training else 1)
-                        )
-                        row['share_of_matmul_rate'] = flops / row['median_s'] / rates[precision]
-                        row |= dict(arch=arch, size=size, batch=batch, training=training)
-                        row |= dict(precision=precision)
-                        print(line(row))
-                    rows += found
-    return dict(matmul_rates=rates, rows=rows)
+        networks = baselines.networks(arch, self.args.with_cp)
+        if self.args.no_hrnet:
+            networks = {k: v for k, v in networks.items() if k not in baselines.HRNETS}
+        image = torch.rand(2, 3, *size)
+        flops = _print_counts(networks, image)
+        reference = inference(set_training(networks[MMPOSE], False), image)()
+        networks = {name: network.to(self.timer.device) for name, network in networks.items()}
+        for precision in self.args.precision:
+            self._compare(arch, precision, networks[OURS], image, reference)
+        for case in cases:
+            self._run_case(case, networks, flops)
+
+    def _compare(
+        self,
+        arch: str,
+        precision: str,
+        network: nn.Module,
+        image: torch.Tensor,
+        reference: torch.Tensor,
+    ) -> None:
+        """Record how far the network for inference is from `reference`, MMPose's on the CPU."""
+        dtype = DTYPES[precision]
+        try:
+            step = inference(for_inference(network, dtype), image.to(self.timer.device, dtype))
+            error = (step().float().cpu() - reference).norm() / reference.norm()
+            difference = f'{error:.1e}'
+        except RuntimeError as failure:
+            difference = first_line(failure)
+        row = dict(arch=arch, network=OURS, precision=precision, difference=difference)
+        self.results['differences'].append(row)
+        print(f"  {precision} for inference against MMPose's: relative L2 difference {difference}")
+
+    def _run_case(self, case: Case, networks: dict[str, nn.Module], flops: dict) -> None:
+        for row in self._time(case, networks):
+            row |= asdict(case)
+            if 'failure' not in row:
+                work = flops[row['network'].split(',')[0]] * case.batch
+                rate = work * (3 if case.training else 1) / row['median_s']
+                row['share_of_matmul_rate'] = rate / self.rates[case.precision]
+            print(line(row))
+            self.results['rows'].append(row)
+        if self.args.markdown:  # after each case: an interruption loses nothing
+            with io.replacing(self.args.markdown) as partial:
+                Path(partial).write_text(report.markdown(self.results))
+
+    def _time(self, case: Case, networks: dict[str, nn.Module]) -> list[dict]:
+        failure = _unsupported(case, self.timer.device)
+        if self.budget.is_spent():
+            failure = 'not run: no time left'
+        deadline = self.budget.next_deadline()
+        if failure is not None:
+            print(f'  {case}')
+            return [dict(network=name, failure=failure) for name in networks]
+        steps = _steps(case, networks, self.timer.device, self.args.compile)
+        rows = time_in_turns(
+            str(case),
+            steps,
+            self.args.rounds,
+            self.timer,
+            deadline=deadline,
+            tolerate=(RuntimeError,),
+        )
+        for row in rows:
+            if row.get('cuda_peak_bytes') is not None:  # a step's own, without the weights
+                network = networks[row['network'].split(',')[0]]
+                row['cuda_peak_bytes'] += _weight_bytes(network, case)
+        return rows
 
 
-def device_of(name: str) -> torch.device:
-    """A device by name; a `ConfigError` where it is not there."""
-    device = torch.device(name)
-    if device.type == 'cuda' and not torch.cuda.is_available():
-        raise ConfigError(f'--device {name}: there is no CUDA device here')
-    return device
+def _unsupported(case: Case, device: torch.device) -> str | None:
+    if case.precision != 'bfloat16' or device.type != 'cuda':
+        return None
+    is_supported = torch.cuda.is_bf16_supported(including_emulation=False)
+    return None if is_supported else 'not run: this GPU does not compute in bfloat16'
 
 
-def _matmul_rate(device: torch.device, precision: str) -> float:
+def _weight_bytes(network: nn.Module, case: Case) -> int:
+    size = 4 if case.training else DTYPES[case.precision].itemsize
+    tensors = itertools.chain(network.parameters(), network.buffers())
+    return sum(x.numel() * (size if x.is_floating_point() else x.element_size()) for x in tensors)
+
+
+def _matmul_rate(timer: Timer, dtype: torch.dtype) -> float:
     """Multiply-adds a second of a large square matrix product, the best of ten.
 
     As large as takes 50 ms: processors without instructions for bfloat16 need minutes for what
     others do in a blink.
     """
-    dtype = DTYPES[precision] or torch.float32
-    n, largest, best = 128, 8192 if device.type == 'cuda' else 2048, 0.0
+    n, largest, best = 128, 8192 if timer.is_cuda else 2048, 0.0
     while n < largest and best < 0.05:
         n *= 2
-        a = torch.rand(n, n, device=device).to(dtype)
-        best = min(_seconds(lambda a=a: a @ a, device) for _ in range(10))
+        a = torch.rand(n, n, device=timer.device).to(dtype)
+        best = min(timer.seconds(lambda a=a: a @ a) for _ in range(10))
     return n**3 / best
 
 
-def _counts(made: dict[str, nn.Module], size: tuple[int, int]) -> dict[str, complexity.Counts]:
-    """Print what does not depend on the machine; on one image."""
+def _print_counts(networks: dict[str, nn.Module], image: torch.Tensor) -> dict[str, float]:
+    """Print what does not depend on the device, for one image in float32.
+
+    Args:
+        networks: by name, on the CPU.
+        image: (2, 3, H, W).
+
+    Returns:
+        Multiply-adds of an image by network, as the plain layers compute it.
+    """
     print(
         f'  {"an image":<34}{"M params":>9}{"GFLOPs":>8}{"calls":>7}{"traffic MiB":>13}'
         f'{"kept for backward MiB":>24}'
     )
-    image, counts = torch.rand(2, 3, *size), {}
-    for name, network in made.items():
-        found = counts[name] = complexity.count(_mode(network, False), image[:1])
-        in_use = found
-        if name == 'ours':
-            fused = network.fuse_for_inference()
-            with torch.no_grad():
-                fused(image[:1])  # which brings the weights into oneDNN's layout, once
-            in_use = complexity.count(fused, image[:1])
-        kept = complexity.saved_bytes(_mode(network, True), image) / 2 / MiB
+    flops = {}
+    for name, network in networks.items():
+        flops[name] = complexity.count(set_training(network, False), image[:1]).flops
+        fused = for_inference(network, torch.float32)
+        inference(fused, image[:1])()  # brings the weights into oneDNN's layout, once
+        in_use = complexity.count(fused, image[:1])
+        kept = complexity.saved_bytes(set_training(network, True), image) / 2 / MiB
         parameters = sum(p.numel() for p in network.parameters()) / 1e6
         print(
-            f'  {name:<34}{parameters:9.3f}{found.flops / 1e9:8.2f}{in_use.calls:7d}'
+            f'  {name:<34}{parameters:9.3f}{flops[name] / 1e9:8.2f}{in_use.calls:7d}'
             f'{in_use.traffic / MiB:13.0f}{kept:24.0f}'
         )
-    with torch.no_grad():
-        ours, theirs = made['ours'].eval().fuse_for_inference(), _mode(made[rivals.MMPOSE], False)
-        error = (ours(image)[0] - theirs(image)[0]).norm() / theirs(image)[0].norm()
-    print(f"  ours for inference against MMPose's: relative L2 difference {error:.1e}")
-    return counts
-
-
-def _mode(network: nn.Module, training: bool) -> nn.Module:
-    network.train(training)  # MMPose's classes return nothing
-    return network
+    return flops
 
 
 def _steps(
-    made: dict[str, nn.Module], image: torch.Tensor, precision: str, training: bool, compiled: bool
+    case: Case, networks: dict[str, nn.Module], device: torch.device, compiled: bool
 ) -> dict[str, Callable]:
-    steps = {}
-    for name, network in made.items():
-        if training:
-            steps[name] = _training_step(_mode(network, True), image, precision)
-        else:
-            network = _mode(network, False)
-            fused = network.fuse_for_inference() if name == 'ours' else network
-            steps[name] = _inference(fused, image, precision)
+    image = torch.rand(case.batch, 3, *case.size, device=device)
+    steps = {name: _step(case, network, image) for name, network in networks.items()}
     if compiled:
-        network = copy.deepcopy(made['ours']).train(training)
-        network = compile_network(network if training else network.fuse_for_inference())
-        step = _training_step if training else _inference
-        steps['ours, compiled'] = step(network, image, precision)
+        steps[COMPILED] = _step(case, networks[OURS], image, compiled=True)
     return steps
 
 
-def _autocast(image: torch.Tensor, precision: str) -> torch.autocast:
-    dtype = DTYPES[precision]
-    return torch.autocast(image.device.type, dtype or torch.bfloat16, enabled=dtype is not None)
+def _step(case: Case, network: nn.Module, image: torch.Tensor, compiled: bool = False) -> Callable:
+    dtype, build = DTYPES[case.precision], compile_network if compiled else lambda network: network
+    try:
+        if case.training:
+            network = copy.deepcopy(network) if compiled else network
+            return training_step(build(set_training(network, True)), image, dtype)
+        return inference(build(for_inference(network, dtype)), image.to(dtype))
+    except RuntimeError as error:  # a row of the table, like one of the step itself
+        return functools.partial(_raise, error.with_traceback(None))
 
 
-def _inference(network: nn.Module, image: torch.Tensor, precision: str) -> Callable:
-    def step() -> None:
-        with torch.no_grad(), _autocast(image, precision):
-            network(image)
-
-    return step
-
-
-def _training_step(network: nn.Module, image: torch.Tensor, precision: str) -> Callable:
-    def step() -> None:
-        network.zero_grad(set_to_none=True)
-        with _autocast(image, precision):
-            out = network(image)[0]
-        out.float().square().mean().backward()
-
-    return step
-
-
-def _seconds(step: Callable, device: torch.device) -> float:
-    start = time.perf_counter()
-    step()
-    if device.type == 'cuda':
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def time_in_turns(
-    what: str,
-    steps: dict[str, Callable],
-    rounds: int,
-    device: torch.device,
-    warm_up: int = WARM_UP,
-    pause: float = 0.0,
-) -> list[dict]:
-    """Time functions, one call of each a round; `steps` must hold MMPose's.
-
-    Args:
-        what: title. steps: by name. rounds: that count; `warm_up` of them go before.
-        pause: seconds before each call, where several libraries take turns: the threads of one go
-            on spinning for a while and would take the processor from the next.
-
-    Returns:
-        For each its name (`network`), `seconds` by round, `median_s`, sorted `ratios` of MMPose's
-        time over its own, `cuda_peak_bytes`.
-    """
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    peaks: dict[str, int | None] = dict.fromkeys(steps)
-    for index in range(warm_up + rounds):
-        print(f'\r\x1b[K  {what}: round {index + 1} of {warm_up + rounds}', end='', flush=True)
-        for name, step in steps.items():
-            if device.type == 'cuda':
-                torch.cuda.reset_peak_memory_stats()
-            time.sleep(pause)
-            seconds = _seconds(step, device)
-            if index >= warm_up:
-                times[name].append(seconds)
-            if device.type == 'cuda':
-                peaks[name] = torch.cuda.max_memory_allocated()
-    print(
-        f'\r\x1b[K  {what:<34}{"ms":>9}{"(lowest to highest)":>24}'
-        f'{"times MMPose":>14}{"(lowest to highest)":>21}'
-    )
-    rows = []
-    for name, seconds in times.items():
-        pairs = zip(times[rivals.MMPOSE], seconds, strict=True)
-        ratios = sorted(theirs / ours for theirs, ours in pairs)
-        rows.append(
-            dict(network=name, median_s=median(seconds), seconds=seconds, ratios=ratios)
-            | dict(cuda_peak_bytes=peaks[name])
-        )
-    return rows
-
-
-def line(row: dict) -> str:
-    """A row of `time_in_turns` for the table."""
-    low, high = 1e3 * min(row['seconds']), 1e3 * max(row['seconds'])
-    ratios = row['ratios']
-    peak = row['cuda_peak_bytes']
-    return (
-        f'  {row["network"]:<34}{1e3 * row["median_s"]:9.1f}{f"({low:.1f} to {high:.1f})":>24}'
-        f'{median(ratios):14.2f}{f"({ratios[0]:.2f} to {ratios[-1]:.2f})":>21}'
-        + (f'{row["share_of_matmul_rate"]:16.0%}' if 'share_of_matmul_rate' in row else '')
-        + ('' if peak is None else f'   peak {peak / MiB:.0f} MiB')
-    )
+def _raise(error: Exception) -> None:
+    raise error

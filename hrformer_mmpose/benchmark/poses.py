@@ -30,7 +30,7 @@ from ..inference.estimator import Estimator, PoseRuntime
 from ..inference.networks import open_network
 from ..inference.torch_network import PoseEstimator, TorchNetwork
 from . import baselines as rivals
-from .networks import device_of, line, time_in_turns
+from .timing import Timer, device_of, line, time_in_turns
 
 WARM_UP_IMAGES = 8
 PAUSE = 0.5  # seconds; OpenMP's threads spin for 0.2
@@ -136,7 +136,7 @@ def _crops(ours: TorchNetwork, theirs: _MMPose, args: PoseOptions, batch: int) -
                 raise UserError(f"'{path}' was exported with {wanted}; give the same option here")
             steps[_name(path, backend)] = lambda network=network: network.predict(crops)
     what = f'crops to keypoints, batch {batch}'
-    rows = time_in_turns(what, steps, args.rounds, device_of('cpu'), pause=PAUSE)
+    rows = time_in_turns(what, steps, args.rounds, Timer(device_of('cpu')), pause=PAUSE)
     for row in rows:
         row.update(what='crops', batch=batch)
         print(line(row))
@@ -174,7 +174,9 @@ def _images(
         run(images[:WARM_UP_IMAGES])  # backends compile what they see first
     steps = {name: lambda run=run: run(images) for name, run in runs.items()}
     rounds = max(args.rounds // 3, 1)
-    rows = time_in_turns('images to poses', steps, rounds, device_of('cpu'), warm_up=0, pause=PAUSE)
+    rows = time_in_turns(
+        'images to poses', steps, rounds, Timer(device_of('cpu')), warm_up=0, pause=PAUSE
+    )
     for row in rows:
         row.update(what='images', persons_per_second=persons / row['median_s'])
         print(f'{line(row)}   {row["persons_per_second"]:.2f} persons/s')

@@ -1,16 +1,38 @@
-"""Time networks or whole poses: `hrformer benchmark`, and `tools/benchmark.py` for networks."""
+"""Time or count networks and whole poses: `hrformer benchmark`, and `tools/benchmark.py`."""
 
 import argparse
 import tempfile
 
 import torch
 
-from ..benchmark import networks, poses, whole
-from ..benchmark.networks import NetworkOptions
+from ..benchmark import counts, networks, poses, report, roofline, whole
+from ..benchmark.counts import CountOptions
+from ..benchmark.plan import NetworkOptions
 from ..benchmark.poses import PoseOptions
+from ..benchmark.roofline import RooflineOptions
+from ..benchmark.steps import DTYPES
 from ..errors import ConfigError
-from .arguments import CfgOptions, options_of, write_json
+from .arguments import CfgOptions, check_out, options_of, positive, write_json
 from .launch import build_runner
+
+ARCHITECTURES = ('base', 'small', 'tiny')
+# Defaults that differ: on a GPU all that docs/speed.md asks for.
+CPU_DEFAULTS = dict(
+    arch=['base', 'small'],
+    batch_size=[1, 8],
+    train_batch_size=[8],
+    precision=['float32'],
+    minutes=None,
+    markdown=None,
+)
+CUDA_DEFAULTS = dict(
+    arch=[*ARCHITECTURES],
+    batch_size=[1, 8, 64],
+    train_batch_size=[32],
+    precision=['float16', 'bfloat16', 'float32'],
+    minutes=8.0,
+    markdown='hrformer_speed.md',
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -25,12 +47,13 @@ def parser() -> argparse.ArgumentParser:
     _add_pose_flags(
         kinds.add_parser('poses', help='crops, or images, to keypoints; exported files too')
     )
+    _add_counting(kinds)
     return flags
 
 
 def run(args: argparse.Namespace) -> None:
     """Run `hrformer benchmark`."""
-    (_benchmark_networks if args.kind == 'networks' else _benchmark_poses)(args)
+    RUNS[args.kind](args)
 
 
 def tool_parser() -> argparse.ArgumentParser:
@@ -46,13 +69,14 @@ def tool_parser() -> argparse.ArgumentParser:
     flags.add_argument(
         '--cfg-options', nargs='+', action=CfgOptions, default={}, help='with --whole'
     )
+    _add_counting(flags.add_subparsers(dest='kind', help='count instead of timing'))
     return flags
 
 
 def run_tool(args: argparse.Namespace) -> None:
     """Run `tools/benchmark.py`."""
     if args.whole is None:
-        _benchmark_networks(args)
+        RUNS[args.kind or 'networks'](args)
         return
     with tempfile.TemporaryDirectory() as folder:
         results = whole.benchmark(
@@ -62,24 +86,71 @@ def run_tool(args: argparse.Namespace) -> None:
 
 
 def _add_network_flags(flags: argparse.ArgumentParser) -> None:
-    flags.add_argument('--arch', nargs='+', default=['base', 'small'])
-    flags.add_argument('--size', nargs='+', default=['256x192'], help='height x width')
-    flags.add_argument('--batch-size', nargs='+', type=int, default=[1, 8], help='of inference')
-    flags.add_argument('--train-batch-size', nargs='*', type=int, default=[8])
-    flags.add_argument('--precision', nargs='+', choices=networks.DTYPES, default=['float32'])
-    flags.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    flags.add_argument('--threads', type=int, default=2)
-    flags.add_argument('--rounds', type=int, default=9)
-    flags.add_argument('--with-cp', action='store_true', help='recompute the blocks in training')
-    flags.add_argument('--compile', action='store_true', help='also time HRFormer compiled')
-    flags.add_argument('--no-hrnet', action='store_true', help='leave out HRNet-W32 and W48')
-    flags.add_argument('--json', help='file for the measurements')
+    add = flags.add_argument
+    add('--arch', nargs='+', choices=ARCHITECTURES)
+    add('--size', nargs='+', default=['256x192'], help='height x width')
+    add('--batch-size', nargs='+', type=positive, help='of inference')
+    add('--train-batch-size', nargs='*', type=positive)
+    add('--precision', nargs='+', choices=DTYPES)
+    add('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    add('--threads', type=positive, default=2)
+    add('--rounds', type=positive, default=9)
+    add('--minutes', type=_parse_minutes, help='time for all cases, fewer rounds if need be')
+    add('--with-cp', action='store_true', help='recompute the blocks in training')
+    add('--compile', action='store_true', help='also time HRFormer compiled, which takes longer')
+    add('--no-hrnet', action='store_true', help='leave out HRNet-W32 and W48')
+    add('--json', help='file for the measurements')
+    add('--markdown', help='file for the tables (on CUDA by default hrformer_speed.md)')
 
 
 def _benchmark_networks(args: argparse.Namespace) -> None:
+    defaults = CUDA_DEFAULTS if args.device.startswith('cuda') else CPU_DEFAULTS
+    for name, value in defaults.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    check_out('--markdown', args.markdown, ('.md',))
     options = options_of(NetworkOptions, args, size=[_parse_size(text) for text in args.size])
     results = networks.benchmark(options)
     write_json(args.json, {**vars(args), **results})
+    if args.markdown:
+        print(f'\nwritten to {args.markdown}')
+
+
+def _add_counting(kinds: argparse._SubParsersAction) -> None:
+    flags = kinds.add_parser('counts', help='operators, bytes and multiply-adds of a step')
+    flags.add_argument('--arch', nargs='+', choices=ARCHITECTURES, default=['base', 'small'])
+    flags.add_argument('--size', nargs='+', default=['256x192'], help='height x width')
+    flags.add_argument('--precision', nargs='+', choices=DTYPES, default=['bfloat16'])
+    flags.add_argument('--batch-size', type=positive, default=1)
+    flags.add_argument('--norm', nargs='+', choices=('BN', 'SyncBN'), default=['BN', 'SyncBN'])
+    flags.add_argument('--operators', type=int, default=0, help='list the most frequent ones')
+    flags.add_argument('--update', metavar='FILE', help='replace the section of a Markdown file')
+    flags = kinds.add_parser('roofline', help='least time on GPUs, from what is counted')
+    flags.add_argument('--arch', choices=ARCHITECTURES, default='base')
+    flags.add_argument('--size', default='256x192', help='height x width')
+    flags.add_argument('--batch-size', type=positive, default=64, help='of inference')
+    flags.add_argument('--train-batch-size', type=positive, default=32)
+    flags.add_argument('--update', metavar='FILE', help='replace the section of a Markdown file')
+
+
+def _count(args: argparse.Namespace) -> None:
+    if args.update:
+        report.split_section(args.update, args.kind)
+    if args.kind == 'roofline':
+        roofline.run(options_of(RooflineOptions, args, size=_parse_size(args.size)))
+    else:
+        sizes = [_parse_size(text) for text in args.size]
+        counts.run(options_of(CountOptions, args, size=sizes))
+
+
+def _parse_minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes < float('inf'):
+        raise argparse.ArgumentTypeError(f'{text!r} is not a number of minutes')
+    return minutes
 
 
 def _parse_size(text: str) -> tuple[int, int]:
@@ -112,3 +183,6 @@ def _add_pose_flags(flags: argparse.ArgumentParser) -> None:
 def _benchmark_poses(args: argparse.Namespace) -> None:
     results = poses.benchmark(options_of(PoseOptions, args))
     write_json(args.json, {**vars(args), **results})
+
+
+RUNS = dict(networks=_benchmark_networks, poses=_benchmark_poses, counts=_count, roofline=_count)

@@ -16,7 +16,6 @@ import torch
 from mmengine.config import Config
 from mmpose.registry import MODELS
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from .. import zoo
 from ..benchmark import complexity
@@ -160,18 +159,15 @@ def measure(name: str, cfg: Config) -> Row:
     model = MODELS.build({**cfg.model, '_scope_': cfg.default_scope})
     model.eval()
     height, width = input_size(cfg)
-    flops = FlopCounterMode(display=False, custom_mapping=complexity.ATTENTION)
-    with torch.no_grad(), flops:
-        model(torch.zeros(1, 3, height, width), None, mode='tensor')
-    total = flops.get_total_flops() / 2
-    counts = flops.get_flop_counts()['Global']
-    inside = sum(count for op, count in counts.items() if _is_attention(str(op))) / 2
+    image = torch.zeros(1, 3, height, width)
+    counts = complexity.count(lambda image: model(image, None, mode='tensor'), image)
+    inside = sum(one.flops for op, one in counts.operators.items() if _is_attention(op))
     return Row(
         name,
         f'{height}x{width}',
         _parameters(model) / 1e6,
-        total / 1e9,
-        (total - inside) / 2**30,
+        counts.flops / 1e9,
+        (counts.flops - inside) / 2**30,
         PUBLISHED.get(name),
         REASONS.get(name),
     )
