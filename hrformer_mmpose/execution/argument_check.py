@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.autograd import forward_ad
 
-_CONSTANTS = {'2': 2, '3': 3, '9': 9}
+_CONSTANTS = {'1': 1, '2': 2, '3': 3, '4': 4, '9': 9}
 _MAX_TOKENS = 2**15  # of a window: its attention maps then take 4 GiB a head
 
 
@@ -18,7 +18,7 @@ class Dtypes(NamedTuple):
     """Types of an operator's tensors."""
 
     activation: torch.dtype | None  # of all tensors with values per token; None if they differ
-    parameters: frozenset[torch.dtype]  # of all others
+    parameters: frozenset[torch.dtype]  # of all others, except those that are always float64
 
 
 class ArgumentCheck:
@@ -27,13 +27,17 @@ class ArgumentCheck:
     Args:
         schema: schema of the operator.
         shapes: sizes of each tensor argument, as in 'B H W C'. A letter is the same size in all
-            tensors, '...' the same axes, any number of them; digits stand for themselves.
+            tensors, '...' the same axes, any number of them; digits stand for themselves. 'f64:'
+            before the sizes requires float64.
     """
 
     def __init__(self, schema: torch.FunctionSchema, shapes: dict[str, str]):
         self.name = schema.name
         self.names = [argument.name for argument in schema.arguments]
-        self.shapes = {argument: shape.split() for argument, shape in shapes.items()}
+        self.shapes = {
+            argument: shape.removeprefix('f64:').split() for argument, shape in shapes.items()
+        }
+        self.float64 = {argument for argument, shape in shapes.items() if shape.startswith('f64:')}
 
     def __call__(self, args: tuple) -> 'Dtypes':
         """Check all arguments.
@@ -108,6 +112,8 @@ def _compare(check: ArgumentCheck, properties: tuple) -> Dtypes:
             raise RuntimeError(f'{check.name}: {argument} is {layout}, expected a dense tensor')
         if not dtype.is_floating_point:
             raise RuntimeError(f'{check.name}: {argument} is {dtype}, expected real numbers')
+        if argument in check.float64 and dtype is not torch.float64:
+            raise RuntimeError(f'{check.name}: {argument} is {dtype}, expected float64')
         if other != device:
             raise RuntimeError(f'{check.name}: {argument} is on {other}, not on {device}')
         if not _fits(shape, expected, sizes):
@@ -118,8 +124,11 @@ def _compare(check: ArgumentCheck, properties: tuple) -> Dtypes:
             )
     activations, parameters = set(), set()
     for argument, (_, dtype, *_) in tensors.items():
+        if argument in check.float64:
+            continue
         is_activation = check.shapes[argument][0] in ('B', '...')
         (activations if is_activation else parameters).add(dtype)
+    activations = activations or {torch.float32}  # an operator on parameters alone
     return Dtypes(activations.pop() if len(activations) == 1 else None, frozenset(parameters))
 
 
@@ -151,5 +160,5 @@ def _fits(shape: torch.Size, expected: list[str], sizes: dict) -> bool:
     return (
         len(shape) == len(expected)
         and all(sizes.setdefault(x, n) == n for x, n in zip(expected, shape, strict=True))
-        and sizes.get('C') != 0
+        and 0 not in (sizes.get('C'), sizes.get('D'))
     )

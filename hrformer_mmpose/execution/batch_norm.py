@@ -3,6 +3,7 @@
 Shapes: T tokens (written `...` before C), C channels.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -22,28 +23,37 @@ class Statistics(NamedTuple):
     eps: float
     group: distributed.ProcessGroup | None  # processes that share the batch's statistics
 
-    @classmethod
-    def step(cls, norm: nn.Module) -> 'Statistics':
-        """Count a step of a BatchNorm, as its `forward` does."""
-        momentum, is_batch = norm.momentum, norm.training or norm.running_mean is None
-        mean, var = norm.running_mean, norm.running_var
-        if norm.training and not norm.track_running_stats:
-            mean = var = None
-        elif norm.training and norm.num_batches_tracked is not None:
-            norm.num_batches_tracked.add_(1)
-            if momentum is None:
-                momentum = 1.0 / float(norm.num_batches_tracked)
-        group = sync_group(norm) if norm.training else None
-        return cls(mean, var, is_batch, momentum or 0.0, norm.eps, group)
+
+def step(norms: Sequence[nn.Module | None]) -> list[Statistics | None]:
+    """Count a step of BatchNorms, as their `forward` does."""
+    counters = [
+        norm.num_batches_tracked
+        for norm in norms
+        if norm is not None and norm.training and norm.track_running_stats
+    ]
+    counters = [counter for counter in counters if counter is not None]
+    if counters:
+        torch._foreach_add_(counters, 1)
+    return [None if norm is None else _statistics(norm) for norm in norms]
+
+
+def _statistics(norm: nn.Module) -> Statistics:
+    momentum, is_batch = norm.momentum, norm.training or norm.running_mean is None
+    mean, var = norm.running_mean, norm.running_var
+    if norm.training and not norm.track_running_stats:
+        mean = var = None
+    elif norm.training and momentum is None and norm.num_batches_tracked is not None:
+        momentum = 1.0 / float(norm.num_batches_tracked)
+    group = sync_group(norm) if norm.training else None
+    return Statistics(mean, var, is_batch, momentum or 0.0, norm.eps, group)
 
 
 class BatchNorm(NamedTuple):
     """BatchNorm as x scale + offset, (C) each."""
 
-    scale: torch.Tensor
-    offset: torch.Tensor
-    mean_and_rstd: torch.Tensor  # (2, C)
-    count: float | torch.Tensor  # tokens in the batch's statistics; 0 for running statistics
+    table: torch.Tensor  # (4, C), see `fused_ops.bn_statistics`
+    count: float  # own tokens behind the statistics; 0 for running statistics
+    total_count: torch.Tensor | None  # (1), tokens of all processes of the group
     group: distributed.ProcessGroup | None
 
     @classmethod
@@ -65,36 +75,23 @@ class BatchNorm(NamedTuple):
             moments: (2, C), `fused_ops.moments` of x if they are available.
         """
         running_mean, running_var, is_batch, momentum, eps, group = statistics
-        count = x.numel() // x.shape[-1] if is_batch else 0
-        if is_batch:
+        count, total_count = x.numel() // x.shape[-1] if is_batch else 0, None
+        if not is_batch:
+            moments = torch.stack((running_mean, running_var))
+            running_mean = running_var = None
+        elif group is not None:
             mean, var = fused_ops.moments(x) if moments is None else moments
-            if group is not None:
-                mean, var, count = merge_moments(mean, var, count, group)
-            if running_mean is not None:
-                unbiased = count / (count - 1) if group is not None or count > 1 else 1
-                running_mean.lerp_(mean, momentum)
-                running_var.lerp_((var * unbiased).to(var.dtype), momentum)
-        else:
-            mean, var = running_mean, running_var
-        rstd = (var + eps).rsqrt()
-        scale = gamma * rstd
-        offset = torch.addcmul(beta, mean, scale, value=-1)
-        return cls(scale, offset, torch.stack((mean, rstd)), count, group)
+            mean, var, total_count = merge_moments(mean, var, count, group)
+            moments = torch.stack((mean, var))
+        table = fused_ops.bn_statistics(
+            x, moments, gamma, beta, running_mean, running_var, count, momentum, eps, total_count
+        )
+        return cls(table, count, total_count, group)
 
     @property
-    def tensors(self) -> tuple[torch.Tensor, ...]:
-        """Tensors to save for the backward pass."""
-        return self[:3]
-
-    @property
-    def settings(self) -> tuple:
-        """The other fields."""
-        return self[3:]
-
-    @property
-    def scale_and_offset(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(C) each."""
-        return self[:2]
+    def scale_and_offset(self) -> torch.Tensor:
+        """(2, C)."""
+        return self.table[:2]
 
     def backward(self, sums: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Compute the gradients of parameters.
@@ -108,19 +105,6 @@ class BatchNorm(NamedTuple):
             grad_gamma: (C).
             grad_beta: (C).
         """
-        dtype = self.scale.dtype
-        scale, (mean, rstd) = self.scale.double(), self.mean_and_rstd.double()
-        grad_beta, grad_gamma = sums[0], (sums[1] - mean * sums[0]) * rstd
-        if self.group is not None or self.count:
-            total_beta, total_gamma = grad_beta, grad_gamma
-            if self.group is not None:
-                total_beta, total_gamma = all_reduce_sum(
-                    torch.stack((grad_beta, grad_gamma)), self.group
-                )
-            b = scale * rstd * total_gamma / -self.count
-            coeffs = torch.stack((scale, b, scale * total_beta / -self.count - b * mean))
-            grad_bias = torch.zeros_like(scale)  # the norm subtracts the mean
-        else:
-            coeffs = torch.stack((scale, *torch.zeros_like(self.mean_and_rstd)))
-            grad_bias = scale * grad_beta
-        return (*(x.to(dtype) for x in (coeffs, grad_bias, grad_gamma, grad_beta)),)
+        total_sums = None if self.group is None else all_reduce_sum(sums, self.group)
+        grads = fused_ops.bn_grad_coeffs(sums, self.table, self.count, total_sums, self.total_count)
+        return grads[:3], *grads[3:]

@@ -64,7 +64,11 @@ class _Operator:
         _library.define(f'{self.name}{schema}')
         self.overload = getattr(torch.ops.hrformer_mmpose, self.name).default
         self.check = ArgumentCheck(self.overload._schema, shapes)
-        self.is_inplace = self.overload._schema.is_mutable
+        self.written = [
+            index
+            for index, argument in enumerate(self.overload._schema.arguments)
+            if argument.alias_info is not None and argument.alias_info.is_write
+        ]
         _library.impl(self.name, self._refuse_gradients, 'Autograd', with_keyset=True)
         _library.impl(self.name, self._run_plain, 'CompositeExplicitAutograd')
 
@@ -83,7 +87,7 @@ class _Operator:
     def _run_kernel(self, backend: ModuleType, kernel: Callable, *args):
         activation, parameters = self._prepare(args)
         # An operator in place has to write to the tensor that it is given.
-        takes_layout = args[0].is_contiguous() or not self.is_inplace
+        takes_layout = all(x.is_contiguous() for x in self._written(args))
         takes_dtypes = activation in backend.DTYPES and parameters <= {activation, torch.float32}
         if not (takes_dtypes and takes_layout and backend.available(self.name)):
             return self.plain(*args)
@@ -91,6 +95,10 @@ class _Operator:
 
     def _prepare(self, args: tuple) -> Dtypes:
         dtypes = self.check(args)
-        if self.is_inplace and not args[0].is_inference():
-            torch.autograd.graph.increment_version(args[0])
+        for x in self._written(args):
+            if not x.is_inference():
+                torch.autograd.graph.increment_version(x)
         return dtypes
+
+    def _written(self, args: tuple) -> list[torch.Tensor]:
+        return [args[i] for i in self.written if args[i] is not None]

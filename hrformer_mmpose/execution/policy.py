@@ -147,7 +147,7 @@ def multiply_by_image(x: torch.Tensor) -> bool:
     Args:
         x: (B, H, W, C).
     """
-    return x.device.type == 'cpu' and x.shape[1] * x.shape[2] >= _MANY_TOKENS
+    return _is_cpu_float32(x) and x.shape[1] * x.shape[2] >= _MANY_TOKENS
 
 
 def _is_eager() -> bool:

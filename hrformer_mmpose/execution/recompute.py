@@ -8,7 +8,7 @@ of the plain layers.
 
 Under autocast x has autocast's type and parameters are float32. Products are computed in the type
 of x; norms, statistics and the gradients of parameters in float32. Weights are converted in each
-pass instead of keeping converted copies for the backward pass.
+pass, which keeps no converted copies for the backward pass.
 
 Shapes: B batch, H and W of a map, T = B * H * W tokens, C channels, D hidden channels of the FFN, h
 heads, N tokens per window.
@@ -23,8 +23,10 @@ from torch import nn
 from ..layers.attention import LocalWindowSelfAttention
 from ..layers.ffn import CrossFFN
 from . import fused_ops
-from .batch_norm import BatchNorm, Statistics
-from .linear import bias_grad, linear, weight_grad
+from .batch_norm import BatchNorm, step
+from .linear import bias_grad, cast, linear
+
+aten = torch.ops.aten
 
 
 def attention(
@@ -46,8 +48,10 @@ def attention(
     """
     attn = layer.attn
     qkv, proj = attn.qkv, attn.proj
+    table = attn.relative_position_bias_table if attn.with_rpe else None
+    index = attn.relative_position_index if attn.with_rpe else None
     return _Attention.apply(
-        x.contiguous(), norm.weight, norm.bias, qkv.weight, qkv.bias, attn.rel_pos_bias(),
+        x.contiguous(), norm.weight, norm.bias, qkv.weight, qkv.bias, table, index,
         proj.weight, proj.bias, drop_path_scale, norm.eps, attn.num_heads, layer.window,
     )  # fmt: skip
 
@@ -63,12 +67,11 @@ def ffn(
         getattr(layer, name) for name in ('fc1', 'fc2', 'dw3x3', 'norm1', 'norm2', 'norm3')
     )
     dwconv = (None,) * 4 if conv is None else (conv.weight, conv.bias, norm2.weight, norm2.bias)
-    statistics = [None if bn is None else Statistics.step(bn) for bn in (norm1, norm2, norm3)]
     # On tokens a 1x1 convolution is a linear layer.
     return _FFN.apply(
         x.contiguous(), norm.weight, norm.bias, fc1.weight.flatten(1), fc1.bias, norm1.weight,
         norm1.bias, *dwconv, fc2.weight.flatten(1), fc2.bias, norm3.weight, norm3.bias,
-        drop_path_scale, norm.eps, statistics,
+        drop_path_scale, norm.eps, step((norm1, norm2, norm3)),
     )  # fmt: skip
 
 
@@ -107,42 +110,51 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     @_without_autocast
     def forward(
-        ctx, x, gamma, beta, qkv_weight, qkv_bias, rel_pos_bias, proj_weight, proj_bias,
+        ctx, x, gamma, beta, qkv_weight, qkv_bias, bias_table, bias_index, proj_weight, proj_bias,
         drop_path_scale, eps, num_heads, window,
     ):  # fmt: skip
         y, mean_and_rstd = fused_ops.layer_norm(x, gamma, beta, eps)
-        qkv = linear(y, qkv_weight, qkv_bias)
+        rel_pos_bias = None if bias_table is None else bias_table[bias_index].permute(2, 0, 1)
+        weights = cast(x.dtype, qkv_weight, qkv_bias, proj_weight, proj_bias)
+        qkv = linear(y, *weights[:2])
         out = fused_ops.window_attention(qkv, qkv_bias, rel_pos_bias, num_heads, window)
         ctx.save_for_backward(
-            x, gamma, beta, mean_and_rstd, qkv_weight, qkv_bias, qkv, rel_pos_bias, out,
+            x, gamma, beta, mean_and_rstd, qkv_weight, qkv_bias, qkv, rel_pos_bias, bias_index, out,
             proj_weight, drop_path_scale,
         )  # fmt: skip
         ctx.settings = eps, num_heads, window
+        ctx.table_rows = 0 if bias_table is None else len(bias_table)
         if drop_path_scale is None:
-            return linear(out, proj_weight, proj_bias, x)
-        return torch.addcmul(x, linear(out, proj_weight, proj_bias), drop_path_scale)
+            return linear(out, *weights[2:], x)
+        return torch.addcmul(x, linear(out, *weights[2:]), drop_path_scale)
 
     @staticmethod
     @_first_order
     def backward(ctx, residual):
         # Read once: under gradient checkpointing a second read fails.
         (
-            x, gamma, beta, mean_and_rstd, qkv_weight, qkv_bias, qkv, rel_pos_bias, out,
+            x, gamma, beta, mean_and_rstd, qkv_weight, qkv_bias, qkv, rel_pos_bias, bias_index, out,
             proj_weight, drop_path_scale,
         ) = ctx.saved_tensors  # fmt: skip
         eps, num_heads, window = ctx.settings
         grad = residual if drop_path_scale is None else residual * drop_path_scale
-        grad_proj_weight, grad_proj_bias = weight_grad(grad, out), bias_grad(grad)
-        grad, grad_qkv_bias, grad_rel_pos_bias = fused_ops.window_attention_backward(
+        grad_proj_weight, grad_proj_bias = fused_ops.weight_grad(grad, out), bias_grad(grad)
+        qkv_weight, proj_weight = cast(x.dtype, qkv_weight, proj_weight)
+        grad, grad_qkv_bias, grad_bias = fused_ops.window_attention_backward(
             qkv, qkv_bias, rel_pos_bias, linear(grad, proj_weight.t()), num_heads, window
         )
+        grad_table = None
+        if bias_index is not None:
+            grad_table = aten.embedding_dense_backward(
+                grad_bias.flatten(1).t(), bias_index.flatten(), ctx.table_rows, -1, False
+            )
         y, _ = fused_ops.layer_norm(x, gamma, beta, eps)
-        grad_qkv_weight = weight_grad(grad, y)
+        grad_qkv_weight = fused_ops.weight_grad(grad, y)
         grad, norm_grads = fused_ops.layer_norm_backward(
             x, mean_and_rstd, gamma, linear(grad, qkv_weight.t()), residual
         )
         return (
-            grad, *norm_grads.to(gamma.dtype), grad_qkv_weight, grad_qkv_bias, grad_rel_pos_bias,
+            grad, *norm_grads, grad_qkv_weight, grad_qkv_bias, grad_table, None,
             grad_proj_weight, grad_proj_bias, None, None, None, None,
         )  # fmt: skip
 
@@ -155,21 +167,23 @@ class _FFN(torch.autograd.Function):
         beta2, fc2_weight, fc2_bias, gamma3, beta3, drop_path_scale, eps, statistics,
     ):  # fmt: skip
         y, mean_and_rstd = fused_ops.layer_norm(x, gamma, beta, eps)
-        fc1_out = conv_out = linear(y, fc1_weight, fc1_bias)
+        weights = cast(x.dtype, fc1_weight, fc1_bias, fc2_weight, fc2_bias)
+        fc1_out = conv_out = linear(y, *weights[:2])
         norm1 = norm2 = BatchNorm.update(statistics[0], gamma1, beta1, fc1_out)
-        if conv_weight is not None:
+        taps = None if conv_weight is None else conv_weight.flatten(1).t().contiguous()  # 9, D
+        if taps is not None:
             conv_out, moments = fused_ops.gelu_dwconv(
-                fc1_out, *norm1.scale_and_offset, _taps(conv_weight), conv_bias
+                fc1_out, *norm1.scale_and_offset, taps, conv_bias
             )
             norm2 = BatchNorm.update(statistics[1], gamma2, beta2, conv_out, moments)
         act = fused_ops.bn_gelu(conv_out, *norm2.scale_and_offset)
-        fc2_out = linear(act, fc2_weight, fc2_bias)
+        fc2_out = linear(act, *weights[2:])
         norm3 = BatchNorm.update(statistics[2], gamma3, beta3, fc2_out)
         ctx.save_for_backward(
             x, gamma, beta, mean_and_rstd, fc1_out, conv_out, fc2_out, fc1_weight, fc2_weight,
-            conv_weight, drop_path_scale, *norm1.tensors, *norm2.tensors, *norm3.tensors,
+            conv_weight, taps, drop_path_scale, norm1.table, norm2.table, norm3.table,
         )  # fmt: skip
-        ctx.eps, ctx.norms = eps, [norm.settings for norm in (norm1, norm2, norm3)]
+        ctx.eps, ctx.norms = eps, [norm[1:] for norm in (norm1, norm2, norm3)]
         if drop_path_scale is None:
             return fused_ops.bn_gelu(fc2_out, *norm3.scale_and_offset, x)
         out = fused_ops.bn_gelu(fc2_out, *norm3.scale_and_offset)
@@ -180,11 +194,12 @@ class _FFN(torch.autograd.Function):
     def backward(ctx, residual):
         (
             x, gamma, beta, mean_and_rstd, fc1_out, conv_out, fc2_out, fc1_weight, fc2_weight,
-            conv_weight, drop_path_scale, *norms,
+            conv_weight, taps, drop_path_scale, *tables,
         ) = ctx.saved_tensors  # fmt: skip
         norm1, norm2, norm3 = (
-            BatchNorm(*norms[3 * i : 3 * i + 3], *settings) for i, settings in enumerate(ctx.norms)
+            BatchNorm(table, *settings) for table, settings in zip(tables, ctx.norms, strict=True)
         )
+        fc1_weight, fc2_weight = cast(x.dtype, fc1_weight, fc2_weight)
         grad = residual if drop_path_scale is None else residual * drop_path_scale
         grad_pre_act, _, sums = fused_ops.bn_gelu_backward(fc2_out, grad, *norm3.scale_and_offset)
         bn_grad_coeffs, *fc2_grads = norm3.backward(sums)
@@ -192,32 +207,24 @@ class _FFN(torch.autograd.Function):
         grad_pre_act, act, sums = fused_ops.bn_gelu_backward(
             conv_out, linear(grad, fc2_weight.t()), *norm2.scale_and_offset, with_act=True
         )
-        grad_fc2_weight = weight_grad(grad, act)
+        grad_fc2_weight = fused_ops.weight_grad(grad, act)
         del act
         conv_grads = (None,) * 4
-        if conv_weight is not None:
+        if taps is not None:
             bn_grad_coeffs, *conv_grads = norm2.backward(sums)
-            grad_pre_act, sums = fused_ops.gelu_dwconv_backward(
+            grad_pre_act, grad_conv_weight, sums = fused_ops.gelu_dwconv_backward(
                 fc1_out, *norm1.scale_and_offset, conv_out, grad_pre_act, bn_grad_coeffs,
-                _taps(conv_weight),
+                taps,
             )  # fmt: skip
-            # With the parameter's strides, which DistributedDataParallel expects.
-            grad_conv_weight = torch.empty_like(conv_weight)
-            grad_conv_weight.copy_(sums[:9].t().reshape(conv_weight.shape))
-            conv_grads, sums = (grad_conv_weight, *conv_grads), sums[9:]
+            conv_grads = grad_conv_weight.view_as(conv_weight), *conv_grads
         bn_grad_coeffs, *fc1_grads = norm1.backward(sums)
         grad = fused_ops.bn_backward_(grad_pre_act, fc1_out, bn_grad_coeffs)
         y, _ = fused_ops.layer_norm(x, gamma, beta, ctx.eps)
-        grad_fc1_weight = weight_grad(grad, y)
+        grad_fc1_weight = fused_ops.weight_grad(grad, y)
         grad, norm_grads = fused_ops.layer_norm_backward(
             x, mean_and_rstd, gamma, linear(grad, fc1_weight.t()), residual
         )
         return (
-            grad, *norm_grads.to(gamma.dtype), grad_fc1_weight, *fc1_grads, *conv_grads,
+            grad, *norm_grads, grad_fc1_weight, *fc1_grads, *conv_grads,
             grad_fc2_weight, *fc2_grads, None, None, None,
         )  # fmt: skip
-
-
-def _taps(conv_weight: torch.Tensor) -> torch.Tensor:
-    """(C, 1, 3, 3) -> (9, C)."""
-    return conv_weight.flatten(1).t().contiguous()

@@ -88,14 +88,14 @@ def merge_moments(
     Returns:
         mean: (C), of all batches.
         variance: (C), biased, of all batches.
-        count: (), float64, values per channel in all batches.
+        count: (1), float64, values per channel in all batches.
     """
     dtype, mean, variance = mean.dtype, mean.double(), variance.double()
     sums = torch.stack((mean, variance + mean.square(), torch.ones_like(mean))) * count
     mean, square, count = all_reduce_sum(sums, group)
-    count = count[0]
+    count = count[:1].detach()
     mean, square = mean / count, square / count
-    return mean.to(dtype), (square - mean.square()).clamp(min=0).to(dtype), count.detach()
+    return mean.to(dtype), (square - mean.square()).clamp(min=0).to(dtype), count
 
 
 def all_reduce_sum(x: torch.Tensor, group: distributed.ProcessGroup) -> torch.Tensor:

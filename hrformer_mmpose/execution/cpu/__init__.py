@@ -141,7 +141,7 @@ def layer_norm_backward(x, mean_and_rstd, gamma, grad, residual):
     sums = x.new_empty(2, x.shape[-1], dtype=torch.float64)
     tensors = x, mean_and_rstd, gamma, grad, residual, out, sums
     _call('layer_norm_backward', tensors, *_tokens_and_channels(x))
-    return out, sums
+    return out, sums.float()
 
 
 @_in_float32(0)
@@ -164,7 +164,7 @@ def gelu_dwconv_backward(x, scale, offset, conv_out, grad_pre_act, bn_grad_coeff
     sums = x.new_empty(11, x.shape[-1], dtype=torch.float64)
     tensors = x, scale, offset, conv_out, grad_pre_act, bn_grad_coeffs, conv_weight, out, sums
     _call('gelu_dwconv_backward', tensors, *x.shape)
-    return out, sums
+    return out, sums[:9].t().float().contiguous(), sums[9:]
 
 
 @_in_float32(0)

@@ -16,10 +16,13 @@ from .. import cpu, cuda
 from ..operator import register_kernels
 from .attention import window_attention, window_attention_backward
 from .convolution import gelu_dwconv, gelu_dwconv_backward, gelu_dwconv_gelu
+from .linear import weight_grad
 from .norms import (
     bn_backward_,
     bn_gelu,
     bn_gelu_backward,
+    bn_grad_coeffs,
+    bn_statistics,
     layer_norm,
     layer_norm_backward,
     moments,
@@ -29,12 +32,15 @@ __all__ = [
     'bn_backward_',
     'bn_gelu',
     'bn_gelu_backward',
+    'bn_grad_coeffs',
+    'bn_statistics',
     'gelu_dwconv',
     'gelu_dwconv_backward',
     'gelu_dwconv_gelu',
     'layer_norm',
     'layer_norm_backward',
     'moments',
+    'weight_grad',
     'window_attention',
     'window_attention_backward',
 ]

@@ -63,7 +63,7 @@ def gelu_dwconv_gelu(
 
 @operator(
     '(Tensor x, Tensor scale, Tensor offset, Tensor conv_out, Tensor grad_pre_act,'
-    ' Tensor bn_grad_coeffs, Tensor conv_weight) -> (Tensor, Tensor)',
+    ' Tensor bn_grad_coeffs, Tensor conv_weight) -> (Tensor, Tensor, Tensor)',
     x='B H W C', scale='C', offset='C', conv_out='B H W C', grad_pre_act='B H W C',
     bn_grad_coeffs='3 C', conv_weight='9 C',
 )  # fmt: skip
@@ -75,7 +75,7 @@ def gelu_dwconv_backward(
     grad_pre_act: torch.Tensor,
     bn_grad_coeffs: torch.Tensor,
     conv_weight: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Compute the gradients of `gelu_dwconv` and the BatchNorm after it.
 
     Args:
@@ -89,7 +89,8 @@ def gelu_dwconv_backward(
 
     Returns:
         grad: (B, H, W, C), gradient of x scale + offset.
-        sums: (11, C) in float64, gradients of the nine taps, sums over tokens of grad and grad x.
+        grad_conv_weight: (C, 9), at least float32, gradients of the nine taps.
+        sums: (2, C) in float64, sums over tokens of grad and grad x.
     """
     C = len(scale)
     a, b, c = bn_grad_coeffs
@@ -101,8 +102,7 @@ def gelu_dwconv_backward(
         [True, True, False],
     )  # fmt: skip
     out = aten.gelu_backward(grad.permute(0, 2, 3, 1), pre_act)
-    sums = torch.cat((grad_weight.view(C, 9).t().double(), sums_over_tokens(out, x)))
-    return out.to(x.dtype), sums
+    return out.to(x.dtype), grad_weight.reshape(C, 9), sums_over_tokens(out, x)
 
 
 def _dwconv(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
