@@ -59,7 +59,9 @@ class Prediction:
         self.onnx, self.images = materials.onnx, materials.folder / 'to_predict'
         self.images.mkdir(exist_ok=True)
         for number in range(images):
-            cv2.imwrite(str(self.images / f'{number}.png'), picture(random.Random(number)))
+            path = self.images / f'{number}.png'
+            if not path.exists():  # two kinds share the images; the journal knows when they changed
+                cv2.imwrite(str(path), picture(random.Random(number)))
 
     def start(self, out: Path, again: bool) -> None:
         """The command, in this process."""
