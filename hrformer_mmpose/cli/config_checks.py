@@ -63,8 +63,10 @@ MINIMA = {  # of integers
 LOOPS = ('EpochBasedTrainLoop', 'IterBasedTrainLoop')
 DICTS = (
     *(key for keys in REQUIRED_KEYS.values() for key in keys[:2]),
-    'default_hooks', 'env_cfg', 'optim_wrapper',
+    'auto_scale_lr', 'default_hooks', 'env_cfg', 'env_cfg.mp_cfg', 'log_processor',
+    'model.head', 'model.test_cfg', 'optim_wrapper', 'randomness',
 )  # fmt: skip
+TEXTS = ('default_scope', 'experiment_name', 'load_from', 'work_dir')
 RATES = ('lr', 'weight_decay')
 
 
@@ -80,8 +82,11 @@ def check(config: Config, uses: Iterable[str] = ('train', 'val')) -> None:
     """
     cfg = {**config}
     for key in DICTS:
-        if not isinstance(cfg.get(key) or {}, Mapping):
-            raise ConfigError(f'{key} must be a dict, it is {cfg[key]!r}')
+        if not isinstance(value := value_at(cfg, key) or {}, Mapping):
+            raise ConfigError(f'{key} must be a dict, it is {value!r}')
+    for key in TEXTS:
+        if (value := cfg.get(key)) is not None and not (isinstance(value, str) and value):
+            raise ConfigError(f'{key}={value!r} must be a text that is not empty')
     _check_keys(cfg)
     uses = [use for use in REQUIRED_KEYS if _is_complete(cfg, use, use in uses) and use in uses]
     for path, value in _buildable(cfg, uses):
