@@ -8,6 +8,7 @@ traceback: nothing has to be recorded while all is well.
 import contextlib
 import itertools
 import logging
+import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
@@ -87,6 +88,7 @@ def _message(error: Exception) -> str:
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if 'Original Traceback' in text:  # of a worker of a data loader; its message is at the end
         text = text.strip().splitlines()[-1]
+    text = re.sub(r' in <\S+ object at 0x\w+>$', '', text)  # of a hook, which the key names
     text = ' '.join(text.split('. Please check')[0].split())
     return text if len(text) <= LONGEST else text[:LONGEST] + '...'
 
@@ -138,8 +140,9 @@ def _match(frame: FrameType, component: Mapping) -> int:
     local = frame.f_locals
     built = local.get('cfg')
     if frame.f_code.co_name.startswith('build_') and isinstance(built, Mapping):
-        # MMEngine may have added defaults.
-        return all(built.get(key) == value for key, value in component.items()) * len(component)
+        # MMEngine may have added defaults. Text compares arrays and NaN, too.
+        same = (repr(built.get(key)) == repr(value) for key, value in component.items())
+        return all(same) * len(component)
     return int('self' in local and type(local['self']).__name__ == _class_name(component))
 
 

@@ -1,12 +1,12 @@
 """Pipelines whose errors name the transform."""
 
-from mmengine.dataset import Compose as _Compose
+from mmengine.dataset import Compose
 
 from ..config_errors import CAUSES, config_error
 from ..errors import UserError
 
 
-class Compose(_Compose):
+class Pipeline(Compose):
     """MMEngine's `Compose` with errors of one line.
 
     A transform that lacks what an earlier one should have added is a mistake of the config.
