@@ -67,6 +67,7 @@ DICTS = (
     'model.head', 'model.test_cfg', 'optim_wrapper', 'randomness',
 )  # fmt: skip
 TEXTS = ('default_scope', 'experiment_name', 'load_from', 'work_dir')
+MAX_WORKERS = 1024  # processes of a data loader
 RATES = ('lr', 'weight_decay')
 
 
@@ -270,6 +271,8 @@ def _check_loader(cfg: Mapping, name: str) -> None:
     loader = cfg[name]
     if loader.get('batch_size') is None and 'batch_sampler' not in loader:
         raise ConfigError(f'{name} has no batch_size')
+    if (workers := loader.get('num_workers') or 0) > MAX_WORKERS:
+        raise ConfigError(f'{name}.num_workers={workers}: there can be {MAX_WORKERS} at most')
     for key in ('persistent_workers', 'prefetch_factor'):
         if loader.get(key) and not loader.get('num_workers'):
             raise ConfigError(f'{name}.{key}={loader[key]} needs num_workers of at least 1')
