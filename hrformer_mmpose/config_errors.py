@@ -20,7 +20,7 @@ from .errors import TRACEBACK, ConfigError, UserError
 
 CAUSES = (
     TypeError, ValueError, AssertionError, LookupError, AttributeError, ArithmeticError,
-    RuntimeError,
+    RuntimeError, UnboundLocalError,
 )  # fmt: skip
 # What methods of MMEngine's runner build or set.
 KEYS = {
