@@ -3,6 +3,8 @@
 The commands print this line without a traceback (see `cli/terminal.py`).
 """
 
+TRACEBACK = 'HRFORMER_TRACEBACK'  # environment variable: print tracebacks
+
 
 class UserError(Exception):
     """Invalid input from the user; `str(error)` is the line to print."""

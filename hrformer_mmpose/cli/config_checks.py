@@ -63,8 +63,11 @@ MINIMA = {  # of integers
 LOOPS = ('EpochBasedTrainLoop', 'IterBasedTrainLoop')
 DICTS = (
     *(key for keys in REQUIRED_KEYS.values() for key in keys[:2]),
-    'default_hooks', 'env_cfg', 'optim_wrapper',
+    'auto_scale_lr', 'default_hooks', 'env_cfg', 'env_cfg.mp_cfg', 'log_processor',
+    'model.head', 'model.test_cfg', 'optim_wrapper', 'randomness',
 )  # fmt: skip
+TEXTS = ('default_scope', 'experiment_name', 'load_from', 'work_dir')
+MAX_WORKERS = 1024  # processes of a data loader
 RATES = ('lr', 'weight_decay')
 
 
@@ -80,8 +83,11 @@ def check(config: Config, uses: Iterable[str] = ('train', 'val')) -> None:
     """
     cfg = {**config}
     for key in DICTS:
-        if not isinstance(cfg.get(key) or {}, Mapping):
-            raise ConfigError(f'{key} must be a dict, it is {cfg[key]!r}')
+        if not isinstance(value := value_at(cfg, key) or {}, Mapping):
+            raise ConfigError(f'{key} must be a dict, it is {value!r}')
+    for key in TEXTS:
+        if (value := cfg.get(key)) is not None and not (isinstance(value, str) and value):
+            raise ConfigError(f'{key}={value!r} must be a text that is not empty')
     _check_keys(cfg)
     uses = [use for use in REQUIRED_KEYS if _is_complete(cfg, use, use in uses) and use in uses]
     for path, value in _buildable(cfg, uses):
@@ -265,6 +271,8 @@ def _check_loader(cfg: Mapping, name: str) -> None:
     loader = cfg[name]
     if loader.get('batch_size') is None and 'batch_sampler' not in loader:
         raise ConfigError(f'{name} has no batch_size')
+    if (workers := loader.get('num_workers') or 0) > MAX_WORKERS:
+        raise ConfigError(f'{name}.num_workers={workers}: there can be {MAX_WORKERS} at most')
     for key in ('persistent_workers', 'prefetch_factor'):
         if loader.get(key) and not loader.get('num_workers'):
             raise ConfigError(f'{name}.{key}={loader[key]} needs num_workers of at least 1')

@@ -16,6 +16,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..compat import host
+from ..config_errors import blame
 from ..errors import ConfigError, WeightsError
 from ..zoo import merge_options, read_config
 from .arguments import check_folder
@@ -56,7 +57,8 @@ def load_config(args: argparse.Namespace, uses: Sequence[str] = ('train', 'val')
     cfg = read_config(args.config)
     check_option_names(cfg, args.cfg_options)
     merge_options(cfg, args.cfg_options)
-    check(cfg, uses)
+    with blame(cfg):  # values of other types than the checks expect
+        check(cfg, uses)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
@@ -75,7 +77,8 @@ def build_runner(cfg: Config) -> Runner:
     if cfg.launcher != 'none' and not torch.cuda.is_available():
         _join_on_cpu(cfg)
     cfg.setdefault('runner_type', 'hrformer_mmpose.Runner')
-    runner = RUNNERS.build(cfg)
+    with blame(cfg):
+        runner = RUNNERS.build(cfg)
     if names := host.supplied():
         print_log(
             f'using stand-ins for {", ".join(sorted(names))}: not installed, and not needed here '

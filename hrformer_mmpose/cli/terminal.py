@@ -9,13 +9,15 @@ import sys
 import time
 from collections.abc import Callable
 
-from ..errors import UserError
+from ..errors import TRACEBACK, UserError
 
-TRACEBACK = 'HRFORMER_TRACEBACK'
 INTERRUPTED = 130  # exit status of shells for Ctrl-C
 CLOSED_PIPE = 141  # exit status of shells for a closed pipe, as with `| head`
-# Errors of the machine, not of the program.
-MACHINE_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+# Errors of the machine or of a path, not of the program.
+MACHINE_ERRORS = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG,
+    errno.ELOOP,
+}  # fmt: skip
 
 
 def run(tool: Callable[[argparse.Namespace], int | None], parser: argparse.ArgumentParser) -> None:

@@ -25,6 +25,7 @@ from ..coco.annotations import HINT
 from ..coco.metainfo import parse_metainfo
 from ..errors import ConfigError, DataError
 from ..registry import DATASETS
+from .pipeline import Pipeline
 from .sampler import ReproducibleSamples
 
 METAINFO_OF_A_SAMPLE = (
@@ -97,6 +98,7 @@ class CocoDataset(ReproducibleSamples, _CocoDataset):
         super().__init__(
             *args, bbox_file=bbox_file, data_root=data_root, serialize_data=False, **kwargs
         )
+        self.pipeline = Pipeline(self.pipeline.transforms)
 
     @classmethod
     def _load_metainfo(cls, metainfo: dict | None = None) -> dict:

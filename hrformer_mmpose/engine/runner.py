@@ -23,6 +23,7 @@ from ..datasets.collate import pseudo_collate
 from ..errors import WeightsError
 from ..registry import RUNNERS
 from .finite_hook import FiniteHook
+from .first_use import BlamesConfig
 from .hooks import ClassesHook, LeftOutHook
 from .loops import EpochBasedTrainLoop
 from .resuming import Settings
@@ -31,7 +32,7 @@ from .work_dir import POINTER, SetAsideHook, locked, on_main_process
 
 
 @RUNNERS.register_module()
-class Runner(_Runner):
+class Runner(BlamesConfig, _Runner):
     """MMEngine's `Runner`, with safe loading, atomic saving and exact resuming.
 
     Epochs run in `hrformer_mmpose.EpochBasedTrainLoop` unless `train_cfg` names another loop.

@@ -20,6 +20,7 @@ from mmpose.structures import PoseDataSample
 
 from ..checkpoint import files, matching
 from ..coco.metainfo import parse_metainfo
+from ..config_errors import blame
 from ..errors import ConfigError
 from ..execution.precision import AUTOCAST_DTYPES, autocast_dtype
 from ..imaging.crops import BOX_PADDING
@@ -144,8 +145,18 @@ def build(cfg: Config, name: str) -> TopdownPoseEstimator:
         name: of the config, for error messages.
 
     Raises:
-        ConfigError: not a top-down pose estimator.
+        ConfigError: not a top-down pose estimator, or it cannot be built.
     """
+    with blame(cfg, 'model'):
+        model = _build(cfg)
+    if not isinstance(model, TopdownPoseEstimator):
+        raise ConfigError(
+            f"config '{name}' builds a {type(model).__name__}: poses need a TopdownPoseEstimator"
+        )
+    return model
+
+
+def _build(cfg: Config) -> torch.nn.Module:
     init_default_scope(cfg.get('default_scope', 'mmpose'))
     settings = cfg.model.copy()
     if 'backbone' in settings:
@@ -153,12 +164,7 @@ def build(cfg: Config, name: str) -> TopdownPoseEstimator:
         norm = settings.backbone.get('norm_cfg') or {}
         if norm.get('type') == 'SyncBN':  # equal in evaluation, and runs on CPUs
             settings.backbone['norm_cfg'] = {**norm, 'type': 'BN'}
-    model = MODELS.build(settings)
-    if not isinstance(model, TopdownPoseEstimator):
-        raise ConfigError(
-            f"config '{name}' builds a {type(model).__name__}: poses need a TopdownPoseEstimator"
-        )
-    return model
+    return MODELS.build(settings)
 
 
 def load(model: torch.nn.Module, checkpoint: str | Path) -> None:

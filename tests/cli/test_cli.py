@@ -74,6 +74,24 @@ def test_a_missing_data_root(monkeypatch, work_dir, tmp_path):
         ('train_dataloader.dataset.metainfo.from_file=no.py', "file 'no.py' does not exist"),
         ('default_hooks.checkpooint.interval=2', "did you mean 'checkpoint'?"),
         ('train_cfg.max_epochs.x=1', '--cfg-options train_cfg.max_epochs.x: '),
+        ('work_dir=1', 'work_dir=1 must be a text'),
+        ('randomness=x', "randomness must be a dict, it is 'x'"),
+        ('model.test_cfg=[[]]', 'model.test_cfg must be a dict, it is [[]]'),
+        ('model.head.deconv_out_channels=x', 'model.head (HeatmapHead): TypeError: '),
+        ('model.head.decoder.type=0.5', 'model.head.decoder: TypeError: type must be a str'),
+        ('model.backbone.drop_path_rate=x', 'model.backbone (HRFormer): '),
+        ('model.data_preprocessor.std=0', 'model.data_preprocessor (PoseDataPreprocessor): '),
+        ('default_hooks.logger.interval=0', 'default_hooks.logger (LoggerHook): ValueError: '),
+        ('custom_hooks.0.colour=1', 'custom_hooks[0] ('),
+        ('visualizer.name=False', 'visualizer (PoseLocalVisualizer): AssertionError: '),
+        ('env_cfg.mp_cfg.mp_start_method=x', 'env_cfg: ValueError: cannot find context for'),
+        ('optim_wrapper.paramwise_cfg=x', 'optim_wrapper ('),
+        ('param_scheduler.0.colour=1', 'param_scheduler[0] (LinearLR): TypeError: '),
+        ('val_dataloader.sampler.colour=1', 'val_dataloader.sampler (DefaultSampler): '),
+        ('train_dataloader.drop_last=x', 'train_dataloader: ValueError: drop_last'),
+        ('train_dataloader.dataset.pipeline.3.colour=1', 'train_dataloader.dataset.pipeline[3] ('),
+        ('val_dataloader.dataset.pipeline.2.colour=1', 'val_dataloader.dataset.pipeline[2] ('),
+        ('val_evaluator.colour=1', 'val_evaluator (CocoMetric): '),
     ],
 )
 def test_mistakes_in_the_config(monkeypatch, work_dir, synthetic_root, option, words):
@@ -210,6 +228,17 @@ def test_an_empty_annotation_list(monkeypatch, work_dir, synthetic_root, tmp_pat
 def test_a_missing_checkpoint(monkeypatch):
     assert "'gone.pth' does not exist" in complain(monkeypatch, CONFIG, 'gone.pth', tool='test')
     assert "'gone.pth' does not exist" in complain(monkeypatch, CONFIG, '--resume', 'gone.pth')
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [(CONFIG, 'x.pth', '--work-dir', 'x' * 300), (CONFIG, 'x' * 300), ('x' * 300, 'x.pth')],
+    ids=['folder', 'checkpoint', 'config'],
+)
+def test_a_name_that_is_too_long(monkeypatch, arguments):
+    line = complain(monkeypatch, *arguments, tool='test')
+    assert 'x' * 300 in line
+    assert 'File name too long' in line or 'does not exist' in line
 
 
 def test_the_variable_brings_the_traceback_back(monkeypatch):

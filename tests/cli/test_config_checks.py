@@ -74,6 +74,7 @@ WRONG = {
     'val_dataloader.batch_size=1.5': 'val_dataloader.batch_size=1.5',
     'train_dataloader.batch_size=True': 'train_dataloader.batch_size=True',
     'train_dataloader.batch_size=None': 'train_dataloader has no batch_size',
+    'train_dataloader.num_workers=99999': 'num_workers=99999: there can be 1024 at most',
     'train_dataloader.persistent_workers=True': 'persistent_workers=True needs num_workers',
     'train_dataloader=None': 'the config has train_cfg and optim_wrapper, but no train_dataloader',
     'val_evaluator=None': 'but no val_evaluator',

@@ -173,3 +173,23 @@ def test_a_detector_s_data_error_is_one_of_its_image():
     assert [one.problems for one in found] == [[], [], ['too wide']]
     with pytest.raises(DataError, match='too wide'):
         Estimator(Brightest())(ARRAYS[:3], detector)
+
+
+@pytest.mark.parametrize(
+    ('key', 'value', 'line'),
+    [
+        ('model', 'x', r'^model: AttributeError'),
+        ('model.backbone', 'x', r'^model \(TopdownPoseEstimator\): TypeError'),
+        ('model.backbone.drop_path_rate', 'x', r'^model\.backbone \(HRFormer\): TypeError'),
+        ('model.head.decoder.type', 0.5, r'^model\.head\.decoder: TypeError'),
+    ],
+)
+def test_a_config_that_cannot_be_built(key, value, line):
+    pytest.importorskip('mmpose')
+    from hrformer_mmpose.inference.torch_network import build
+    from hrformer_mmpose.zoo import read_config
+
+    cfg = read_config('hrformer_tiny_demo_112x84')
+    cfg.merge_from_dict({key: value})
+    with pytest.raises(ConfigError, match=line):
+        build(cfg, 'demo')

@@ -169,7 +169,8 @@ def parse(data: bytes, path: Path) -> Content:
     has_checksums = bool(lines) and CHECKSUM in lines[0]  # earlier versions wrote none
     for number, line in enumerate(lines, start=1):
         values = _values(line, has_checksums)
-        is_valid = isinstance(values, dict) and ('settings' if number == 1 else 'name') in values
+        key, kind = ('settings', dict) if number == 1 else ('name', str)
+        is_valid = isinstance(values, dict) and isinstance(values.get(key), kind)
         if number == 1 and is_valid:
             content.settings = values['settings']
         elif is_valid:

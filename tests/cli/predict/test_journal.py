@@ -163,6 +163,19 @@ def test_damage_in_the_middle_is_told_with_its_line(path, line):
     assert 'is damaged in line 3' in refused(path)
 
 
+@pytest.mark.parametrize('settings', ['[[1]]', '"text"', 'null', '[["model", "a.onnx"]]'])
+def test_settings_that_are_no_dict_are_damage(path, settings):
+    """Journals of earlier versions have no checksum that would tell."""
+    path.write_text(f'{{"settings":{settings}}}\n{{"name":"a.jpg"}}\n')
+    assert refused(path).startswith(f"'{path}' is damaged in line 1: choose another --out")
+
+
+@pytest.mark.parametrize('name', ['["a.jpg"]', '1', 'null'])
+def test_a_name_that_is_no_text_is_damage(path, name):
+    path.write_text(f'{{"settings":{{}}}}\n{{"name":{name}}}\n')
+    assert 'is damaged in line 2' in refused(path)
+
+
 def test_a_flipped_bit_anywhere_is_told_with_its_line_or_harmless(path):
     """Most would leave a valid line with another number or name."""
     content = written(path, [dict(name='a.jpg', file=[7, 8], poses=[1.25, -3.5, 1e3])])

@@ -80,22 +80,25 @@ class Checkpoints:
         assert size <= LIMIT, f'weights of more than 2 GiB from {path.stat().st_size >> 20} MiB'
         for value in weights.values():
             value.double().sum() if not value.is_complex() else value.sum()
-        if expected == 'model':
+        if expected in ('model', 'official'):
             self.model.load_state_dict(self.weights)
             inference.load(self.model, path)
-            self._check_types(weights)
+            self._check_types(weights, expected)
         elif expected is not None:
             for key, value in weights.items():
                 # An entry may be renamed by the damage, but no number may change.
                 same = key in expected and torch.equal(value, expected[key])
                 assert same or key not in expected, f'{key} differs'
 
-    def _check_types(self, weights: dict) -> None:
+    def _check_types(self, weights: dict, expected: str) -> None:
         for key, value in self.model.state_dict().items():
             given = weights.get(key)
             if given is None or not value.is_floating_point():
                 continue
             assert given.is_floating_point(), f'{given.dtype} loaded as {value.dtype}'
+            # The authors' code computes this bias without adding it: loaded as zero, with a line.
+            if expected == 'official' and key.endswith('relative_position_bias_table'):
+                given = torch.zeros_like(given)
             assert torch.equal(given.to(value.dtype).nan_to_num(), value.nan_to_num()), key
 
     # Ways; each returns a name, the file, and what is expected of the weights.
@@ -217,7 +220,8 @@ class Checkpoints:
             if chosen:
                 del weights[rng.choice(chosen)]
         content = _wrapped(rng, weights) if action == 'wrap' else dict(state_dict=weights)
-        return f'{action} {key}', _saved(content), 'model'
+        expected = 'official' if action == 'official' else 'model'
+        return f'{action} {key}', _saved(content), expected
 
     def _types(self, rng: random.Random) -> tuple[str, bytes, Any]:
         """A whole network with entries of another type or layout."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from hrformer_mmpose.checkpoint import load_weights
 from hrformer_mmpose.cli import terminal, train
 from hrformer_mmpose.zoo import read_config
 from tests.fuzz.materials import Materials, fast_mmengine
@@ -59,7 +60,7 @@ class Configs:
         with fast_mmengine():
             run_command(lambda: terminal.run(train.run, train.parser()))
         for path in work_dir.glob('*.pth'):
-            weights = torch.load(path, weights_only=True)['state_dict']
+            weights = load_weights(path)
             bad = [key for key, value in weights.items() if not torch.isfinite(value).all()]
             assert not bad, 'weights that are not finite'
 
