@@ -23,28 +23,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..arch import Stage, stages_from_arch, stages_from_extra
 from ..checkpoint import matching
-from ..errors import ConfigError, WeightsError
+from ..errors import ConfigError
 from ..execution.checkpointing import checkpointed
 from ..execution.stock import stock
 from ..layers import Bottleneck, build_transition, conv_norm
+from .base_module import BaseModule
 from .hrformer_module import apply_transition, build_stage
 from .inference import fuse_network
-
-try:
-    from mmengine.model import BaseModule
-except ImportError:  # only PyTorch is installed
-
-    class BaseModule(nn.Module):
-        """Substitute for MMEngine's class, without `init_cfg`."""
-
-        def __init__(self, init_cfg: dict | None = None):
-            super().__init__()
-            if init_cfg is not None:
-                raise ConfigError('init_cfg needs MMEngine: pip install mmengine')
-
-        def init_weights(self) -> None:
-            """Keep the weights that the constructor set."""
-
 
 BLOCKS = ('transformer', 'conv')
 STEM_CHANNELS = 64
@@ -226,22 +211,10 @@ class HRFormer(BaseModule):
         Raises:
             WeightsError: the file cannot be fetched or read, or does not fit.
         """
-        cfg = self.init_cfg
-        if not isinstance(cfg, Mapping) or cfg.get('type') != 'Pretrained':
+        if matching.load_init_cfg(self):
+            self._is_init = True
+        else:
             super().init_weights()
-            return
-        from mmengine.logging import MMLogger
-
-        try:
-            result = matching.load_pretrained(self, cfg['checkpoint'], cfg.get('prefix'))
-        except WeightsError as error:
-            raise WeightsError(
-                f'no pre-trained weights: {error}. To start from random weights, add --cfg-options '
-                'model.backbone.init_cfg=None; to use another file, '
-                'model.backbone.init_cfg.checkpoint=FILE'
-            ) from error
-        matching.log(result, MMLogger.get_current_instance())
-        self._is_init = True
 
     def fuse_for_inference(self) -> nn.Module:
         """Convert a copy of the network for inference, with the same outputs.

@@ -7,9 +7,7 @@ network.
 """
 
 import logging
-import re
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,19 +16,11 @@ from torch import nn
 
 from ..errors import WeightsError
 from . import files
-from .state_dict_adapter import (
-    INCOMPLETE,
-    INDEX,
-    TABLE,
-    State,
-    architecture,
-    lower_maps,
-    num_keypoints,
-    origin,
-    to_mmpose,
-)
+from .match_checks import HEAD, check_architecture, check_head
+from .match_report import conversion, groups, is_finite
+from .state_dict_adapter import INDEX, TABLE, State, architecture, num_keypoints, origin, to_mmpose
 
-BACKBONE, HEAD = 'backbone.', 'head.'
+BACKBONE = 'backbone.'
 
 
 @dataclass
@@ -44,6 +34,13 @@ class Match:
     def load_into(self, model: nn.Module) -> None:
         """Load the weights into the network; missing entries keep their values."""
         model.load_state_dict(self.state, strict=False)
+
+    def log(self, logger: logging.Logger) -> None:
+        """Log what was recognised, converted, loaded and skipped, then the warnings."""
+        for line in self.lines:
+            logger.info(line)
+        for warning in self.warnings:
+            logger.warning(warning)
 
 
 def match(
@@ -83,35 +80,47 @@ def match(
     result.state.update({key: value for key, value in target.items() if key.endswith(INDEX)})
 
     wrong = [key for key, value in result.state.items() if tuple(value.shape) != shapes[key]]
-    missing = [key for key in shapes if key not in result.state]
-    missing = [key for key in missing if not key.endswith('num_batches_tracked')]
-    _check_architecture(state, target, wrong, missing, source)
-    _check_head(state, target, wrong, source)
+    missing = [
+        key for key in shapes if key not in result.state and not key.endswith('num_batches_tracked')
+    ]
+    check_architecture(state, target, wrong, missing, source)
+    check_head(state, target, wrong, source)
     files.check_types(result.state, target, source)
     if missing and complete:
         raise WeightsError(
-            f"'{source}' holds no weights for {_groups(missing)}, which the config builds: "
+            f"'{source}' holds no weights for {groups(missing)}, which the config builds: "
             'a backbone alone can start a training, not be tested or resumed'
         )
+    _describe(result, weights, state, missing, source, source_origin)
+    return result
 
+
+def _describe(
+    result: Match,
+    weights: Mapping[str, torch.Tensor],
+    state: State,
+    missing: list[str],
+    source: str | Path,
+    source_origin: str,
+) -> None:
+    """Add the lines and warnings of a match."""
     skipped = [key for key in state if key not in result.state and not key.endswith(INDEX)]
     keypoints = num_keypoints(weights)
     head = '' if keypoints is None else f', {keypoints} keypoints'
     result.lines = [
         f"recognised '{source}': {architecture(weights)}{head}, origin {source_origin}",
-        f'converted: {_conversion(weights, state)}',
-        f'loaded: {_groups(result.state)}',
-        f'skipped: {_groups(skipped) or "nothing"}',
+        f'converted: {conversion(weights, state)}',
+        f'loaded: {groups(result.state)}',
+        f'skipped: {groups(skipped) or "nothing"}',
     ]
     if missing:
-        result.lines.append(f'not in the file, initialised anew: {_groups(missing)}')
-    broken = [key for key, value in result.state.items() if not _is_finite(value)]
+        result.lines.append(f'not in the file, initialised anew: {groups(missing)}')
+    broken = [key for key, value in result.state.items() if not is_finite(value)]
     if broken:
         result.warnings.append(
             f"'{source}': {len(broken)} of {len(result.state)} entries hold NaN or infinite "
             f'values (the first is {broken[0]}); predictions will be useless'
         )
-    return result
 
 
 def load_pretrained(model: nn.Module, source: str | Path, prefix: str | None = None) -> Match:
@@ -138,6 +147,29 @@ def load_pretrained(model: nn.Module, source: str | Path, prefix: str | None = N
     result = match(weights, model, source, files.recorded_origin(content))
     result.load_into(model)
     return result
+
+
+def load_init_cfg(model: nn.Module) -> bool:
+    """Load the file of `model.init_cfg`; return False if it names no file.
+
+    Raises:
+        WeightsError: the file cannot be fetched or read, or does not fit.
+    """
+    cfg = model.init_cfg
+    if not isinstance(cfg, Mapping) or cfg.get('type') != 'Pretrained':
+        return False
+    from mmengine.logging import MMLogger  # `init_cfg` exists only with MMEngine
+
+    try:
+        result = load_pretrained(model, cfg['checkpoint'], cfg.get('prefix'))
+    except WeightsError as error:
+        raise WeightsError(
+            f'no pre-trained weights: {error}. To start from random weights, add --cfg-options '
+            'model.backbone.init_cfg=None; to use another file, '
+            'model.backbone.init_cfg.checkpoint=FILE'
+        ) from error
+    result.log(MMLogger.get_current_instance())
+    return True
 
 
 def _at_prefix(state: State, target: Mapping[str, torch.Tensor]) -> State:
@@ -184,79 +216,3 @@ def _fit_tables(
             f"the network of '{source}' adds a relative position bias, the config does not "
             '(with_rpe=False): predictions will differ from the published ones'
         )
-
-
-def _check_architecture(
-    state: State, target: Mapping, wrong: list[str], missing: list[str], source: str | Path
-) -> None:
-    ours = {key for key in target if not key.startswith(HEAD)}
-    optional = {*lower_maps(target)}
-    lacks = [key for key in missing if key in ours and key not in optional]
-    misfits = [key for key in wrong if key in ours]
-    held, built = architecture(state), architecture(target)
-    both_hrformer = held.startswith('HRFormer') and built.startswith('HRFormer')
-    differs = both_hrformer and held != built and _comparable(state, target)
-    if not (lacks or misfits or differs):
-        return
-    if held not in (built, INCOMPLETE):
-        raise WeightsError(
-            f"'{source}' holds {held}, the config builds {built}: take the config that fits the "
-            'file, or another file'
-        )
-    what = f'{misfits[0]} has another shape' if misfits else f'{(lacks or [""])[0]} is missing'
-    raise WeightsError(f"'{source}' does not fit the {built} that the config builds: {what}")
-
-
-def _comparable(state: State, target: Mapping) -> bool:
-    """Return whether both or neither have tables, which heads and window are derived from."""
-    return len({any(key.endswith(TABLE) for key in entries) for entries in (state, target)}) == 1
-
-
-def _check_head(state: State, target: Mapping, wrong: list[str], source: str | Path) -> None:
-    if not wrong:
-        return
-    held, built = num_keypoints(state), num_keypoints(target)
-    hint = (
-        'to train from its backbone alone, set model.backbone.init_cfg.type=Pretrained and '
-        'model.backbone.init_cfg.checkpoint to the file instead of load_from'
-    )
-    if held != built:
-        raise WeightsError(
-            f"'{source}' predicts {held} keypoints, the config builds a head for {built}; {hint}"
-        )
-    raise WeightsError(f"the head in '{source}' does not fit the config ({wrong[0]}); {hint}")
-
-
-def _conversion(weights: Mapping, state: State) -> str:
-    joined = sum('.q_proj.weight' in key for key in weights)
-    if joined:
-        return f'query, key and value of {joined} blocks joined, FFNs renamed'
-    return 'nothing, the names are ours'
-
-
-def _groups(keys: Iterable[str]) -> str:
-    """Count the entries of each part: 'backbone (1996 entries), head (2)'."""
-    keys = list(keys)
-    lower = {*lower_maps(keys)}
-    counts = Counter('maps of lower resolution' if k in lower else _part(k) for k in keys)
-    texts = [f'{part} ({number})' for part, number in counts.items()]
-    more = f' and {len(texts) - 8} other parts' if texts[8:] else ''
-    return ', '.join(texts[:8]).replace(')', ' entries)', 1) + more
-
-
-def _part(key: str) -> str:
-    parts = key.split('.')
-    name = parts[1] if parts[0] == 'backbone' else parts[0]
-    return 'backbone' if re.fullmatch(r'(conv|bn|layer|transition|stage)\d', name) else name
-
-
-def _is_finite(value: torch.Tensor) -> bool:
-    return not value.is_floating_point() or bool(torch.isfinite(value).all())
-
-
-def log(result: Match, logger: logging.Logger) -> None:
-    """Log what was recognised, converted, loaded and skipped, then the warnings."""
-    for line in result.lines:
-        logger.info(line)
-    for warning in result.warnings:
-        logger.warning(warning)

@@ -6,7 +6,6 @@ itself: a name stands for a function of `builders` and `arrays`, and everything 
 the file's size before it is built.
 """
 
-import itertools
 import pickle
 import pickletools
 from collections import OrderedDict
@@ -15,20 +14,8 @@ from typing import Any, BinaryIO
 
 from . import arrays
 from .arrays import Storage
-from .builders import (
-    ENTRY,
-    NAMES,
-    History,
-    Name,
-    Settings,
-    checked_key,
-    nothing,
-)
-
-MAX_OPCODES = 3_000_000  # training states of the largest networks here have 300,000
-MAX_DEPTH = 64  # of lists and dicts in each other; later code walks them by recursion
-SLACK = 2**20  # bytes that any file may use, however small it is
-SHARING = 16  # times that a file may use its bytes or values: tied weights, views
+from .builders import ENTRY, NAMES, History, Name, Settings, checked_key, nothing
+from .limits import MAX_OPCODES, SHARING, SLACK, bounded, check_nesting
 
 
 class UnsafeError(pickle.UnpicklingError):
@@ -75,7 +62,7 @@ class Unpickler:
             raise
         if self._unsafe:
             raise UnsafeError([*self._unsafe])
-        _check_nesting(content, SHARING * self._steps + 100_000)
+        check_nesting(content, SHARING * self._steps + 100_000)
         return content
 
     def _run(self) -> Any:
@@ -88,7 +75,7 @@ class Unpickler:
             if action is not None:
                 action(self, argument)
             elif opcode.name in _VALUES:
-                self._stack.append(_bounded(argument))
+                self._stack.append(bounded(argument))
             else:
                 raise pickle.UnpicklingError(f'opcode {opcode.name}')
         return self._stack.pop()
@@ -195,36 +182,6 @@ class Unpickler:
 
     def _persistent(self, _: Any) -> None:
         self._stack.append(self._load_storage(self._stack.pop()))
-
-
-def _bounded(value: Any) -> Any:
-    """Refuse integers of arbitrary length; a million digits take minutes to print."""
-    if type(value) is int and value.bit_length() > 256:
-        raise pickle.UnpicklingError(f'a number of {value.bit_length()} bits')
-    return value
-
-
-def _check_nesting(content: Any, limit: int) -> None:
-    """Refuse lists and dicts that contain themselves or expand to more than `limit` values.
-
-    Raises:
-        pickle.UnpicklingError: see above.
-    """
-    steps = itertools.count()
-
-    def walk(value: Any, depth: int) -> None:
-        if depth > MAX_DEPTH or next(steps) > limit:
-            raise pickle.UnpicklingError('lists or dicts are nested without end')
-        if isinstance(value, History):
-            value = vars(value)
-        if isinstance(value, dict):
-            value = value.values()
-        elif not isinstance(value, list | tuple):
-            return
-        for item in value:
-            walk(item, depth + 1)
-
-    walk(content, 0)
 
 
 _VALUES = {

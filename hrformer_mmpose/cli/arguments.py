@@ -105,6 +105,8 @@ def check_folder(flag: str, folder: str | None) -> None:
     """
     if folder is None:
         return
+    if not folder:
+        raise ConfigError(f"{flag} '': give a folder")
     path = Path(folder).absolute()
     existing = next(place for place in (path, *path.parents) if place.exists())
     if not existing.is_dir():
@@ -123,6 +125,6 @@ def check_out(flag: str, file: str | None, extensions: Sequence[str]) -> None:
         return
     if Path(file).suffix not in extensions:
         raise ConfigError(f"{flag} '{file}': the file's name must end in {', '.join(extensions)}")
-    if os.path.isdir(file):
+    if Path(file).is_dir():  # an OSError if the name is too long
         raise ConfigError(f"{flag} '{file}' is a folder: give a file")
     check_folder(flag, os.path.dirname(os.path.abspath(file)))

@@ -20,7 +20,8 @@ from ..config_errors import blame
 from ..errors import ConfigError, WeightsError
 from ..zoo import merge_options, read_config
 from .arguments import check_folder
-from .config_checks import check, check_option_names
+from .config_checks import check
+from .key_checks import check_option_names
 
 ENVIRONMENT = {  # variables that each launcher sets
     'none': (),
@@ -74,6 +75,7 @@ def load_config(args: argparse.Namespace, uses: Sequence[str] = ('train', 'val')
 
 def build_runner(cfg: Config) -> Runner:
     """Join the process group, if there is one, and build the runner."""
+    check_folder('work_dir', cfg.work_dir)
     if cfg.launcher != 'none' and not torch.cuda.is_available():
         _join_on_cpu(cfg)
     cfg.setdefault('runner_type', 'hrformer_mmpose.Runner')

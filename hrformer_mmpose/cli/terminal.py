@@ -13,10 +13,10 @@ from ..errors import TRACEBACK, UserError
 
 INTERRUPTED = 130  # exit status of shells for Ctrl-C
 CLOSED_PIPE = 141  # exit status of shells for a closed pipe, as with `| head`
-# Errors of the machine or of a path, not of the program.
+# Errors of the machine and of names of files, not of the program.
 MACHINE_ERRORS = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG,
-    errno.ELOOP,
+    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP,
 }  # fmt: skip
 
 
@@ -67,8 +67,7 @@ def _output_closed() -> bool:
 def one_line(error: BaseException) -> str | None:
     """Return the line to print for an error; None if it is not a user's mistake.
 
-    A mistake in a config may also raise the registry's KeyError, or a TypeError for an unexpected
-    argument of a class in the config.
+    A mistake in a config may also raise the registry's KeyError.
     """
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if isinstance(error, UserError):
@@ -83,8 +82,6 @@ def one_line(error: BaseException) -> str | None:
         return text.split('. Please check')[0] + ': check `type` in the config'
     if isinstance(error, KeyError) and 'must contain the key "type"' in text:
         return f'{text.splitlines()[0]}: check the config'
-    if isinstance(error, TypeError) and 'unexpected keyword argument' in text:
-        return f'{text}: check the config'
     if isinstance(error, ImportError) and 'pip install' in text:  # of this package
         return ' '.join(text.split())
     if package := missing_package(error):

@@ -66,7 +66,14 @@ def _enable_badcase(cfg: Config, args: argparse.Namespace) -> None:
         raise ConfigError(
             f"default_hooks.badcase: metric_type={metric_type!r} is not 'loss' or 'accuracy'"
         )
-    hook.setdefault('metric', cfg.model.head.loss if metric_type == 'loss' else cfg.test_evaluator)
+    if 'metric' not in hook:
+        loss = (cfg.model.get('head') or {}).get('loss')
+        hook.metric = loss if metric_type == 'loss' else _evaluators(cfg)[0]
+    if hook.metric is None:
+        raise ConfigError(
+            '--badcase compares losses, and model.head of the config has no loss: set '
+            'default_hooks.badcase.metric'
+        )
     if 'visualization' in cfg.default_hooks:
         cfg.default_hooks.visualization.show = False
 

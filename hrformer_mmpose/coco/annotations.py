@@ -12,7 +12,6 @@ import json
 import os
 import weakref
 from array import array
-from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
+from .columns import first_numbers, floats, integers, most_frequent, numbers, objects, rows
 
 MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 HINT = 'set COCO_ROOT to the folder that holds annotations/, train2017/ and val2017/'
@@ -127,13 +127,13 @@ def read_detections(path: str) -> Detections:
     _check_json(path, 'detection', list)
     entries = _load(path, 'a list of detections')
     try:
-        _objects(entries, 'the file')
+        objects(entries, 'the file')
         return Detections(
             path=path,
-            image=_integers(entries, 'image_id'),
-            category_id=_integers(entries, 'category_id'),
-            bbox=_rows([_first(entry.get('bbox'), 4) for entry in entries], 4),
-            score=_floats(entries, 'score'),
+            image=integers(entries, 'image_id'),
+            category_id=integers(entries, 'category_id'),
+            bbox=rows([first_numbers(entry.get('bbox'), 4) for entry in entries], 4),
+            score=floats(entries, 'score'),
         )
     except MALFORMED as error:
         raise _malformed(path, 'a list of detections', error) from error
@@ -194,78 +194,30 @@ def _malformed(path: str, kind: str, error: Exception) -> DataError:
 
 def _arrays(path: str, content: dict) -> Annotations:
     images, entries, categories = (
-        _objects(content.get(key, []), key) for key in ('images', 'annotations', 'categories')
+        objects(content.get(key, []), key) for key in ('images', 'annotations', 'categories')
     )
-    _integers(categories, 'id')
+    integers(categories, 'id')
     if not images:
         raise ValueError('it lists no images')
-    keypoints = [_numbers(entry.get('keypoints')) for entry in entries]
+    keypoints = [numbers(entry.get('keypoints')) for entry in entries]
     length = np.array([-1 if k is None else len(k) for k in keypoints], np.int32)
-    width = _most_frequent(length)
+    width = most_frequent(length)
     return Annotations(
         path=path,
         categories=categories,
-        image_id=_integers(images, 'id'),
-        width=_integers(images, 'width'),
-        height=_integers(images, 'height'),
+        image_id=integers(images, 'id'),
+        width=integers(images, 'width'),
+        height=integers(images, 'height'),
         file_name=np.array([image['file_name'].encode() for image in images], np.bytes_),
-        crowd_index=_floats(images, 'crowdIndex'),
-        id=_integers(entries, 'id'),
-        image=_integers(entries, 'image_id'),
-        category_id=_integers(entries, 'category_id'),
+        crowd_index=floats(images, 'crowdIndex'),
+        id=integers(entries, 'id'),
+        image=integers(entries, 'image_id'),
+        category_id=integers(entries, 'category_id'),
         iscrowd=np.array([bool(int(entry.get('iscrowd') or 0)) for entry in entries], bool),
-        bbox=_rows([_numbers(entry.get('bbox')) for entry in entries], 4),
-        keypoints=_rows(keypoints, width).reshape(len(entries), width // 3, 3),
+        bbox=rows([numbers(entry.get('bbox')) for entry in entries], 4),
+        keypoints=rows(keypoints, width).reshape(len(entries), width // 3, 3),
         length=length,
-        area=_floats(entries, 'area'),
-        num_keypoints=_integers(entries, 'num_keypoints', -1),
+        area=floats(entries, 'area'),
+        num_keypoints=integers(entries, 'num_keypoints', -1),
         annotated='annotations' in content,
     )
-
-
-def _objects(entries: Any, name: str) -> list[dict]:
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise ValueError(f'{name} is not a list of objects')
-    return entries
-
-
-def _most_frequent(length: np.ndarray) -> int:
-    """Return the most frequent count of numbers in a keypoints entry, a multiple of 3."""
-    counts = Counter(int(n) for n in length if n > 0 and n % 3 == 0)
-    return counts.most_common(1)[0][0] if counts else 3
-
-
-def _numbers(value: Any) -> array | list | None:
-    if isinstance(value, array):
-        return value
-    if not isinstance(value, list):
-        return None
-    return [x if isinstance(x, int | float) else np.nan for x in value]
-
-
-def _first(value: Any, count: int) -> array | list | None:
-    numbers = _numbers(value)
-    return None if numbers is None else numbers[:count]
-
-
-def _rows(values: list[array | list | None], width: int) -> np.ndarray:
-    """Stack rows to (len(values), width) float64; a row of another length becomes NaN."""
-    rows = np.full((len(values), width), np.nan)
-    for row, value in zip(rows, values, strict=True):
-        if value is not None and len(value) == width:
-            row[:] = value
-    return rows
-
-
-def _integers(entries: list[dict], key: str, default: int | None = None) -> np.ndarray:
-    """Return the values of a key, (len(entries),) int64. A missing key needs a default."""
-    values = [entry.get(key, default) for entry in entries]
-    for entry, value in zip(entries, values, strict=True):
-        if not isinstance(value, int):
-            raise ValueError(f'{key} {value!r} of entry {entry.get("id")} is not a whole number')
-    return np.array(values, np.int64)
-
-
-def _floats(entries: list[dict], key: str) -> np.ndarray:
-    values = [entry.get(key) for entry in entries]
-    return np.array([v if isinstance(v, int | float) else np.nan for v in values], np.float64)

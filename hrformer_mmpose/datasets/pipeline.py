@@ -34,7 +34,10 @@ class Pipeline(Compose):
                 raise
             except CAUSES as error:
                 name = getattr(transform, '__name__', type(transform).__name__)
-                raise config_error(f'pipeline[{index}] ({name})', error) from error
+                place = f'pipeline[{index}] ({name})'
+                if isinstance(error, KeyError | UnboundLocalError):
+                    place += ': it lacks what an earlier transform sets'
+                raise config_error(place, error) from error
             if data is None:
                 return None
         return data

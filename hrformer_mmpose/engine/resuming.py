@@ -6,6 +6,7 @@ from typing import Any
 from mmengine.optim import OptimWrapper
 
 from ..errors import ConfigError
+from .state_checks import check_optimizer, check_schedules
 
 # Of an optimizer's groups: how a step is computed, not what. They differ between PyTorch versions.
 IMPLEMENTATION = {
@@ -44,9 +45,11 @@ class Settings:
 
         Raises:
             ConfigError: the config's optimizer or schedule is another one.
+            WeightsError: the state of one of them is damaged.
         """
         if not self._applies:
             return
+        check_optimizer(content, self._groups, path)
         state = content['optimizer']
         base = state.get('base_param_settings')
         groups = [*state['param_groups'], *([base] if base else [])]
@@ -68,6 +71,7 @@ class Settings:
         self._check_schedules(content.get('param_schedulers') or [], path)
 
     def _check_schedules(self, before: list[dict], path: str) -> None:
+        check_schedules(before, self._schedules, path)
         if len(before) != len(self._schedules):
             raise ConfigError(
                 f'param_scheduler: the number of schedules is {len(self._schedules)}, and in '
@@ -76,7 +80,7 @@ class Settings:
         for index, (now, then) in enumerate(zip(self._schedules, before, strict=True)):
             names = [key for key in {**now, **then} if not callable(now.get(key))]
             differ = [key for key in names if key not in POSITION and now.get(key) != then.get(key)]
-            if differ == ['end'] and then['_global_step'] < min(now['end'], then['end']):
+            if differ == ['end'] and then.get('_global_step', 0) < min(now['end'], then['end']):
                 continue
             if differ:
                 key = min(differ)

@@ -27,6 +27,7 @@ from .first_use import BlamesConfig
 from .hooks import ClassesHook, LeftOutHook
 from .loops import EpochBasedTrainLoop
 from .resuming import Settings
+from .state_checks import check_averages, check_counters
 from .training_state import from_plain, is_training_state
 from .work_dir import POINTER, SetAsideHook, locked, on_main_process
 
@@ -89,6 +90,7 @@ class Runner(BlamesConfig, _Runner):
             )
             self.load_checkpoint(filename)
             return
+        check_counters(content, filename)
         settings = Settings(self.optim_wrapper, self.param_schedulers)
         settings.check(content, filename)
         try:
@@ -119,11 +121,15 @@ class Runner(BlamesConfig, _Runner):
         model = self.model.module if is_model_wrapper(self.model) else self.model
         origin = files.recorded_origin(content)
         result = matching.match(weights, model, filename, origin, complete=self._complete)
-        matching.log(result, self.logger)
-        checkpoint = {**content} if is_training_state(content) else {}
+        result.log(self.logger)
+        checkpoint = {}
+        if is_training_state(content):
+            check_counters(content, filename)
+            checkpoint = {**content}
+            from_plain(checkpoint)
+            checkpoint['meta'].pop('config', None)  # MMEngine would run it
         checkpoint['state_dict'] = result.state
-        from_plain(checkpoint)
-        checkpoint.get('meta', {}).pop('config', None)  # MMEngine would run it
+        check_averages(checkpoint, filename)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         result.state = checkpoint['state_dict']
         result.load_into(model)
@@ -206,12 +212,14 @@ class Runner(BlamesConfig, _Runner):
         for path in self._candidates():
             try:
                 content = files.read(path, skip_tensors=True)
+                if not is_training_state(content):
+                    continue
+                check_counters(content, str(path))
             except WeightsError as error:
                 unreadable.append(error)
                 continue
-            if is_training_state(content):
-                meta = content['meta']
-                places.append((meta['iter'], meta['epoch'], path.stat().st_mtime_ns, path))
+            meta = content['meta']
+            places.append((meta['iter'], meta['epoch'], path.stat().st_mtime_ns, path))
         for iteration, epoch, _, path in sorted(places, reverse=True):
             try:
                 files.check(path)

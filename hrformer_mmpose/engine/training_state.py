@@ -73,18 +73,27 @@ def from_plain(checkpoint: dict) -> None:
 
 
 def _buffer(value: Any) -> Any:
-    if isinstance(value, History):
-        parts = (value._log_history, value._count_history, value.max_length)
-    elif isinstance(value, Mapping) and value.get('kind') == _KIND:
-        parts = (value['values'].numpy(), value['counts'].numpy(), value['max_length'])
-    else:
+    parts = history_parts(value)
+    if parts is None:
         return value
-    return HistoryBuffer(*parts)
+    values, counts, max_length = parts
+    return HistoryBuffer(np.asarray(values), np.asarray(counts), max_length)
+
+
+def history_parts(value: Any) -> tuple | None:
+    """Return logged values, counts and maximal length, as they are in the file."""
+    if isinstance(value, History):
+        names, value = ('_log_history', '_count_history', 'max_length'), vars(value)
+    elif isinstance(value, Mapping) and value.get('kind') == _KIND:
+        names = ('values', 'counts', 'max_length')
+    else:
+        return None
+    return tuple(value.get(name) for name in names)
 
 
 def _arrays(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
-        return value.numpy()
+        return value.float().numpy() if value.dtype == torch.bfloat16 else value.numpy()
     if isinstance(value, Mapping):
         return type(value)((key, _arrays(item)) for key, item in value.items())
     if isinstance(value, list | tuple):
@@ -93,7 +102,5 @@ def _arrays(value: Any) -> Any:
 
 
 def is_training_state(content: Any) -> bool:
-    """Return whether content holds a resumable state: counters, optimizer and message hub."""
-    if not isinstance(content, Mapping) or not {'meta', 'optimizer', 'message_hub'} <= {*content}:
-        return False
-    return {'epoch', 'iter'} <= {*content['meta']}
+    """Return whether content is a training state: counters, optimizer and message hub."""
+    return isinstance(content, Mapping) and {'meta', 'optimizer', 'message_hub'} <= {*content}

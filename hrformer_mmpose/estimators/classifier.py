@@ -9,71 +9,45 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 
 from ..errors import ConfigError
 from ..registry import MODELS
+from .base import BackboneAndHead
 
 
 @MODELS.register_module()
-class ImageClassifier(BaseModel):
-    """Backbone and classification head.
+class ImageClassifier(BackboneAndHead):
+    """Backbone and `ClassificationHead`; further arguments of `BackboneAndHead`.
 
     Args:
-        backbone: config of a network that returns a tuple of maps.
-        head: config of `ClassificationHead`.
-        data_preprocessor: config, e.g. of MMEngine's `ImgDataPreprocessor`.
         mixup: alpha of mixup (Zhang et al., ICLR 2018); 0 disables it.
         cutmix: alpha of CutMix (Yun et al., ICCV 2019); 0 disables it. With both, one of them is
             drawn for each batch.
-        init_cfg: MMEngine's.
 
     Raises:
         ConfigError: an alpha is negative.
     """
 
-    def __init__(
-        self,
-        backbone: dict,
-        head: dict,
-        data_preprocessor: dict | None = None,
-        mixup: float = 0.0,
-        cutmix: float = 0.0,
-        init_cfg: dict | None = None,
-    ):
-        super().__init__(data_preprocessor, init_cfg)
+    def __init__(self, *args, mixup: float = 0.0, cutmix: float = 0.0, **kwargs):
+        super().__init__(*args, **kwargs)
         if min(mixup, cutmix) < 0:
             raise ConfigError(f'model: mixup={mixup} or cutmix={cutmix} is negative')
-        self.backbone = MODELS.build(backbone)
-        self.head = MODELS.build(head)
         self.alphas = dict(mixup=mixup, cutmix=cutmix)
 
-    def forward(
-        self,
-        inputs: torch.Tensor,
-        data_samples: Sequence[BaseDataElement] | None = None,
-        mode: str = 'tensor',
-    ) -> torch.Tensor | dict | list[BaseDataElement]:
-        """Run the network.
+    def loss(self, inputs: torch.Tensor, data_samples: Sequence[BaseDataElement]) -> dict:
+        """Compute the loss of samples with `gt_label`, a class."""
+        target = torch.tensor([s.gt_label for s in data_samples], device=inputs.device)
+        inputs, target = self._mix(inputs, target)
+        return self.head.loss(self.backbone(inputs), target)
 
-        Args:
-            inputs: (B, 3, H, W), normalised.
-            data_samples: samples with `gt_label`, a class.
-            mode: 'tensor', 'loss' or 'predict'.
-
-        Returns:
-            Logits (B, K); a dict of losses; or the samples with probabilities `pred_scores`, (K,).
-        """
-        if mode == 'loss':
-            target = torch.tensor([s.gt_label for s in data_samples], device=inputs.device)
-            inputs, target = self._mix(inputs, target)
-            return self.head.loss(self.backbone(inputs), target)
-        logits = self.head(self.backbone(inputs))
-        if mode == 'tensor':
-            return logits
-        for sample, scores in zip(data_samples, logits.float().softmax(1), strict=True):
-            sample.pred_scores = scores
+    def predict(
+        self, inputs: torch.Tensor, data_samples: Sequence[BaseDataElement]
+    ) -> list[BaseDataElement]:
+        """Set the probabilities `pred_scores`, (K,), of the samples."""
+        scores = self.head(self.backbone(inputs)).float().softmax(1)
+        for sample, row in zip(data_samples, scores, strict=True):
+            sample.pred_scores = row
         return list(data_samples)
 
     def _mix(self, inputs: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,15 +7,10 @@ without duplicates -> scores -> suppression -> COCO's metrics (`evaluator`) -> r
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-from mmengine.dist import (
-    broadcast_object_list,
-    collect_results,
-    get_world_size,
-    is_main_process,
-)
+from mmengine.dist import broadcast_object_list, collect_results, get_world_size, is_main_process
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MessageHub, print_log
 
@@ -25,6 +20,9 @@ from ..errors import ConfigError, DataError
 from ..imaging.poses import KEYPOINT_THRESHOLD
 from ..registry import METRICS
 from . import evaluator, report
+from .converters import convert_keypoints, convert_sigmas, parse_converter
+from .ground_truth import GroundTruth, prepare_ground_truth
+from .outcome import Outcome
 from .predictions import (
     NMS_MODES,
     SCORE_MODES,
@@ -36,25 +34,6 @@ from .predictions import (
     rescore,
     write_json,
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """Inputs and results of an evaluation, for reports and pictures.
-
-    Attributes:
-        truth: annotated persons.
-        predictions: P predictions after suppression.
-        scores: (P,).
-        evaluation: precision and recall.
-        report: from `report.build`.
-    """
-
-    truth: evaluator.GroundTruth
-    predictions: Predictions
-    scores: np.ndarray
-    evaluation: evaluator.Evaluation
-    report: dict
 
 
 @METRICS.register_module()
@@ -123,11 +102,11 @@ class CocoMetric(BaseMetric):
         self.nms_thr = nms_thr
         self.sigmas = sigmas
         self.format_only = format_only
-        self.pred_converter = _mapping('pred_converter', pred_converter)
-        self.gt_converter = _mapping('gt_converter', gt_converter)
+        self.pred_converter = parse_converter('pred_converter', pred_converter)
+        self.gt_converter = parse_converter('gt_converter', gt_converter)
         self.outfile_prefix = outfile_prefix
         self.outcome: Outcome | None = None
-        self._truth: evaluator.GroundTruth | None = None
+        self._truth: GroundTruth | None = None
         if ann_file is not None and not format_only:
             self._read()  # report an unusable file before the run starts
 
@@ -201,7 +180,7 @@ class CocoMetric(BaseMetric):
             path = MessageHub.get_current_instance().get_info(f'{name}_ann_file', None)
         if path is None:
             raise DataError('CocoMetric: ann_file is not set, and the data set names none')
-        self._truth = evaluator.prepare_ground_truth(
+        self._truth = prepare_ground_truth(
             annotations.read(path), self.iou_type, self.use_area, self.gt_converter
         )
 
@@ -223,7 +202,7 @@ class CocoMetric(BaseMetric):
             predictions = predictions[valid]
         if self.pred_converter is not None:
             converted = {
-                name: evaluator.convert_keypoints(getattr(predictions, name), *self.pred_converter)
+                name: convert_keypoints(getattr(predictions, name), *self.pred_converter)
                 for name in ('keypoints', 'keypoint_scores')
             }
             predictions = replace(predictions, **converted)
@@ -232,13 +211,7 @@ class CocoMetric(BaseMetric):
     def _oks_sigmas(self) -> np.ndarray:
         if self.sigmas is not None:
             return np.asarray(self.sigmas, np.float64)
-        sigmas = np.asarray(self.dataset_meta['sigmas'])
-        if self.gt_converter is None:
-            return sigmas
-        count, sources, targets = self.gt_converter
-        result = np.ones(count, sigmas.dtype)
-        result[targets] = sigmas[sources]
-        return result
+        return convert_sigmas(np.asarray(self.dataset_meta['sigmas']), self.gt_converter)
 
     def _write(self, predictions: Predictions, scores: np.ndarray) -> None:
         path = f'{self.outfile_prefix}.keypoints.json'
@@ -264,16 +237,3 @@ class CocoMetric(BaseMetric):
 def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
         raise ConfigError(f'CocoMetric: {name}={value!r} is none of {", ".join(allowed)}')
-
-
-def _mapping(name: str, converter: dict | None) -> tuple[int, np.ndarray, np.ndarray] | None:
-    """Parse a KeypointConverter config to (number of keypoints, sources, targets)."""
-    if converter is None:
-        return None
-    try:
-        pairs = np.array(converter['mapping'], np.intp).reshape(-1, 2)
-        return int(converter['num_keypoints']), pairs[:, 0], pairs[:, 1]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(
-            f'CocoMetric: {name} is not dict(num_keypoints=..., mapping=[(from, to), ...])'
-        ) from error

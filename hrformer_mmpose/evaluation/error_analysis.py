@@ -18,7 +18,8 @@ from collections import defaultdict
 
 import numpy as np
 
-from .evaluator import Evaluation, GroundTruth
+from .evaluator import Evaluation
+from .ground_truth import GroundTruth
 from .predictions import Predictions
 
 MATCH_OKS = 0.1

@@ -3,7 +3,8 @@
 import numpy as np
 
 from .error_analysis import KINDS, MATCH_OKS, errors_by_keypoint, match, persons_by_image
-from .evaluator import Evaluation, GroundTruth
+from .evaluator import Evaluation
+from .ground_truth import GroundTruth
 from .predictions import Predictions
 
 FOUND_OKS = 0.5

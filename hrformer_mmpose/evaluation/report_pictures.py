@@ -13,8 +13,8 @@ import numpy as np
 from ..imaging.poses import Pose
 from ..imaging.sheet import comparison_sheet, pose_comparison
 from . import report
-from .coco_metric import Outcome
 from .evaluator import Evaluation
+from .outcome import Outcome
 
 SIZES = {'all': 0, 'medium': 1, 'large': 2}  # ranges of area, in the evaluator's order
 

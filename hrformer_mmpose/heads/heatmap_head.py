@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..codecs import refinement
 from ..codecs.base import HeatmapCodec
+from ..errors import ConfigError
 from ..registry import MODELS
 
 
@@ -101,12 +102,30 @@ class HeatmapHead(_HeatmapHead):
 
         Returns:
             `loss_kpt`, and `acc_pose` on the model's device.
+
+        Raises:
+            ConfigError: backbone, head and codec do not fit together.
         """
+        channels = feats[-1].shape[1]
+        if self.in_channels != channels:
+            raise ConfigError(
+                f'model.head.in_channels={self.in_channels}, but the backbone gives a map of '
+                f'{channels} channels'
+            )
         heatmaps = self.forward(feats)
         target = torch.stack([sample.gt_fields.heatmaps for sample in batch_data_samples])
+        if heatmaps.shape != target.shape:
+            raise ConfigError(
+                f'model.head gives heatmaps of {_size(heatmaps)}, but the codec of the pipeline '
+                f'targets of {_size(target)} (keypoints x height x width)'
+            )
         labels = [sample.gt_instance_labels for sample in batch_data_samples]
         weights = torch.cat([label.keypoint_weights for label in labels])
         losses = dict(loss_kpt=self.loss_module(heatmaps, target, weights))
         if train_cfg.get('compute_acc', True):
             losses['acc_pose'] = pck_accuracy(heatmaps.detach(), target, weights > 0)
         return losses
+
+
+def _size(heatmaps: Tensor) -> str:
+    return ' x '.join(map(str, heatmaps.shape[1:]))

@@ -21,9 +21,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .painting import PART_BASE, visibility
-from .people import KEYPOINTS, Person
-from .scenes import draw_scene
+from .annotating import draw_image
+from .coco_files import empty_coco, simulate_detections
 
 # Increase it when the same arguments no longer produce the same data.
 VERSION = 1
@@ -35,85 +34,6 @@ _MANIFEST = 'synthetic.json'
 _DETECTIONS = 'person_detection_results/simulated_val2017_person.json'
 _OWNED = ('train2017', 'val2017', 'annotations', 'masks', 'person_detection_results')
 _JPEG = (cv2.IMWRITE_JPEG_QUALITY, 90)
-_SKELETON = (
-    (16, 14), (14, 12), (17, 15), (15, 13), (12, 13), (6, 12), (7, 13), (6, 7), (6, 8), (7, 9),
-    (8, 10), (9, 11), (2, 3), (1, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 7),
-)  # fmt: skip
-# Minimum of visible keypoints and of visible area in pixels; otherwise the scene is redrawn.
-_MIN_VISIBLE = 5
-_MIN_AREA = 260
-
-
-def draw_image(
-    rng: np.random.Generator, image_size: tuple[int, int] = (320, 256)
-) -> tuple[np.ndarray, list[dict], np.ndarray]:
-    """Draw an image of one to four sufficiently visible people.
-
-    Args:
-        rng: random generator.
-        image_size: typical (width, height) in pixels; the actual size differs by up to 12 %.
-
-    Returns:
-        (H, W, 3) BGR uint8 image; a COCO annotation without `id` and `image_id` for each person;
-        (H, W) uint8 id map.
-    """
-    for attempt in range(20):
-        image, ids, people = draw_scene(rng, image_size, crowded=attempt < 10)
-        annotations = [annotate(ids, person, n) for n, person in enumerate(people, 1)]
-        if all(_is_visible(a) for a in annotations):
-            break
-    return image, annotations, ids
-
-
-def _is_visible(annotation: dict) -> bool:
-    """Return whether a person is visible enough for annotation."""
-    return (
-        annotation['keypoints'][2::3].count(2) >= _MIN_VISIBLE and annotation['area'] >= _MIN_AREA
-    )
-
-
-def annotate(ids: np.ndarray, person: Person, number: int) -> dict:
-    """Return the COCO annotation of a person, without `id` and `image_id`.
-
-    Args:
-        ids: (H, W) uint8 id map of the finished image.
-        person: the placed person.
-        number: the person's number in the id map.
-    """
-    silhouette = (ids // PART_BASE == number).astype(np.uint8)
-    x, y, w, h = cv2.boundingRect(silhouette)
-    keypoints = []
-    for (px, py), v in zip(person.keypoints.tolist(), visibility(ids, person, number), strict=True):
-        keypoints += [round(px, 2), round(py, 2), int(v)] if v else [0, 0, 0]
-    return dict(
-        segmentation=_polygons(silhouette[y : y + h, x : x + w], x, y),
-        num_keypoints=sum(v > 0 for v in keypoints[2::3]),
-        area=int(silhouette.sum()),
-        iscrowd=0,
-        keypoints=keypoints,
-        category_id=1,
-        bbox=[float(x), float(y), float(w), float(h)],
-    )
-
-
-def _polygons(mask: np.ndarray, x: int, y: int) -> list[list[float]]:
-    """Return the polygons [x0, y0, x1, ...] of an (H, W) mask whose corner is at (x, y).
-
-    Polygons cannot have holes, so a mask with a hole is split through it.
-    """
-    # Contours pass through pixel centres; dilation by a row and a column makes them span pixels.
-    grown = cv2.dilate(np.pad(mask, ((1, 2), (1, 2))), np.ones((2, 2), np.uint8), anchor=(1, 1))
-    contours, hierarchy = cv2.findContours(grown, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    if not contours:
-        return []
-    inner = hierarchy[0, :, 3] >= 0
-    for hole in (c for c, is_hole in zip(contours, inner, strict=True) if is_hole):
-        # Small holes are ignored.
-        if cv2.contourArea(hole) > 12:
-            row = int(hole[..., 1].min() + hole[..., 1].max()) // 2 - 1
-            return _polygons(mask[:row], x, y) + _polygons(mask[row:], x, y + row)
-    outer = [c for c, is_hole in zip(contours, inner, strict=True) if not is_hole and len(c) >= 3]
-    return [(c.reshape(-1, 2) - 1.0 + (x, y)).ravel().tolist() for c in outer]
 
 
 def generate(
@@ -235,7 +155,7 @@ def _write_all(root: Path, parameters: dict, progress: bool) -> None:
     done, total = 0, parameters['num_train'] + parameters['num_val']
     for split, name in enumerate(_SPLITS):
         count = parameters['num_val' if split else 'num_train']
-        data = _empty_coco(parameters)
+        data = empty_coco(parameters)
         for folder in (root / name, root / 'masks' / name)[: 1 + parameters['masks']]:
             folder.mkdir(parents=True)
         for index in range(count):
@@ -244,7 +164,7 @@ def _write_all(root: Path, parameters: dict, progress: bool) -> None:
             if progress:
                 _report(done, total)
         _write_json(_annotation_file(root, name), data)
-    _write_json(root / _DETECTIONS, _detections(data, parameters['seed']))
+    _write_json(root / _DETECTIONS, simulate_detections(data, parameters['seed']))
     _write_json(root / _MANIFEST, {'synthetic_people': parameters})
 
 
@@ -275,43 +195,6 @@ def _write_image(path: Path, image: np.ndarray, options=()) -> None:
 def _write_json(path: Path, data) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(data, separators=(',', ':')), encoding='utf-8')
-
-
-def _empty_coco(parameters: dict) -> dict:
-    """Return the top level of COCO's format without images."""
-    info = dict(description='Synthetic people with exact key points', **parameters)
-    person = dict(
-        supercategory='person', id=1, name='person', keypoints=KEYPOINTS, skeleton=_SKELETON
-    )
-    licenses = [
-        dict(id=1, name='Apache License 2.0', url='https://www.apache.org/licenses/LICENSE-2.0')
-    ]
-    return dict(info=info, licenses=licenses, images=[], annotations=[], categories=[person])
-
-
-def _detections(data: dict, seed: int) -> list[dict]:
-    """Simulate detections: true boxes with noise, and false positives of low score."""
-    rng = np.random.default_rng([seed, len(_SPLITS)])
-    sizes = {image['id']: (image['width'], image['height']) for image in data['images']}
-    boxes = []
-    for annotation in data['annotations']:
-        box = np.array(annotation['bbox'])
-        box += rng.normal(0, 0.025, 4) * box[[2, 3, 2, 3]]
-        boxes.append((annotation['image_id'], box, rng.uniform(0.7, 0.999)))
-    for image_id, (width, height) in sizes.items():
-        for _ in range(rng.integers(3)):
-            w, h = rng.uniform(0.08, 0.5) * width, rng.uniform(0.15, 0.8) * height
-            box = np.array([rng.uniform(0, width - w), rng.uniform(0, height - h), w, h])
-            boxes.append((image_id, box, rng.uniform(0.01, 0.35)))
-    return [_detection(image_id, box, score, sizes[image_id]) for image_id, box, score in boxes]
-
-
-def _detection(image_id: int, box: np.ndarray, score: float, size: tuple[int, int]) -> dict:
-    """Return an entry of the detection file, with the xywh box clipped to the image."""
-    low = np.clip(box[:2], 0, size)
-    high = np.clip(box[:2] + box[2:], low, size)
-    bbox = [round(float(n), 2) for n in (*low, *(high - low))]
-    return dict(bbox=bbox, category_id=1, image_id=image_id, score=round(float(score), 4))
 
 
 def _report(done: int, total: int) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .painting import Canvas, capsule, paint_person
-from .people import Person, make_person, random_color, tone
+from .canvas import Canvas, capsule
+from .looks import random_color, tone
+from .painting import paint_person
+from .people import Person, make_person
 
 _MAX_OVERLAP = 0.1
 

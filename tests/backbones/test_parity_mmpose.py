@@ -136,10 +136,7 @@ def estimator(backbone: dict) -> torch.nn.Module:
             type='mmpose.TopdownPoseEstimator',
             backbone=backbone,
             head=dict(
-                type='mmpose.HeatmapHead',
-                in_channels=18,
-                out_channels=17,
-                deconv_out_channels=None,
+                type='mmpose.HeatmapHead', in_channels=18, out_channels=17, deconv_out_channels=None
             ),
         )
     )

@@ -99,12 +99,7 @@ def test_a_file_with_code_is_refused_by_name_and_does_not_run(tmp_path, how):
 
 @pytest.mark.parametrize(
     'call',
-    [
-        (getattr, torch.Size, 'numel'),
-        (eval, '1'),
-        (torch.load, 'x'),
-        (subprocess.Popen, 'true'),
-    ],
+    [(getattr, torch.Size, 'numel'), (eval, '1'), (torch.load, 'x'), (subprocess.Popen, 'true')],
     ids=lambda call: call[0].__name__,
 )
 def test_names_on_the_list_open_no_door(tmp_path, call):

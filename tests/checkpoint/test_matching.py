@@ -7,15 +7,8 @@ import torch
 from torch import nn
 
 from hrformer_mmpose.backbones import HRFormer
-from hrformer_mmpose.checkpoint import (
-    load_pretrained,
-    match,
-    save_weights,
-    to_official,
-)
-from hrformer_mmpose.checkpoint import (
-    pretrained as plain,
-)
+from hrformer_mmpose.checkpoint import load_pretrained, match, save_weights, to_official
+from hrformer_mmpose.checkpoint import pretrained as plain
 from hrformer_mmpose.checkpoint.state_dict_adapter import INDEX, TABLE
 from hrformer_mmpose.errors import WeightsError
 from tests.checkpoint.weights import ARCH, official_weights, tiny_hrformer

@@ -73,31 +73,85 @@ def test_a_missing_data_root(monkeypatch, work_dir, tmp_path):
         ('train_dataloader.dataset.colour=1', "'colour'"),
         ('train_dataloader.dataset.metainfo.from_file=no.py', "file 'no.py' does not exist"),
         ('default_hooks.checkpooint.interval=2', "did you mean 'checkpoint'?"),
+        ('param_scheduler.0.start_factor=7', 'param_scheduler[0] (LinearLR): ValueError: Start'),
+        ('optim_wrapper.clip_grad=3', 'optim_wrapper (AutoAmpOptimWrapper): AssertionError: '),
+        ('optim_wrapper.paramwise_cfg=3', 'optim_wrapper (AutoAmpOptimWrapper): TypeError: param'),
         ('train_cfg.max_epochs.x=1', '--cfg-options train_cfg.max_epochs.x: '),
         ('work_dir=1', 'work_dir=1 must be a text'),
         ('randomness=x', "randomness must be a dict, it is 'x'"),
         ('model.test_cfg=[[]]', 'model.test_cfg must be a dict, it is [[]]'),
-        ('model.head.deconv_out_channels=x', 'model.head (HeatmapHead): TypeError: '),
-        ('model.head.decoder.type=0.5', 'model.head.decoder: TypeError: type must be a str'),
-        ('model.backbone.drop_path_rate=x', 'model.backbone (HRFormer): '),
-        ('model.data_preprocessor.std=0', 'model.data_preprocessor (PoseDataPreprocessor): '),
+        ('model.head.deconv_out_channels=x', "deconv_out_channels='x' must be of type "),
+        ('model.head.decoder.type=0.5', 'model.head.decoder.type=0.5 must be the name of a class'),
+        (
+            'model.backbone.drop_path_rate=x',
+            "drop_path_rate='x' must be of type float",
+        ),
+        ('model.data_preprocessor.std=0', 'model.data_preprocessor.std=0 must be of type '),
         ('default_hooks.logger.interval=0', 'default_hooks.logger (LoggerHook): ValueError: '),
-        ('custom_hooks.0.colour=1', 'custom_hooks[0] ('),
-        ('visualizer.name=False', 'visualizer (PoseLocalVisualizer): AssertionError: '),
-        ('env_cfg.mp_cfg.mp_start_method=x', 'env_cfg: ValueError: cannot find context for'),
+        ('custom_hooks.0.colour=1', "custom_hooks[0]: SyncBuffersHook has no argument 'col"),
+        ('visualizer.name=False', 'visualizer.name=False must be of type str'),
+        ('env_cfg.mp_cfg.mp_start_method=x', "mp_start_method='x' must be of type"),
         ('optim_wrapper.paramwise_cfg=x', 'optim_wrapper ('),
-        ('param_scheduler.0.colour=1', 'param_scheduler[0] (LinearLR): TypeError: '),
-        ('val_dataloader.sampler.colour=1', 'val_dataloader.sampler (DefaultSampler): '),
-        ('train_dataloader.drop_last=x', 'train_dataloader: ValueError: drop_last'),
-        ('train_dataloader.dataset.pipeline.3.colour=1', 'train_dataloader.dataset.pipeline[3] ('),
-        ('val_dataloader.dataset.pipeline.2.colour=1', 'val_dataloader.dataset.pipeline[2] ('),
-        ('val_evaluator.colour=1', 'val_evaluator (CocoMetric): '),
+        ('param_scheduler.0.colour=1', 'param_scheduler[0]: LinearLR has no argument '),
+        ('val_dataloader.sampler.colour=1', 'val_dataloader.sampler: DefaultSampler has no'),
+        ('train_dataloader.drop_last=x', "train_dataloader.drop_last='x' must be of type"),
+        (
+            'train_dataloader.dataset.pipeline.3.colour=1',
+            'pipeline[3]: RandomBBoxTransform has ',
+        ),
+        (
+            'val_dataloader.dataset.pipeline.2.colour=1',
+            'pipeline[2]: TopdownAffine has no arg',
+        ),
+        ('val_evaluator.colour=1', 'val_evaluator: CocoMetric has no argument'),
     ],
 )
 def test_mistakes_in_the_config(monkeypatch, work_dir, synthetic_root, option, words):
     monkeypatch.setenv('DEMO_ROOT', str(synthetic_root))
     line = complain(monkeypatch, CONFIG, '--work-dir', work_dir, '--cfg-options', option)
     assert words in line
+
+
+def test_names_that_are_too_long(monkeypatch, work_dir):
+    name = 'x' * 300
+    for flags in (
+        [name],
+        [CONFIG, '--work-dir', name],
+        [CONFIG, '--cfg-options', f'work_dir={name}'],
+    ):
+        assert 'File name too long' in complain(monkeypatch, *flags)
+    for flag in ('--out', '--dump'):
+        line = complain(monkeypatch, CONFIG, 'gone.pth', flag, f'{name}.pkl', tool='test')
+        assert line.endswith('File name too long')
+
+
+def test_a_work_folder_of_the_config_that_is_a_file(monkeypatch, tmp_path):
+    (tmp_path / 'file').touch()
+    line = complain(monkeypatch, CONFIG, '--cfg-options', f'work_dir={tmp_path}/file')
+    assert line == f"error: work_dir '{tmp_path}/file': '{tmp_path}/file' is a file, not a folder"
+
+
+@pytest.mark.parametrize('head', ['None', "dict(_delete_=True, type='IntegralRegressionHead')"])
+def test_bad_cases_by_a_loss_that_the_config_does_not_have(monkeypatch, tmp_path, work_dir, head):
+    (tmp_path / 'weights.pth').touch()
+    path = tmp_path / 'config.py'
+    path.write_text(
+        f"_base_ = ['{CONFIG}']\nmodel = dict(head={head})\ntest_evaluator = [dict(type='EPE')]\n"
+    )
+    flags = [path, tmp_path / 'weights.pth', '--work-dir', work_dir, '--badcase']
+    assert 'has no loss: set default_hooks.badcase.metric' in complain(
+        monkeypatch, *flags, tool='test'
+    )
+
+
+def test_transforms_in_a_wrong_order(monkeypatch, work_dir, synthetic_root, tmp_path):
+    monkeypatch.setenv('DEMO_ROOT', str(synthetic_root))
+    path = tmp_path / 'config.py'
+    text = 'pipeline = _base_.train_pipeline[::-1]\ntrain_dataloader = dict(num_workers=0, '
+    text += 'persistent_workers=False, dataset=dict(pipeline=pipeline))\n'
+    path.write_text(f"_base_ = ['{CONFIG}']\n{text}")
+    line = complain(monkeypatch, path, '--work-dir', work_dir)
+    assert 'pipeline[0] (PackPoseInputs): it lacks what an earlier transform sets' in line
 
 
 @pytest.mark.parametrize('flag', ['--work-dir', '--show-dir'])
@@ -107,6 +161,7 @@ def test_a_folder_that_cannot_be_made(monkeypatch, tmp_path, flag):
     for folder in (file, file / 'below'):
         line = complain(monkeypatch, CONFIG, flag, folder)
         assert f"{flag} '{folder}': '{file}' is a file, not a folder" in line
+    assert complain(monkeypatch, CONFIG, flag, '') == f"error: {flag} '': give a folder"
 
 
 @pytest.mark.parametrize('flag', ['--out', '--dump'])

@@ -4,8 +4,6 @@ import itertools
 
 import pytest
 
-from tests.conftest import ROOT
-
 
 class Killed(BaseException):
     """Stands for the end of the process: nothing catches it."""
@@ -26,7 +24,7 @@ def train(tmp_path, synthetic_root, monkeypatch):
 
     monkeypatch.setenv('DEMO_ROOT', str(synthetic_root))
     path = tmp_path / 'tiny.py'
-    path.write_text(CONFIG.format(root=ROOT, workers=0, persistent=False))
+    path.write_text(CONFIG.format(workers=0, persistent=False))
     numbers = itertools.count()
 
     def run(work_dir, scores=None, prepare=None, **options):

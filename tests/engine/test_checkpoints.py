@@ -51,7 +51,7 @@ def config(tmp_path, synthetic_root, monkeypatch) -> Config:
     monkeypatch.setenv('DEMO_ROOT', str(synthetic_root))
     monkeypatch.setenv('COCO_ROOT', str(synthetic_root))
     path = tmp_path / 'tiny.py'
-    text = CONFIG.format(root=ROOT, workers=0, persistent=False)
+    text = CONFIG.format(workers=0, persistent=False)
     # MMPose's backbone runs at multiples of 32 only.
     text = text.replace(
         'quickstart/hrformer_tiny_demo_112x84', 'hrformer_tiny_coco_256x192'
@@ -349,7 +349,7 @@ def test_a_full_disk(small_disk, tmp_path, synthetic_root):
     """Training stops with a clear line; what was saved before is intact and goes on."""
     work_dir = small_disk / 'work'
     config = tmp_path / 'tiny.py'
-    config.write_text(CONFIG.format(root=ROOT, workers=0, persistent=False))
+    config.write_text(CONFIG.format(workers=0, persistent=False))
     command = [sys.executable, 'tools/train.py', config, '--work-dir', work_dir]
     environment = {**os.environ, 'DEMO_ROOT': str(synthetic_root), 'OMP_NUM_THREADS': '1'}
     done = subprocess.run(

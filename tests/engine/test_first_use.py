@@ -37,7 +37,8 @@ def test_a_transform_is_named_by_its_place(train, tmp_path, workers):
     options = {'train_dataloader.dataset.pipeline': pipeline}
     options['train_dataloader.num_workers'] = workers
     assert (
-        mistake(train, tmp_path, **options) == 'pipeline[1] (TopdownAffine): KeyError: bbox_scale'
+        mistake(train, tmp_path, **options)
+        == 'pipeline[1] (TopdownAffine): it lacks what an earlier transform sets: KeyError: bbox_scale'
     )
     log = next((tmp_path / 'work').rglob('*.log')).read_text()
     assert 'Traceback' in log

@@ -15,33 +15,20 @@ import torch
 
 pytest.importorskip('mmpose')
 from tests.conftest import ROOT
+from tests.tiny import NETWORK
 
-# A network of a moment, at a rate that matters, with everything that has a state: drop path,
-# augmentation, warm-up by iterations, decay by epochs, momentum, moving averages of the weights.
-CONFIG = """
-_base_ = ['{root}/configs/quickstart/hrformer_tiny_demo_112x84.py']
-model = dict(
-    backbone=dict(
-        arch=dict(
-            _delete_=True,
-            channels=(4, 8, 8, 8),
-            num_heads=(1, 2, 2, 2),
-            num_modules=1,
-            num_blocks=1,
-        ),
-        drop_path_rate=0.3,
-    ),
-    head=dict(in_channels=4, deconv_out_channels=(4,)),
-)
-param_scheduler = [
+# At a rate that matters: warm-up by iterations, decay by epochs, momentum.
+CONFIG = (
+    NETWORK
+    + """param_scheduler = [
     dict(type='LinearLR', begin=0, end=5, start_factor=0.1, by_epoch=False),
     dict(type='MultiStepLR', begin=0, end=9, milestones=[1, 3], gamma=0.5, by_epoch=True),
 ]
 train_cfg = dict(max_epochs=4, val_interval=2)
 train_dataloader = dict(batch_size=2, num_workers={workers}, persistent_workers={persistent})
-custom_hooks = [dict(type='SyncBuffersHook'), dict(type='EMAHook', momentum=0.1)]
 default_hooks = dict(logger=dict(interval=1))
 """
+)
 
 
 SEED = ('--cfg-options', 'randomness.seed=5')
@@ -54,7 +41,7 @@ def config(tmp_path_factory, synthetic_root):
     def write(more='', workers=0):
         path = tmp_path_factory.mktemp('config') / 'tiny.py'
         persistent = workers > 0
-        path.write_text(CONFIG.format(root=ROOT, workers=workers, persistent=persistent) + more)
+        path.write_text(CONFIG.format(workers=workers, persistent=persistent) + more)
         return lambda *args, **options: start(path, synthetic_root, *args, **options)
 
     return write

@@ -102,12 +102,7 @@ def test_figures_are_mmposes(case, score_mode, nms_mode):
 
 @pytest.mark.parametrize(
     'settings',
-    [
-        dict(use_area=False),
-        dict(keypoint_score_thr=0.7),
-        dict(nms_thr=0.3),
-        dict(prefix='val'),
-    ],
+    [dict(use_area=False), dict(keypoint_score_thr=0.7), dict(nms_thr=0.3), dict(prefix='val')],
 )
 def test_options_are_mmposes(case, settings):
     path, samples = case

@@ -11,13 +11,14 @@ from pycocotools.cocoeval import COCOeval
 
 from hrformer_mmpose.coco import annotations
 from hrformer_mmpose.errors import ConfigError, DataError
-from hrformer_mmpose.evaluation import evaluator
+from hrformer_mmpose.evaluation import evaluator, ground_truth
+from hrformer_mmpose.evaluation.ground_truth import prepare_ground_truth
 
 from .cases import SIGMAS, predictions_of, random_case, reference, write
 
 
 def figures(path, results, iou_type='keypoints', use_area=True, sigmas=SIGMAS) -> np.ndarray:
-    known = evaluator.prepare_ground_truth(annotations.read(str(path)), iou_type, use_area)
+    known = prepare_ground_truth(annotations.read(str(path)), iou_type, use_area)
     predictions, scores = predictions_of(results)
     found = evaluator.evaluate(known, predictions, scores, sigmas, iou_type)
     return np.array(list(found.metrics.values()))
@@ -127,7 +128,7 @@ def test_repeated_ids_change_no_figure_and_are_a_line(tmp_path, monkeypatch):
     dataset['annotations'][3]['id'] = dataset['annotations'][0]['id']
     path = write(tmp_path / 'b.json', dataset)
     lines: list[str] = []
-    monkeypatch.setattr(evaluator, 'print_log', lambda line, *_, **__: lines.append(line))
+    monkeypatch.setattr(ground_truth, 'print_log', lambda line, *_, **__: lines.append(line))
     assert figures(path, results) == pytest.approx(expected)
     (line,) = lines
     assert line.startswith(f"1 annotations of '{path}' have the id of an earlier one (the first")
@@ -138,7 +139,7 @@ def test_repeated_ids_change_no_figure_and_are_a_line(tmp_path, monkeypatch):
 def test_annotations_stay_as_they_are(tmp_path):
     dataset, results = random_case(7)
     ann = annotations.read(write(tmp_path / 'a.json', dataset))
-    known = evaluator.prepare_ground_truth(ann)
+    known = prepare_ground_truth(ann)
     predictions, scores = predictions_of(results)
     first, second = (evaluator.evaluate(known, predictions, scores, SIGMAS) for _ in range(2))
     assert first.metrics == second.metrics
@@ -156,14 +157,14 @@ def test_annotations_that_cannot_be_evaluated(tmp_path, change, error, words):
     change(dataset)
     path = write(tmp_path / 'a.json', dataset)
     with pytest.raises(error, match=words) as caught:
-        evaluator.prepare_ground_truth(annotations.read(path))
+        prepare_ground_truth(annotations.read(path))
     assert path in str(caught.value)
     assert '\n' not in str(caught.value)
 
 
 def test_predictions_of_other_data(tmp_path):
     dataset, results = random_case(7)
-    known = evaluator.prepare_ground_truth(annotations.read(write(tmp_path / 'a.json', dataset)))
+    known = prepare_ground_truth(annotations.read(write(tmp_path / 'a.json', dataset)))
     predictions, scores = predictions_of(results)
     with pytest.raises(ConfigError, match='14 sigmas'):
         evaluator.evaluate(known, predictions, scores, SIGMAS[:14])

@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip('faster_coco_eval')
 from hrformer_mmpose.coco import annotations
 from hrformer_mmpose.evaluation import evaluator, report
+from hrformer_mmpose.evaluation.ground_truth import prepare_ground_truth
 
 from .cases import SIGMAS, predictions_of, random_case, reference, write
 
@@ -40,7 +41,7 @@ def result(keypoints: np.ndarray, **changes) -> dict:
 
 
 def build(tmp_path, data: dict, results: list[dict]) -> dict:
-    known = evaluator.prepare_ground_truth(annotations.read(write(tmp_path / 'truth.json', data)))
+    known = prepare_ground_truth(annotations.read(write(tmp_path / 'truth.json', data)))
     predictions, scores = predictions_of(results)
     if not results:
         predictions, scores = predictions_of([result(place(0))])

@@ -292,10 +292,7 @@ def test_peft_trains_as_on_mmposes_class():
 
     config = peft.LoraConfig(r=2, target_modules=['qkv', 'proj', 'fc1', 'fc2'], lora_alpha=8)
     results = []
-    networks = [
-        HRFormer(extra=mmpose_extra('tiny')),
-        MMPoseHRFormer(extra=mmpose_extra('tiny')),
-    ]
+    networks = [HRFormer(extra=mmpose_extra('tiny')), MMPoseHRFormer(extra=mmpose_extra('tiny'))]
     networks[1].load_state_dict(networks[0].state_dict())
     state = None
     for network in networks:

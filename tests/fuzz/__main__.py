@@ -1,6 +1,7 @@
 """Fuzz for longer, or with other seeds: python -m tests.fuzz [KIND ...] --inputs N --seed S.
 
-Prints the outcomes of each kind and the distinct defects; status 1 if there is any.
+Prints the outcomes of each kind and the distinct defects, each with the command that handles one
+of its inputs again; status 1 if there is any. An interrupted run prints what it has done.
 """
 
 import argparse
@@ -32,16 +33,22 @@ def main() -> int:
     parser.add_argument('--seed', type=int, default=17, help='of all inputs (%(default)s)')
     parser.add_argument('--jobs', type=int, default=os.cpu_count(), help='workers at a time')
     parser.add_argument('--wall', type=float, default=300, help='seconds of an input (%(default)s)')
-    parser.add_argument('--only', type=int, nargs='+', help='these numbers of one kind')
+    parser.add_argument(
+        '--only', type=int, nargs='+', help='these numbers of one kind, with their tracebacks'
+    )
     parser.add_argument('--out', type=Path, help='file for the report (Markdown)')
     args = parser.parse_args()
     start = time.monotonic()
     results: list[Result] = []
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    ending = 'interrupted: '
     with tempfile.TemporaryDirectory(prefix='fuzz-') as folder, suppress(KeyboardInterrupt):
         campaign(Path(folder), args, results)
-    text = f'seed {args.seed}, {len(results)} inputs, {time.monotonic() - start:.0f} s\n\n'
-    text += f'{table(results)}\n\n{defects(results)}\n'
+        ending = ''
+    text = f'{ending}seed {args.seed}, {len(results)} inputs, {time.monotonic() - start:.0f} s\n\n'
+    text += f'{table(results)}\n\n{defects(results, args.seed)}\n'
+    if args.only:
+        text += ''.join(f'\nnumber {result.number}\n{result.trace}' for result in results)
     print(text)
     if args.out:
         args.out.write_text(text)
@@ -56,8 +63,7 @@ def campaign(folder: Path, args: argparse.Namespace, results: list[Result]) -> N
         kinds = [load(name, materials) for name in names]
     tasks = []
     for kind in kinds:
-        chosen = numbers(kind, args.inputs, names)
-        chosen = [n for n in chosen if n in args.only] if args.only else chosen
+        chosen = args.only or numbers(kind, args.inputs, names)
         tasks += [(kind, chosen[first :: args.jobs]) for first in range(args.jobs)]
 
     def tell(result: Result) -> None:

@@ -21,16 +21,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .worker import (
-    CANARY_CODE,
-    CANARY_MODULE,
-    HARNESS_FAILED,
-    PACKAGE,
-    Bounds,
-    Kind,
-    Result,
-    work,
-)
+from .worker import CANARY_CODE, CANARY_MODULE, HARNESS_FAILED, PACKAGE, Bounds, Kind, Result, work
 
 
 @dataclass
@@ -73,18 +64,23 @@ class Campaign:
         waiting = deque((kind, deque(numbers)) for kind, numbers in tasks)
         workers: list[_Worker] = []
         results: list[Result] = []
-        while waiting or workers:
-            while waiting and len(workers) < self.jobs:
-                workers.append(self._start(*waiting.popleft()))
-            select.select([worker.pipe for worker in workers], [], [], 0.05)
-            for worker in [*workers]:
-                for result in self._watch(worker):
-                    results.append(result)
-                    tell(result)
-                if worker.pid == 0:
-                    workers.remove(worker)
-                    if worker.numbers:
-                        waiting.appendleft((worker.kind, worker.numbers))
+        try:
+            while waiting or workers:
+                while waiting and len(workers) < self.jobs:
+                    workers.append(self._start(*waiting.popleft()))
+                select.select([worker.pipe for worker in workers], [], [], 0.05)
+                for worker in [*workers]:
+                    for result in self._watch(worker):
+                        results.append(result)
+                        tell(result)
+                    if worker.pid == 0:
+                        workers.remove(worker)
+                        if worker.numbers:
+                            waiting.appendleft((worker.kind, worker.numbers))
+        finally:  # of an interrupted run: what they write would survive the folder's removal
+            for worker in workers:
+                _kill(worker)
+                os.waitpid(worker.pid, 0)
         return sorted(results, key=lambda result: (result.kind, result.number))
 
     def _start(self, kind: Kind, numbers: deque) -> _Worker:
@@ -152,14 +148,29 @@ class Campaign:
             if cpu - worker.cpu > self.bounds.cpu or wall > self.bounds.wall:
                 worker.killed = 'hang'
                 worker.message = f'{cpu - worker.cpu:.0f} s of CPU, {wall:.0f} s'
-                os.kill(worker.pid, signal.SIGUSR1)  # faulthandler notes where
-                time.sleep(0.2)
+                os.kill(worker.pid, signal.SIGUSR1)
+                _wait_for_stack(worker.log)
             elif rss - worker.rss > 4 * self.bounds.memory:
                 worker.killed, worker.message = 'memory', f'{(rss - worker.rss) >> 20} MiB'
             elif threads > self.bounds.threads:
                 worker.killed, worker.message = 'memory', f'{threads} threads'
         if worker.killed:
-            os.kill(worker.pid, signal.SIGKILL)
+            _kill(worker)
+
+
+def _kill(worker: _Worker) -> None:
+    """Kill a worker and the processes that its inputs have started."""
+    with contextlib.suppress(ProcessLookupError):  # it has not made its group yet
+        os.killpg(worker.pid, signal.SIGKILL)
+    os.kill(worker.pid, signal.SIGKILL)
+
+
+def _wait_for_stack(log: Path, seconds: float = 5) -> None:
+    """Wait until faulthandler has written the stack; on a busy machine that takes a while."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and '  File "' not in log.read_text(errors='replace'):
+        time.sleep(0.05)
+    time.sleep(0.1)  # for the rest of it
 
 
 def _usage(pid: int) -> tuple[float, int, int]:

@@ -18,25 +18,12 @@ from hrformer_mmpose.export import files as export
 from hrformer_mmpose.inference.torch_network import TorchNetwork, build
 from hrformer_mmpose.synthetic import dataset as synthetic
 from hrformer_mmpose.zoo import read_config
-from tests.conftest import ROOT
+from tests.tiny import NETWORK
 
-# What trains, validates and saves within a second or two; 449 weights in less than 1 MB.
-CONFIG = f"""
-_base_ = ['{ROOT}/configs/quickstart/hrformer_tiny_demo_112x84.py']
-model = dict(
-    backbone=dict(
-        arch=dict(
-            _delete_=True,
-            channels=(4, 8, 8, 8),
-            num_heads=(1, 2, 2, 2),
-            num_modules=1,
-            num_blocks=1,
-        ),
-        drop_path_rate=0.3,
-    ),
-    head=dict(in_channels=4, deconv_out_channels=(4,)),
-)
-param_scheduler = [
+# What trains, validates and saves within a second or two.
+CONFIG = (
+    NETWORK
+    + """param_scheduler = [
     dict(type='LinearLR', begin=0, end=2, start_factor=0.1, by_epoch=False),
     dict(type='MultiStepLR', begin=0, end=9, milestones=[1], gamma=0.5, by_epoch=True),
 ]
@@ -46,14 +33,14 @@ train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False,
 val_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False,
     dataset=dict(indices=4))
 test_dataloader = val_dataloader
-custom_hooks = [dict(type='SyncBuffersHook'), dict(type='EMAHook', momentum=0.1)]
 default_hooks = dict(logger=dict(interval=1),
     checkpoint=dict(interval=1, max_keep_ckpts=1, save_best='EPE', rule='less'))
 val_evaluator = [dict(type='hrformer_mmpose.CocoMetric', ann_file=
-    '{{{{$DEMO_ROOT:data/demo}}}}/annotations/person_keypoints_val2017.json'), dict(type='EPE')]
+    '{{$DEMO_ROOT:data/demo}}/annotations/person_keypoints_val2017.json'), dict(type='EPE')]
 test_evaluator = val_evaluator
 randomness = dict(seed=5)
 """
+)
 
 
 class Materials:

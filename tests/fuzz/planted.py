@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,7 @@ def _wrong() -> None:
 
 
 def _threads() -> None:
-    import threading
-
-    for _ in range(100):
+    threading.stack_size(2**18)  # 8 MB each would reach the limit of the address space
+    for _ in range(60):
         threading.Thread(target=time.sleep, args=(20,), daemon=True).start()
     time.sleep(10)

@@ -25,8 +25,8 @@ def table(results: Sequence[Result]) -> str:
     return '\n'.join(lines)
 
 
-def defects(results: Sequence[Result]) -> str:
-    """Distinct defects, most frequent first: kind, outcome, error and place, with one example."""
+def defects(results: Sequence[Result], seed: int) -> str:
+    """Distinct defects, most frequent first, each with the command that shows an example."""
     groups: dict[tuple, list[Result]] = defaultdict(list)
     for result in results:
         if result.outcome not in ('right', 'line'):
@@ -41,6 +41,7 @@ def defects(results: Sequence[Result]) -> str:
         first = min(own, key=lambda result: result.number)
         lines.append(
             f'- {len(own)} x **{kind}: {outcome}** {error} in {where or "?"}: '
-            f'`{first.message[:140]}` (number {first.number}: {first.name[:80]})'
+            f'`{first.message[:140]}` ({first.name[:80]}): '
+            f'`python -m tests.fuzz {kind} --seed {seed} --only {first.number}`'
         )
     return '\n'.join(lines) or 'no defects'

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -16,7 +17,8 @@ from tests.conftest import ROOT
 from .harness import Campaign
 from .kinds import DISTURBED, SHARES
 from .planted import OUTCOME_OF, Planted
-from .worker import Bounds
+from .report import defects
+from .worker import Bounds, Result
 
 INPUTS, SEED = int(os.environ.get('FUZZ_INPUTS', 10_000)), os.environ.get('FUZZ_SEED', '17')
 
@@ -51,6 +53,29 @@ def test_some_inputs():
     kinds = ('checkpoints', 'images', 'annotations', 'detections')
     out = fuzz(*kinds, '--inputs', '40', '--seed', '3')
     assert re.search(r'^\| all \| 40 \| ', out, re.MULTILINE)
+
+
+def test_an_interrupted_run_reports_and_leaves_nothing_behind(tmp_path):
+    command = [sys.executable, '-m', 'tests.fuzz', 'detections', '--jobs', '1']
+    env = {**os.environ, 'OMP_NUM_THREADS': '1', 'TMPDIR': str(tmp_path)}
+    run = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
+    while run.poll() is None and not [*tmp_path.glob('fuzz-*/detections-*/*')]:
+        time.sleep(0.01)
+    time.sleep(1)  # of about a hundred inputs
+    run.terminate()
+    out = run.communicate(timeout=60)[0]
+    count = int(re.match(r'interrupted: seed 17, (\d+) inputs', out)[1])
+    assert 0 < count < 10_000
+    assert f'| all | {count} | ' in out
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_defect_comes_with_the_command_that_shows_it():
+    result = Result('images', 7, 'traceback', 'cut', 'KeyError', 'a.py f', 'x')
+    assert '`python -m tests.fuzz images --seed 3 --only 7`' in defects([result], 3)
+    out = fuzz('detections', '--seed', '3', '--only', '7')
+    assert '| all | 1 | ' in out
+    assert 'number 7\n' in out
 
 
 @pytest.mark.slow

@@ -68,6 +68,7 @@ class Result:
         kind, number: of the input, which with the seed generate it again. outcome: of `OUTCOMES`.
         name: of the mutation. error: type of the exception or name of the signal. where: innermost
             frame of the project and innermost frame. message: first line. seconds, memory: used.
+        trace: end of the traceback.
     """
 
     kind: str
@@ -79,6 +80,7 @@ class Result:
     message: str = ''
     seconds: float = 0.0
     memory: int = 0
+    trace: str = ''
 
 
 class Refused(Exception):
@@ -112,6 +114,7 @@ def work(
     def send(**values: Any) -> None:
         os.write(pipe, json.dumps(values).encode() + b'\n')
 
+    os.setpgid(0, 0)  # killed together with what its inputs start; Ctrl-C reaches the parent only
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     torch.set_num_threads(1)
@@ -178,9 +181,11 @@ def _classify(kind: str, error: BaseException) -> Result:
     ours = _ours(error.__traceback__)
     if ours is not None and _frame(ours) != where:
         where = f'{_frame(ours)} < {where}'
+    trace = '' if outcome == 'line' else ''.join(traceback.format_exception(error))[-4000:]
     return Result(
-        kind, -1, outcome, error=type(error).__name__, where=where, message=lines[0][:200]
-    )
+        kind, -1, outcome, error=type(error).__name__, where=where, message=lines[0][:200],
+        trace=trace,
+    )  # fmt: skip
 
 
 def _ours(trace: Any) -> traceback.FrameSummary | None:

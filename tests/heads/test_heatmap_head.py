@@ -9,6 +9,7 @@ from mmpose.evaluation.functional import pose_pck_accuracy
 from mmpose.registry import MODELS
 from mmpose.structures import PoseDataSample
 
+from hrformer_mmpose.errors import ConfigError
 from hrformer_mmpose.heads.heatmap_head import pck_accuracy
 
 
@@ -46,6 +47,15 @@ def samples(count: int) -> list:
         )
         for _ in range(count)
     ]
+
+
+def test_parts_that_do_not_fit_are_named():
+    cfg = dict(in_channels=18, out_channels=17, deconv_out_channels=None)
+    head = MODELS.build(dict(type='hrformer_mmpose.HeatmapHead', **cfg))
+    with pytest.raises(ConfigError, match='in_channels=18, but the backbone gives a map of 8 chan'):
+        head.loss((torch.randn(2, 8, 16, 12),), samples(2))
+    with pytest.raises(ConfigError, match=r'heatmaps of 17 x 8 x 6, but the codec .* 17 x 16 x 12'):
+        head.loss((torch.randn(2, 18, 8, 6),), samples(2))
 
 
 def test_losses_are_mmposes():

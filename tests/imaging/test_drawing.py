@@ -6,13 +6,7 @@ import pytest
 
 from hrformer_mmpose.errors import ConfigError, DataError
 from hrformer_mmpose.imaging import drawing
-from hrformer_mmpose.imaging.drawing import (
-    LEFT,
-    MIDDLE,
-    RIGHT,
-    draw_poses,
-    side_color,
-)
+from hrformer_mmpose.imaging.drawing import LEFT, MIDDLE, RIGHT, draw_poses, side_color
 from hrformer_mmpose.imaging.images import write_image
 from hrformer_mmpose.imaging.poses import Pose
 from hrformer_mmpose.imaging.sheet import contact_sheet

@@ -12,15 +12,7 @@ from hrformer_mmpose.inference import crop_reader, estimator
 from hrformer_mmpose.inference.crop_reader import CropReader
 from hrformer_mmpose.inference.estimator import Estimator
 
-from .helpers import (
-    ARRAYS,
-    BOXES,
-    WHERE,
-    Brightest,
-    Counted,
-    readers,
-    where,
-)
+from .helpers import ARRAYS, BOXES, WHERE, Brightest, Counted, readers, where
 
 
 @pytest.mark.parametrize('batch_size', [1, 3, 8])

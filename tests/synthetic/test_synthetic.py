@@ -8,14 +8,10 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from hrformer_mmpose.synthetic.dataset import annotate, draw_image, generate, main
-from hrformer_mmpose.synthetic.painting import (
-    EAR,
-    PART_BASE,
-    Canvas,
-    capsule,
-    paint_person,
-)
+from hrformer_mmpose.synthetic.annotating import annotate, draw_image
+from hrformer_mmpose.synthetic.canvas import EAR, PART_BASE, Canvas, capsule
+from hrformer_mmpose.synthetic.dataset import generate, main
+from hrformer_mmpose.synthetic.painting import paint_person
 from hrformer_mmpose.synthetic.people import KEYPOINTS, make_person
 
 LEFT_SHOULDER, RIGHT_SHOULDER = KEYPOINTS.index('left_shoulder'), KEYPOINTS.index('right_shoulder')

@@ -25,8 +25,9 @@ from ...inference.networks import SUFFIXES
 from ..terminal import INTERRUPTED, Progress
 from .arguments import Options, parser, read_options
 from .journal import Content, Journal, Stamp
-from .outputs import RESULTS, check_out, image_ids, make_folder, merge, output_names, report
+from .outputs import RESULTS, check_out, image_ids, make_folder, merge, output_names
 from .shards import entry_of, journal_name, other_journals, results_of, settings_of, stamp
+from .summary import report
 from .videos import free_path, predict_video
 
 __all__ = ['parser', 'run']
@@ -114,9 +115,7 @@ def open_estimator(options: Options) -> Estimator:
         UserError: options do not fit the kind of network, or it cannot be loaded.
     """
     common = dict(
-        batch_size=options.batch_size,
-        box_threshold=options.box_threshold or 0.0,
-        on_error='skip',
+        batch_size=options.batch_size, box_threshold=options.box_threshold or 0.0, on_error='skip'
     )
     suffix = Path(options.model).suffix.lower()
     if suffix in SUFFIXES:

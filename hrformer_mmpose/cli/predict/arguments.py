@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     flags = argparse.ArgumentParser(
         description='Poses on images, folders, videos or a camera. Results go to --out; a run that '
-        'was interrupted continues when the same command is given again.',
+        'was interrupted continues when the same command is given again.'
     )
     flags.add_argument(
         'inputs', nargs='+', metavar='INPUT', help='image, video, folder, glob, or camera[:NUMBER]'
@@ -65,9 +65,7 @@ def parser() -> argparse.ArgumentParser:
         'detector, which finds upright people only',
     )
     flags.add_argument(
-        '--annotations',
-        metavar='FILE',
-        help='COCO file with the image ids (for --boxes JSON)',
+        '--annotations', metavar='FILE', help='COCO file with the image ids (for --boxes JSON)'
     )
     flags.add_argument('--out', default='predictions', help='folder for results (%(default)s)')
     flags.add_argument(

@@ -23,7 +23,6 @@ from .journal import START, Content, Stamp, is_start, read
 from .shards import entry_of, journal_name
 
 SHEET = 24  # images on the contact sheet
-PROBLEMS_SHOWN = 10
 JOURNAL = re.compile(r'poses(-\d+-of-\d+)?\.jsonl')
 RECORDING = re.compile(r'camera-\d+(-\d+)?\.(jsonl|mp4)')
 RESULTS = ('keypoints.json', 'images.json', 'sheet.jpg')
@@ -160,31 +159,33 @@ def merge(
     journals = [read(path) if path.is_file() else Content() for path in paths]
     # After --force, journals of earlier runs may still exist.
     journals = [Content() if journal.difference(settings) else journal for journal in journals]
-    entries = {}
-    missing: Counter[int] = Counter()
-    for number, name in enumerate(names):
-        owner = number % shards
-        entry = entry_of(name, [journals[owner], *journals], stamps[name])
-        if entry is None:
-            missing[owner] += 1
-        entries[name] = entry
-    if missing:
+    entries = {
+        name: entry_of(name, [journals[number % shards], *journals], stamps[name])
+        for number, name in enumerate(names)
+    }
+    if missing := Counter(n % shards for n, name in enumerate(names) if entries[name] is None):
         parts = ', '.join(f'{shard}/{shards} ({missing[shard]})' for shard in sorted(missing))
         print(f'COCO results are written when all is done; parts with images left: {parts}')
     if missing or not names:
         return {}
-    results, rows = [], []
-    for name in names:
-        poses = _poses(entries[name], skeleton)
-        results += [pose.to_coco(ids[name]) for pose in poses]
-        height, width = entries[name]['shape'] or (None, None)
-        rows.append(dict(id=ids[name], file_name=name, height=height, width=width))
-    _write_json(out / 'keypoints.json', results)
-    _write_json(out / 'images.json', rows)
+    _write_results(out, entries, ids, skeleton)
     written = {'COCO results': out / 'keypoints.json', 'image ids': out / 'images.json'}
     if options.pictures and (sheet := _sheet(names, entries, skeleton, out / 'sheet.jpg')):
         written['contact sheet'] = sheet
     return written
+
+
+def _write_results(
+    out: Path, entries: Mapping[str, dict], ids: Mapping[str, int], skeleton: Skeleton
+) -> None:
+    """Write `keypoints.json` and `images.json`."""
+    results, rows = [], []
+    for name, entry in entries.items():
+        results += [pose.to_coco(ids[name]) for pose in _poses(entry, skeleton)]
+        height, width = entry['shape'] or (None, None)
+        rows.append(dict(id=ids[name], file_name=name, height=height, width=width))
+    _write_json(out / 'keypoints.json', results)
+    _write_json(out / 'images.json', rows)
 
 
 def _sheet(names: list[str], entries: dict, skeleton: Skeleton, path: Path) -> Path | None:
@@ -229,51 +230,3 @@ def _write_json(path: Path, content: list) -> None:
     partial = _partial(path)
     partial.write_text(json.dumps(content, separators=(',', ':')), encoding='utf-8')
     os.replace(partial, path)
-
-
-def report(entries: list[dict], written: dict[str, Path], options: Options) -> int:
-    """Print a summary and the problems.
-
-    Args:
-        entries: entries of this shard's files.
-        written: files by description, see `merge`.
-        options: options of the command.
-
-    Returns:
-        The exit status: 1 if there are problems.
-    """
-    problems = [line for entry in entries for line in entry.get('problems', ())]
-    failed = sum(bool(entry.get('failed')) for entry in entries)
-    videos = [entry for entry in entries if entry.get('kind') == 'video']
-    stills = [entry for entry in entries if entry.get('kind') != 'video']
-    persons = sum(len(entry['poses']) for entry in stills)
-    part = f'part {options.shard}/{options.num_shards}: ' if options.num_shards > 1 else ''
-    if stills:
-        print(f'{part}{_count(len(stills), "image")}, {_count(persons, "person")}')
-    for entry in videos:
-        what = f'{_count(entry["frames"], "frame")}, {_count(entry["persons"], "person")}'
-        where = ''
-        if 'lines' in entry:
-            lines = options.out / entry['lines']
-            drawn = lines.with_suffix('.mp4')
-            where = f': {drawn}, {lines.name}' if drawn.is_file() else f': {lines}'
-        print(f"{part}'{entry['name']}', {what}{where}")
-    if any('picture' in entry for entry in stills):
-        print(f'pictures: {options.out / "pictures"}')
-    for what, path in written.items():
-        print(f'{what}: {path}')
-    if not problems:
-        return 0
-    for line in problems[:PROBLEMS_SHOWN]:
-        print(f'problem: {line}')
-    if len(problems) > PROBLEMS_SHOWN:
-        print(
-            f"... and {len(problems) - PROBLEMS_SHOWN} more, in the .jsonl files of '{options.out}'"
-        )
-    unused = f'{failed} of {_count(len(entries), "file")} could not be used'
-    print(f'{_count(len(problems), "problem")}; {unused}')
-    return 1
-
-
-def _count(number: int, what: str) -> str:
-    return f'{number} {what}{"" if number == 1 else "s"}'

@@ -318,10 +318,7 @@ def test_box_threshold(run, annotated):
         (['data', '--shard', '3/3'], 'error: --shard 3/3: give I/N with I from 0 to N-1, e.g. 0/4'),
         (['data', '--shard', '1'], 'error: --shard 1: give I/N'),
         (['data', '--out', 'data/a.png'], "error: --out 'data/a.png' is a file: give a folder"),
-        (
-            ['data', '--out', 'data/a.png/x'],
-            "error: folder 'data/a.png/x' cannot be created: ",
-        ),
+        (['data', '--out', 'data/a.png/x'], "error: folder 'data/a.png/x' cannot be created: "),
         (['data', '--out', 'data/b'], "error: --out 'data/b' holds files that are not of `hrform"),
         (['data', '--boxes', 'no.json'], "error: file of boxes 'no.json' does not exist"),
         (['data', '--boxes', 'yolo'], "error: there is no detector 'yolo': give 'hog', "),
@@ -346,10 +343,7 @@ def test_mistakes_are_one_line(run, network, arguments, line):
     flags = {'--out': 'out', '--boxes': 'whole-image'}
     flags.update(zip(*[iter(arguments[1:])] * 2, strict=True))
     status, out = run(
-        arguments[0],
-        *itertools.chain(*flags.items()),
-        boxes=flags['--boxes'],
-        out=flags['--out'],
+        arguments[0], *itertools.chain(*flags.items()), boxes=flags['--boxes'], out=flags['--out']
     )
     assert str(status).startswith(line)
     assert '\n' not in status
@@ -416,8 +410,7 @@ def test_files_of_others_stay(run, network):
 
 
 @pytest.mark.parametrize(
-    'name',
-    ['keypoints.json', 'images.json', 'sheet.jpg', 'pictures/a.jpg', 'videos/mine.mp4'],
+    'name', ['keypoints.json', 'images.json', 'sheet.jpg', 'pictures/a.jpg', 'videos/mine.mp4']
 )
 @pytest.mark.parametrize('others', [(), ('poses.jsonl',), ('camera-01.jpg',), ('camera-0.mp4',)])
 def test_force_writes_over_nothing_that_is_not_its_own(run, network, name, others):
