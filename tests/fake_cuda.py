@@ -1,0 +1,75 @@
+"""CUDA tensors without a GPU: PyTorch's fake tensors, which have a device and sizes but no values.
+
+Code that mixes devices, or needs a value and thus waits for the GPU, fails on them.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class NoCopies(TorchDispatchMode):
+    """Mode that forbids copies from one device to another and counts the operators.
+
+    Attributes:
+        count: operators so far, views included.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        self.count += 1
+        if function in (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default):
+            tensors = [x for x in tree_leaves((args, result)) if isinstance(x, torch.Tensor)]
+            devices = {str(x.device) for x in tensors}
+            assert len(devices) == 1, f'{function} copies between {sorted(devices)}'
+        return result
+
+
+class _Indexing(TorchFunctionMode):
+    """Mode that replaces `x[...]`, which needs a build of PyTorch with CUDA, by operators."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is torch.Tensor.__getitem__:
+            return _view(*args)
+        if function is torch.Tensor.__setitem__:
+            _view(*args[:2]).copy_(args[2])
+            return None
+        return function(*args, **(kwargs or {}))
+
+
+def _view(x: torch.Tensor, index) -> torch.Tensor:
+    index = [*index] if isinstance(index, tuple) else [index]
+    axes = sum(part is not None and part is not Ellipsis for part in index)
+    axis = 0
+    for part in index:
+        if part is Ellipsis:
+            axis += x.ndim - axis - axes
+        elif part is None:
+            x = x.unsqueeze(axis)
+            axis += 1
+        else:
+            axes -= 1
+            if isinstance(part, int):
+                x = x.select(axis, part)
+                continue
+            assert isinstance(part, slice), f'an index of {type(part)} is copied to the GPU'
+            start, stop, step = part.indices(x.shape[axis])
+            x = torch.ops.aten.slice(x, axis, start, stop, step)
+            axis += 1
+    return x
+
+
+@contextmanager
+def fake_cuda() -> Iterator[FakeTensorMode]:
+    """Context in which tensors can be created on, and moved to, 'cuda'."""
+    with FakeTensorMode(allow_non_fake_inputs=False) as mode, _Indexing():
+        yield mode
