@@ -61,7 +61,8 @@ def _view(x: torch.Tensor, index) -> torch.Tensor:
             if isinstance(part, int):
                 x = x.select(axis, part)
                 continue
-            assert isinstance(part, slice), f'an index of {type(part)} is copied to the GPU'
+            # Lists are copied to the GPU, masks wait for it.
+            assert isinstance(part, slice), f'{type(part).__name__} as an index'
             start, stop, step = part.indices(x.shape[axis])
             x = torch.ops.aten.slice(x, axis, start, stop, step)
             axis += 1
@@ -73,3 +74,15 @@ def fake_cuda() -> Iterator[FakeTensorMode]:
     """Context in which tensors can be created on, and moved to, 'cuda'."""
     with FakeTensorMode(allow_non_fake_inputs=False) as mode, _Indexing():
         yield mode
+
+
+def to_fake_cuda(module: torch.nn.Module) -> torch.nn.Module:
+    """Replace parameters and buffers, in a `fake_cuda` context; returns the module."""
+    for part in module.modules():
+        for tensors in (part._parameters, part._buffers):
+            for name, x in tensors.items():
+                if x is not None:
+                    layout = x.shape, x.stride()
+                    fake = torch.empty_strided(*layout, dtype=x.dtype, device='cuda')
+                    tensors[name] = fake if tensors is part._buffers else torch.nn.Parameter(fake)
+    return module
