@@ -25,7 +25,7 @@ from mmpose.structures import PoseDataSample
 from ..backbones.half_precision import HalfPrecision
 from ..checkpoint import files, matching
 from ..coco.metainfo import parse_metainfo
-from ..errors import ConfigError
+from ..errors import ConfigError, device_errors
 from ..execution.cuda_graph import CudaGraphs
 from ..execution.precision import AUTOCAST_DTYPES, autocast_dtype
 from ..imaging.crops import BOX_PADDING
@@ -265,6 +265,12 @@ def _device(name: str | None) -> torch.device:
         device = torch.device(name or ('cuda' if torch.cuda.is_available() else 'cpu'))
     except RuntimeError as error:
         raise ConfigError(f'device={name!r} is not known to PyTorch') from error
-    if device.type == 'cuda' and not torch.cuda.is_available():
+    if device.type != 'cuda':
+        return device
+    if not torch.cuda.is_available():
         raise ConfigError(f'device={name!r}: PyTorch finds no CUDA device here')
+    if (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f'device={name!r}: there are {torch.cuda.device_count()} CUDA devices')
+    with device_errors(lambda: f'other programs use all of {device}'):
+        torch.zeros(1, device=device).add_(1)  # fails where PyTorch has no kernels for the GPU
     return device
