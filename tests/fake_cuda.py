@@ -34,8 +34,8 @@ class NoCopies(TorchDispatchMode):
         return result
 
 
-class _Indexing(TorchFunctionMode):
-    """Mode that replaces `x[...]`, which needs a build of PyTorch with CUDA, by operators."""
+class _Bindings(TorchFunctionMode):
+    """Mode that replaces methods that need a build of PyTorch with CUDA by operators."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function is torch.Tensor.__getitem__:
@@ -43,6 +43,8 @@ class _Indexing(TorchFunctionMode):
         if function is torch.Tensor.__setitem__:
             _view(*args[:2]).copy_(args[2])
             return None
+        if function is torch.Tensor.contiguous:
+            return torch.ops.aten.contiguous(*args, **(kwargs or {}))
         return function(*args, **(kwargs or {}))
 
 
@@ -72,17 +74,17 @@ def _view(x: torch.Tensor, index) -> torch.Tensor:
 @contextmanager
 def fake_cuda() -> Iterator[FakeTensorMode]:
     """Context in which tensors can be created on, and moved to, 'cuda'."""
-    with FakeTensorMode(allow_non_fake_inputs=False) as mode, _Indexing():
+    with FakeTensorMode(allow_non_fake_inputs=False) as mode, _Bindings():
         yield mode
 
 
 def to_fake_cuda(module: torch.nn.Module) -> torch.nn.Module:
-    """Replace parameters and buffers, in a `fake_cuda` context; returns the module."""
+    """Replace parameters and buffers by fake buffers, in a `fake_cuda` context; returns it."""
     for part in module.modules():
-        for tensors in (part._parameters, part._buffers):
-            for name, x in tensors.items():
-                if x is not None:
-                    layout = x.shape, x.stride()
-                    fake = torch.empty_strided(*layout, dtype=x.dtype, device='cuda')
-                    tensors[name] = fake if tensors is part._buffers else torch.nn.Parameter(fake)
+        tensors = {**part._parameters, **part._buffers}
+        part._parameters.clear()
+        for name, x in tensors.items():
+            if x is not None:
+                x = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device='cuda')
+            part._buffers[name] = x
     return module

@@ -30,7 +30,7 @@ def test_out_of_memory(error):
     'allocate', [lambda: torch.empty(2**60), lambda: np.empty(2**60, np.uint8)]
 )
 def test_real_errors_of_a_cpu(allocate):
-    with pytest.raises(DeviceError, match='^out of memory: less$'), device_errors(lambda: 'less'):
+    with pytest.raises(DeviceError, match=r'^out of memory: less$'), device_errors(lambda: 'less'):
         allocate()
 
 
@@ -58,10 +58,9 @@ def test_no_kernels():
     ],
 )
 def test_two_devices(message):
-    with pytest.raises(DeviceError, match='tensors are on different devices') as caught:
-        with device_errors(lambda: ''):
-            raise RuntimeError(message)
-    assert message in str(caught.value)
+    with pytest.raises(DeviceError) as caught, device_errors(lambda: ''):
+        raise RuntimeError(message)
+    assert str(caught.value).startswith(f'tensors are on different devices ({message}')
     assert 'model.to(device)' in str(caught.value)
     assert '\n' not in str(caught.value)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+from torch.nn.modules import module as torch_module
 
 Outputs = tuple[torch.Tensor, ...]
 Replay = Callable[[torch.Tensor], Outputs]
@@ -25,7 +26,8 @@ class CudaGraphs:
 
     The first input of a shape runs the network itself, which also compiles and tunes kernels. The
     second captures a graph. Without a GPU, with gradients and under autocast the network runs as it
-    is. Weights may be changed in place between calls, but not replaced.
+    is. Weights may be changed in place between calls, but not replaced. A network with hooks at the
+    time of the capture runs as it is.
 
     Args:
         network: maps a tensor to a tuple of tensors.
@@ -67,6 +69,9 @@ class CudaGraphs:
         if not self._may_capture or key not in self._seen:
             self._seen.add(key)
             return None
+        if _has_hooks(self.network):
+            self._stop('a replay would not call the hooks of the network, which runs without them')
+            return None
         if key in self._dropped:
             self._stop(f'shapes keep changing: only {len(self._graphs)} are replayed')
             return None
@@ -86,6 +91,12 @@ class CudaGraphs:
     def _stop(self, reason: str) -> None:
         self._may_capture = False
         logger.warning('CUDA graphs: %s', reason)
+
+
+def _has_hooks(network: nn.Module) -> bool:
+    hooks = torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks
+    layers = ((x._forward_hooks, x._forward_pre_hooks) for x in network.modules())
+    return any(map(any, (hooks, *layers)))
 
 
 class CudaCapture:

@@ -98,6 +98,18 @@ def test_a_network_that_cannot_be_captured_runs_as_it_is(error, line, caplog):
     assert [record.getMessage() for record in caplog.records] == [f'CUDA graphs: {line}']
 
 
+def test_hooks_are_called_each_time(caplog):
+    recorder, network, calls = Recorder(), nn.Sequential(nn.ReLU(), Sum()), []
+    network[0].register_forward_hook(lambda *_: calls.append(1))
+    graphs = CudaGraphs(network, 8, recorder)
+    with fake_cuda(), torch.no_grad():
+        for _ in range(4):
+            graphs(torch.empty(3, 3, device='cuda'))
+    assert recorder.captured == []
+    assert len(calls) == 4
+    assert caplog.text.count('hooks') == 1
+
+
 def test_layout_and_type_belong_to_the_shape():
     recorder, network = Recorder(), Sum()
     graphs = CudaGraphs(network, 8, recorder)
