@@ -255,7 +255,11 @@ def _autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     """Return the half-precision type for a device, None for float32."""
     if precision == 'float32':
         return None
-    if device.type == 'cpu' and torch.cuda.is_available():  # the GPU's types are not the CPU's
+    if device.type == 'cuda':
+        with torch.cuda.device(device):  # GPUs of one machine may differ
+            return autocast_dtype(precision)
+    # Beside a GPU, `autocast_dtype` would select the GPU's type.
+    if torch.cuda.is_available():
         return torch.bfloat16 if precision == 'bfloat16' else None
     return autocast_dtype(precision)
 
@@ -269,8 +273,9 @@ def _device(name: str | None) -> torch.device:
         return device
     if not torch.cuda.is_available():
         raise ConfigError(f'device={name!r}: PyTorch finds no CUDA device here')
-    if (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f'device={name!r}: there are {torch.cuda.device_count()} CUDA devices')
+    if (device.index or 0) >= (count := torch.cuda.device_count()):
+        plural = '' if count == 1 else 's'
+        raise ConfigError(f'device={name!r}: this machine has {count} CUDA device{plural}')
     with device_errors(lambda: f'other programs use all of {device}'):
         torch.zeros(1, device=device).add_(1)  # fails where PyTorch has no kernels for the GPU
     return device
