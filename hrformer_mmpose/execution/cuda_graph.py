@@ -54,7 +54,7 @@ class CudaGraphs:
 
     def __call__(self, x: torch.Tensor) -> Outputs:
         """Run the network."""
-        if not x.is_cuda or torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
+        if not self._can_replay(x):
             return self.network(x)
         key = x.shape, x.stride(), x.dtype, x.device
         with self._lock:
@@ -63,6 +63,9 @@ class CudaGraphs:
                 self._graphs.move_to_end(key)
                 return replay(x)
         return self.network(x)
+
+    def _can_replay(self, x: torch.Tensor) -> bool:
+        return x.is_cuda and not torch.is_grad_enabled() and not torch.is_autocast_enabled('cuda')
 
     def _new_graph(self, key: tuple, x: torch.Tensor) -> Replay | None:
         """Capture a graph if the shape recurs and there may be another one."""

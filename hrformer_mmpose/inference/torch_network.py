@@ -138,9 +138,9 @@ class TorchNetwork:
         if self._poses is None:
             return self._predict_as_mmpose(batch)
         crops = torch.from_numpy(batch)
-        if self.device.type == 'cuda':
-            crops = crops.pin_memory()
-        keypoints, scores = self._poses(crops.to(self.device, non_blocking=True))
+        on_cuda = self.device.type == 'cuda'
+        crops = crops.pin_memory() if on_cuda else crops
+        keypoints, scores = self._poses(crops.to(self.device, non_blocking=on_cuda))
         poses = torch.cat([keypoints, scores[..., None]], dim=2).cpu().numpy()  # one copy
         return poses[..., :2], poses[..., 2]
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from hrformer_mmpose.execution.cuda_graph import CudaGraphs
 from tests.fake_cuda import fake_cuda
+from tests.recorded_graph import Anywhere, record_graphs
 
 
 class Sum(nn.Module):
@@ -18,6 +19,13 @@ class Sum(nn.Module):
     def forward(self, x):
         self.runs += 1
         return (x.sum(dim=1),)
+
+
+class Two(nn.Module):
+    """Layer with two outputs."""
+
+    def forward(self, x):
+        return x, x + 1
 
 
 class Recorder:
@@ -140,25 +148,48 @@ def test_gradients_autocast_and_the_cpu_take_no_graph():
     assert recorder.captured == []
 
 
+@pytest.mark.parametrize('inference_mode', [False, True])
+def test_a_captured_network_gives_its_results(inference_mode, monkeypatch):
+    """Earlier results stay, shapes alternate, weights change in place; graphs are recorded ones."""
+    record_graphs(monkeypatch)
+    layers = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 4), Two())
+    graphs = Anywhere(layers, 2)
+    inputs = [torch.randn(n, 8) for n in (3, 5, 3, 5, 3, 7, 7, 7, 5, 3)]
+    with torch.inference_mode(inference_mode), torch.no_grad():
+        for _ in range(2):
+            results = [graphs(x) for x in inputs]
+            for x, result in zip(inputs, results, strict=True):
+                for actual, expected in zip(result, layers(x), strict=True):
+                    torch.testing.assert_close(actual, expected)
+            with torch.inference_mode(False), torch.no_grad():
+                layers[0].weight.mul_(0.5)
+    assert len(graphs._graphs) == 2
+
+
+def test_a_moved_network_leaves_the_weights_of_its_graph(monkeypatch):
+    record_graphs(monkeypatch)
+    layers = nn.Sequential(nn.Linear(8, 4), Two())
+    graphs, x = Anywhere(layers, 2), torch.randn(3, 8)
+    with torch.no_grad():
+        expected = [graphs(x) for _ in range(2)][-1]
+        layers.double()
+        assert torch.equal(graphs(x)[0], expected[0])
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 @pytest.mark.parametrize('inference_mode', [False, True])
 def test_a_graph_gives_the_networks_results(inference_mode):
     """Results of earlier calls stay, shapes alternate, weights change in place."""
-    network = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 4)).cuda().eval()
-
-    class Wrapped(nn.Module):
-        def forward(self, x):
-            return network(x), x + 1
-
-    graphs = CudaGraphs(Wrapped(), 2)
+    network = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 4), Two()).cuda()
+    graphs = CudaGraphs(network, 2)
     inputs = [torch.randn(n, 8, device='cuda') for n in (3, 5, 3, 5, 3, 7, 7, 7, 5, 3)]
     with torch.inference_mode(inference_mode), torch.no_grad():
         for _ in range(2):
             results = [graphs(x) for x in inputs]
-            for x, (y, z) in zip(inputs, results, strict=True):
-                torch.testing.assert_close(y, network(x))
-                assert torch.equal(z, x + 1)
-            with torch.inference_mode(False):
+            for x, result in zip(inputs, results, strict=True):
+                for actual, expected in zip(result, network(x), strict=True):
+                    torch.testing.assert_close(actual, expected)
+            with torch.inference_mode(False), torch.no_grad():
                 network[0].weight.mul_(0.5)
     assert graphs._graphs
 

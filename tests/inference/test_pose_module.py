@@ -8,11 +8,13 @@ from mmengine.config import Config
 pytest.importorskip('mmpose')
 from hrformer_mmpose.backbones.half_precision import HalfPrecision
 from hrformer_mmpose.checkpoint import save_weights
+from hrformer_mmpose.codecs import refinement
 from hrformer_mmpose.inference.pose_module import PoseModule
 from hrformer_mmpose.inference.torch_network import TorchNetwork, build
 from hrformer_mmpose.zoo import read_config
 from tests.conftest import ROOT
 from tests.fake_cuda import NoCopies, fake_cuda, to_fake_cuda
+from tests.recorded_graph import Anywhere, record_graphs
 
 SIZE = 84, 112
 CODECS = {
@@ -153,6 +155,24 @@ def test_tensors_on_two_devices_are_noticed():
         module.flip_indices = torch.empty(17, dtype=torch.int64)
         with pytest.raises(RuntimeError, match='on the same device'):
             module(torch.empty(2, 112, 84, 3, dtype=torch.uint8, device='cuda'))
+
+
+@pytest.mark.parametrize('codec', ['msra', 'dark', 'udp', 'combined'])
+def test_a_captured_network_gives_the_poses_of_other_crops(codec, checkpoint, monkeypatch):
+    """Nothing of the crops of the capture is fixed in it."""
+    record_graphs(monkeypatch)
+    monkeypatch.setattr(refinement, 'in_graph', lambda heatmaps: True)
+    network = TorchNetwork(config(codec, True), checkpoint[codec], 'cpu')
+    graphs = Anywhere(network._poses)
+    batches = [torch.from_numpy(crops(8)[i : i + 2].copy()) for i in range(0, 8, 2)]
+    with torch.inference_mode():
+        expected = [network._poses(batch) for batch in batches]
+        for _ in range(2):
+            actual = [graphs(batch) for batch in batches]
+    assert len(graphs._graphs) == 1
+    assert (expected[0][0] - expected[1][0]).abs().max() > 1
+    for pairs in zip(expected, actual, strict=True):
+        assert all(torch.allclose(*both, atol=1e-4) for both in zip(*pairs, strict=True))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
