@@ -1,6 +1,6 @@
-"""CUDA graphs on a CPU: operators are recorded with their tensors, and run again on the same memory.
+"""CUDA graphs on a CPU: operators are recorded, and run again on the same memory.
 
-As in a CUDA graph, whatever Python computes during the capture is fixed: values, sizes, addresses.
+As in a CUDA graph, all that Python computes during the capture is fixed: values, sizes, addresses.
 """
 
 from collections.abc import Iterator

@@ -133,16 +133,30 @@ class CudaCapture:
         options = dict(pool=self._pool, stream=self._stream, capture_error_mode='thread_local')
         with torch.cuda.graph(graph, **options):
             outputs = network(own)
-        # Moving the network must not free the memory of the weights that the graph reads.
-        weights = [x.detach() for x in (*network.parameters(), *network.buffers())]
+        return _Captured(graph, own, outputs, self._done, network)
 
-        def replay(x: torch.Tensor, weights=weights) -> Outputs:
-            with torch.cuda.device(own.device), torch.inference_mode(False), torch.no_grad():
-                self._done.wait()  # the call before may have been on another stream
-                own.copy_(x)
-                graph.replay()
-                results = tuple(y.clone() for y in outputs)
-                self._done.record()
-            return results
 
-        return replay
+class _Captured:
+    """Captured graph with its own input and outputs.
+
+    Args:
+        graph: CUDA graph.
+        own: the graph's input.
+        outputs: the graph's outputs.
+        done: event after the latest use of the memory that graphs share.
+        network: the captured network.
+    """
+
+    def __init__(self, graph, own: torch.Tensor, outputs: Outputs, done, network: nn.Module):
+        self._graph, self._own, self._outputs, self._done = graph, own, outputs, done
+        # Moving the network must not free the memory that the graph reads.
+        self.weights = [x.detach() for x in (*network.parameters(), *network.buffers())]
+
+    def __call__(self, x: torch.Tensor) -> Outputs:
+        with torch.cuda.device(self._own.device), torch.inference_mode(False), torch.no_grad():
+            self._done.wait()  # the call before may have been on another stream
+            self._own.copy_(x)
+            self._graph.replay()
+            results = tuple(y.clone() for y in self._outputs)
+            self._done.record()
+        return results

@@ -25,16 +25,15 @@ from mmpose.structures import PoseDataSample
 from ..backbones.half_precision import HalfPrecision
 from ..checkpoint import files, matching
 from ..coco.metainfo import parse_metainfo
-from ..errors import ConfigError, device_errors
+from ..errors import ConfigError
 from ..execution.cuda_graph import CudaGraphs
-from ..execution.precision import AUTOCAST_DTYPES, autocast_dtype
 from ..imaging.crops import BOX_PADDING
 from ..imaging.skeleton import Skeleton
 from ..zoo import read_config
+from .device import half_precision, select_device
 from .estimator import Estimator
 from .pose_module import PoseModule, can_decode
 
-PRECISIONS = ('float32', *AUTOCAST_DTYPES)
 logger = logging.getLogger('hrformer_mmpose')
 
 
@@ -93,11 +92,10 @@ class TorchNetwork:
         flip_test: bool | None = None,
         fuse: bool = True,
     ):
-        if precision not in PRECISIONS:
-            raise ConfigError(f'precision={precision!r} is not one of {", ".join(PRECISIONS)}')
         self.cfg = config if isinstance(config, Config) else read_config(config)
         self.name = Path(self.cfg.filename or 'config').stem
-        self.device = _device(device)
+        self.device = select_device(device)
+        self._dtype = half_precision(precision, self.device)
         self.model = build(self.cfg, self.name)
         self.input_size, self.padding, self.udp = crop_settings(self.cfg, self.name)
         self.skeleton = skeleton(self.cfg)
@@ -108,7 +106,6 @@ class TorchNetwork:
         self.test_cfg = {**self.model.test_cfg}
         if flip_test is not None:
             self.test_cfg['flip_test'] = flip_test
-        self._dtype = _autocast_dtype(precision, self.device)
         if fuse and hasattr(self.model.backbone, 'fuse_for_inference'):
             self.model.backbone = self.model.backbone.fuse_for_inference()
             if self._dtype is not None and self.device.type == 'cuda':
@@ -249,33 +246,3 @@ def skeleton(cfg: Config) -> Skeleton:
     names = tuple(parsed['keypoint_id2name'][i] for i in range(parsed['num_keypoints']))
     links = tuple(tuple(int(end) for end in link) for link in parsed['skeleton_links'])
     return Skeleton(names, links, tuple(int(i) for i in parsed['flip_indices']))
-
-
-def _autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """Return the half-precision type for a device, None for float32."""
-    if precision == 'float32':
-        return None
-    if device.type == 'cuda':
-        with torch.cuda.device(device):  # GPUs of one machine may differ
-            return autocast_dtype(precision)
-    # Beside a GPU, `autocast_dtype` would select the GPU's type.
-    if torch.cuda.is_available():
-        return torch.bfloat16 if precision == 'bfloat16' else None
-    return autocast_dtype(precision)
-
-
-def _device(name: str | None) -> torch.device:
-    try:
-        device = torch.device(name or ('cuda' if torch.cuda.is_available() else 'cpu'))
-    except RuntimeError as error:
-        raise ConfigError(f'device={name!r} is not known to PyTorch') from error
-    if device.type != 'cuda':
-        return device
-    if not torch.cuda.is_available():
-        raise ConfigError(f'device={name!r}: PyTorch finds no CUDA device here')
-    if (device.index or 0) >= (count := torch.cuda.device_count()):
-        plural = '' if count == 1 else 's'
-        raise ConfigError(f'device={name!r}: this machine has {count} CUDA device{plural}')
-    with device_errors(lambda: f'other programs use all of {device}'):
-        torch.zeros(1, device=device).add_(1)  # fails where PyTorch has no kernels for the GPU
-    return device

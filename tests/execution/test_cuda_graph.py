@@ -172,8 +172,11 @@ def test_a_moved_network_leaves_the_weights_of_its_graph(monkeypatch):
     graphs, x = Anywhere(layers, 2), torch.randn(3, 8)
     with torch.no_grad():
         expected = [graphs(x) for _ in range(2)][-1]
+        addresses = {weight.data_ptr() for weight in layers.parameters()}
         layers.double()
         assert torch.equal(graphs(x)[0], expected[0])
+    (captured,) = graphs._graphs.values()
+    assert {weight.data_ptr() for weight in captured.weights} == addresses
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')

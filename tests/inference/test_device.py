@@ -7,7 +7,7 @@ import torch
 
 pytest.importorskip('mmpose')
 from hrformer_mmpose.errors import ConfigError, DeviceError
-from hrformer_mmpose.inference import torch_network
+from hrformer_mmpose.inference.device import half_precision, select_device
 from hrformer_mmpose.inference.torch_network import PoseEstimator
 
 CONFIG = 'hrformer_tiny_coco_256x192'
@@ -49,7 +49,7 @@ def test_a_gpu_that_cannot_be_used(message, line, one_gpu, monkeypatch):
 
     monkeypatch.setattr(torch, 'zeros', failing)
     with pytest.raises(DeviceError, match=f'^{line}'):
-        torch_network._device('cuda:0')
+        select_device('cuda:0')
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,6 @@ def test_a_gpu_that_cannot_be_used(message, line, one_gpu, monkeypatch):
 )
 def test_precision_on_the_cpu_of_a_machine_with_a_gpu(precision, dtype, one_gpu, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda *args: (9, 0))
-    assert torch_network._autocast_dtype(precision, torch.device('cpu')) is dtype
-    on_gpu = torch_network._autocast_dtype('auto', torch.device('cuda'))
+    assert half_precision(precision, torch.device('cpu')) is dtype
+    on_gpu = half_precision('auto', torch.device('cuda'))
     assert on_gpu is torch.bfloat16
