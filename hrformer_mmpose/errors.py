@@ -61,8 +61,8 @@ def device_problem(error: BaseException, advice: str) -> str | None:
         return f'out of memory: {advice}'
     if _NO_KERNELS in text:
         return (
-            'this build of PyTorch has no kernels for this GPU (torch.cuda.get_arch_list() names '
-            'those that it has): install another build, or use the CPU'
+            'this build of PyTorch has no kernels for this GPU: `hrformer doctor` names one that '
+            'has, or use the CPU'
         )
     if re.search(_TWO_DEVICES, text):
         return (

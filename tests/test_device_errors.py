@@ -41,8 +41,8 @@ def test_no_kernels():
     with pytest.raises(DeviceError) as caught, device_errors(lambda: ''):
         raise error
     assert str(caught.value) == (
-        'this build of PyTorch has no kernels for this GPU (torch.cuda.get_arch_list() names those '
-        'that it has): install another build, or use the CPU'
+        'this build of PyTorch has no kernels for this GPU: `hrformer doctor` names one that has, '
+        'or use the CPU'
     )
 
 

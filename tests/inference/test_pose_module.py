@@ -124,6 +124,15 @@ def test_a_network_of_half_precision(checkpoint):
     assert 1e-5 < error < 0.05
 
 
+def test_half_precision_leaves_the_network_that_is_trained():
+    backbone = build(config('msra', True), 'msra').eval().backbone
+    before = {name: x.clone() for name, x in backbone.state_dict().items()}
+    HalfPrecision(backbone.fuse_for_inference(), torch.bfloat16)
+    for name, x in backbone.state_dict().items():
+        assert x.dtype is before[name].dtype
+        assert torch.equal(x, before[name]), name
+
+
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize('codec', ['msra', 'udp'])
 def test_on_a_gpu_nothing_waits_for_the_cpu(codec, dtype):
