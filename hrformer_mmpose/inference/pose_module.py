@@ -23,7 +23,7 @@ class PoseModule(nn.Module):
     """Map from crops to keypoints and scores.
 
     Args:
-        model: in evaluation mode, with a `HeatmapCodec`; its parts are shared.
+        model: with a `HeatmapCodec`; its parts are shared.
         flip_indices: keypoint of the mirror image for each keypoint, (K).
         test_cfg: `flip_test`, `flip_mode`, `shift_heatmap`; the codec states the last two if they
             are not given.
@@ -41,21 +41,17 @@ class PoseModule(nn.Module):
         flip_together: bool = False,
     ):
         super().__init__()
-        self.preprocessor, self.backbone, self.head = (
-            model.data_preprocessor,
-            model.backbone,
-            model.head,
-        )
+        self.preprocessor = model.data_preprocessor
+        self.backbone = model.backbone
         self.neck = model.neck if model.with_neck else None
+        self.head = model.head
         self.codec = model.head.decoder
         self.flip_test = bool(test_cfg.get('flip_test', False))
         self.flip_options = {
             name: test_cfg.get(name, getattr(self.codec, name))
             for name in ('flip_mode', 'shift_heatmap')
         }
-        device = next(model.head.parameters()).device
-        index = torch.tensor(flip_indices, device=device)
-        self.register_buffer('flip_indices', index, persistent=False)
+        self.register_buffer('flip_indices', torch.tensor(flip_indices), persistent=False)
         self.dtype, self.flip_together = dtype, flip_together
 
     def forward(self, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

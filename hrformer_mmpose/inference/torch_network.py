@@ -126,7 +126,8 @@ class TorchNetwork:
             return None
         module = PoseModule(
             self.model, self.skeleton.flip_indices, self.test_cfg, self._dtype, on_cuda
-        ).eval()
+        )
+        module.eval().to(self.device)
         return CudaGraphs(module) if on_cuda else module
 
     @torch.inference_mode()
