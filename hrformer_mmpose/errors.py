@@ -77,13 +77,14 @@ def device_errors(advice: Callable[[], str]) -> Iterator[None]:
     """Raise a `DeviceError` for errors about devices, see `device_problem`."""
     try:
         yield
-    except UserError:
-        raise
-    except (RuntimeError, MemoryError) as error:
-        line = device_problem(error, advice())
-        if line is None:
+    except (RuntimeError, MemoryError, ConfigError) as error:
+        # The config may have been blamed for it already.
+        cause = error.__cause__ if isinstance(error, ConfigError) else error
+        is_device_error = isinstance(cause, RuntimeError | MemoryError)
+        line = device_problem(cause, advice()) if is_device_error else None
+        if line is None or isinstance(cause, UserError):
             raise
-        raise DeviceError(line) from error
+        raise DeviceError(line) from cause
 
 
 def smaller_batch(name: str, size: int, unit: str = 'images') -> str:

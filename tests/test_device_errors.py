@@ -26,6 +26,12 @@ def test_out_of_memory(error):
     assert caught.value.__cause__ is error
 
 
+def test_an_error_for_which_the_config_was_blamed():
+    error = torch.OutOfMemoryError(CUDA)
+    with pytest.raises(DeviceError, match=r'^out of memory: less$'), device_errors(lambda: 'less'):
+        raise ConfigError(f'model.backbone: OutOfMemoryError: {CUDA}') from error
+
+
 @pytest.mark.parametrize(
     'allocate', [lambda: torch.empty(2**60), lambda: np.empty(2**60, np.uint8)]
 )
@@ -73,6 +79,7 @@ def test_two_devices(message):
         RuntimeError('mat1 and mat2 shapes cannot be multiplied'),
         ValueError('out of memory'),
         ConfigError('out of memory'),
+        DeviceError('out of memory: less'),
     ],
 )
 def test_other_errors_stay(error):
