@@ -5,6 +5,7 @@ HRFormer and the heads do not depend on registries, so that they run with PyTorc
 
 from .backbones import HRFormer
 from .estimators.classifier import ImageClassifier
+from .estimators.data_preprocessor import PoseDataPreprocessor
 from .estimators.segmentor import Segmentor
 from .heads.classification import ClassificationHead
 from .heads.heatmap_head import HeatmapHead
@@ -20,6 +21,7 @@ __all__ = [
     'HRFormer',
     'HeatmapHead',
     'ImageClassifier',
+    'PoseDataPreprocessor',
     'SegmentationHead',
     'Segmentor',
 ]

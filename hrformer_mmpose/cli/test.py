@@ -42,13 +42,14 @@ def run(args: argparse.Namespace) -> None:
         _enable_badcase(cfg, args)
     if args.dump is not None:
         cfg.test_evaluator = [*evaluators, dict(type='DumpResults', out_file_path=args.dump)]
-    if (args.amp or args.amp_dtype) and (dtype := autocast_dtype(args.amp_dtype or 'auto')):
+    dtype = autocast_dtype(args.amp_dtype or 'auto') if args.amp or args.amp_dtype else None
+    if dtype is not None:
         cfg.test_cfg.fp16 = True  # MMEngine's name for autocast of either type
         torch.set_autocast_gpu_dtype(dtype)
     merge_options(cfg, args.cfg_options)
     runner = build_runner(cfg)
     if args.fuse:
-        runner.register_hook(FuseHook(args.compile), 'LOW')
+        runner.register_hook(FuseHook(args.compile, dtype), 'LOW')
     elif args.compile:
         runner.register_hook(CompileHook(), 'LOWEST')
     runner.register_hook(ReportHook(args.out, badcase=args.badcase), 'LOWEST')

@@ -124,7 +124,9 @@ class HeatmapCodec(BaseKeypointCodec):
         if len(shape) != 4 or shape[2:] != (H, W) or shape[1] % self._channels:
             expected = f'(B, {"K" if self._channels == 1 else "3 K"}, {H}, {W})'
             raise ConfigError(f'{self._name}: heatmaps are {shape}, not {expected}')
-        positions, scores = self._locate(heatmaps.float())
+        # Under autocast the blur would be computed in half precision: up to 1.6 pixels off.
+        with torch.autocast(heatmaps.device.type, enabled=False):
+            positions, scores = self._locate(heatmaps.float())
         is_positive = scores > 0  # False for NaN
         positions = torch.where(is_positive[..., None] & positions.isfinite(), positions, -1.0)
         return self._to_input(positions), torch.where(scores.isfinite(), scores, 0.0)

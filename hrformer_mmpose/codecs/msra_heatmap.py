@@ -89,4 +89,6 @@ class MSRAHeatmap(HeatmapCodec):
         return self._add_offset(x, y, offset, (x > 1) & (x < W - 2) & (y > 1) & (y < H - 2))
 
     def _to_input(self, positions: Tensor) -> Tensor:
-        return positions * torch.as_tensor(self.scale_factor, device=positions.device)
+        scale_x, scale_y = self.scale_factor.tolist()  # tensors would be copied to the GPU
+        x, y = positions.unbind(dim=2)
+        return torch.stack([x * scale_x, y * scale_y], dim=2)

@@ -16,9 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def in_graph() -> bool:
-    """Return whether a graph is being recorded: control flow must not depend on values then."""
-    return torch.jit.is_tracing() or torch.compiler.is_compiling()
+def in_graph(heatmaps: Tensor) -> bool:
+    """Return whether control flow must not depend on values.
+
+    While a graph is recorded it cannot. On a GPU it would make the CPU wait, which also rules out
+    a CUDA graph.
+    """
+    return heatmaps.is_cuda or torch.jit.is_tracing() or torch.compiler.is_compiling()
 
 
 def heatmap_maximum(heatmaps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -34,7 +38,7 @@ def heatmap_maximum(heatmaps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     flat = heatmaps.flatten(2)
     # On CPUs NumPy's argmax is vectorised and PyTorch's is not: 5 times as fast.
-    if flat.is_cpu and not in_graph():
+    if flat.is_cpu and not in_graph(flat):
         index = torch.from_numpy(flat.detach().numpy().argmax(axis=2))
     else:
         index = flat.argmax(dim=2)
@@ -83,7 +87,7 @@ def blur_rows(length: int, kernel_size: int, reach: int, device: torch.device) -
 
 def blur(heatmaps: Tensor, kernel_size: int, reflect: bool = False) -> Tensor:
     """Apply OpenCV's Gaussian blur to maps, (..., H, W) -> (..., H, W); see `blur_matrix`."""
-    if in_graph() and min(heatmaps.shape[-2:]) > kernel_size // 2:
+    if in_graph(heatmaps) and min(heatmaps.shape[-2:]) > kernel_size // 2:
         return _blur_in_graph(heatmaps, kernel_size, reflect)
     rows, columns = (
         blur_matrix(length, kernel_size, heatmaps.device, reflect) for length in heatmaps.shape[-2:]
@@ -94,8 +98,8 @@ def blur(heatmaps: Tensor, kernel_size: int, reflect: bool = False) -> Tensor:
 def _blur_in_graph(heatmaps: Tensor, kernel_size: int, reflect: bool) -> Tensor:
     """`blur` as a sum of shifted maps.
 
-    Runtimes that compute matrix products in half precision keep such sums in float32, which the
-    refinement requires.
+    Runtimes that compute matrix products in half precision, and GPUs that compute them in TF32,
+    keep such sums in float32, which the refinement requires.
     """
     kernel, reach = cv2.getGaussianKernel(kernel_size, 0).ravel().tolist(), kernel_size // 2
     mode = 'reflect' if reflect else 'constant'
@@ -103,8 +107,9 @@ def _blur_in_graph(heatmaps: Tensor, kernel_size: int, reflect: bool) -> Tensor:
         length = heatmaps.shape[axis]
         margin = (0, 0, reach, reach) if axis == -2 else (reach, reach, 0, 0)
         padded = F.pad(heatmaps, margin, mode=mode)
-        parts = (padded.narrow(axis, i, length) * weight for i, weight in enumerate(kernel))
-        heatmaps = functools.reduce(torch.add, parts)
+        heatmaps = padded.narrow(axis, 0, length) * kernel[0]
+        for i, weight in enumerate(kernel[1:], start=1):
+            heatmaps = torch.add(heatmaps, padded.narrow(axis, i, length), alpha=weight)
     return heatmaps
 
 
@@ -129,7 +134,7 @@ def log_neighbourhood(
     Returns:
         Value at (x + i, y + j) for each (i, j) from -reach to reach, (M) each.
     """
-    compute = _log_patch_in_graph if in_graph() else _log_patch
+    compute = _log_patch_in_graph if in_graph(heatmaps) else _log_patch
     log = compute(
         heatmaps.flatten(0, 1), x.flatten(), y.flatten(), reach, kernel_size, low, high
     )  # M, n, n

@@ -100,5 +100,6 @@ class UDPHeatmap(HeatmapCodec):
         return torch.stack([x, y], dim=2) + self._radius * torch.stack(offset, dim=2), score
 
     def _to_input(self, positions: Tensor) -> Tensor:
-        last = torch.tensor(self.heatmap_size, device=positions.device) - 1
-        return positions / last * torch.tensor(self.input_size, device=positions.device)
+        (W, H), (w, h) = self.heatmap_size, self.input_size
+        x, y = positions.unbind(dim=2)
+        return torch.stack([x / (W - 1) * w, y / (H - 1) * h], dim=2)

@@ -2,18 +2,22 @@
 
 import os
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import mmengine
+import torch
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
+from ..backbones.half_precision import HalfPrecision
 from ..checkpoint.files import replacing
 from ..errors import ConfigError, DataError
 from ..evaluation import report, report_pictures
 from ..execution.compiling import compile_network
+from ..execution.cuda_graph import CudaGraphs
 from .finite_hook import unwrapped_model
 
 
@@ -23,12 +27,16 @@ class FuseHook(Hook):
     To be registered behind hooks that exchange weights before a test, such as the moving average's.
     The backbone itself stays in the model, so that they find it unchanged afterwards.
 
+    On CUDA the inference network is replayed as a CUDA graph, and takes half-precision weights
+    instead of autocast.
+
     Args:
-        compile: compile the inference network, too.
+        compile: compile the inference network, too; it then takes no CUDA graph.
+        dtype: of mixed precision; None for float32.
     """
 
-    def __init__(self, compile: bool = False):
-        self.compile = compile
+    def __init__(self, compile: bool = False, dtype: torch.dtype | None = None):
+        self.compile, self.dtype = compile, dtype
         self._own_forward: Callable | None = None  # set on the instance by someone else
 
     def before_test_epoch(self, runner: Runner) -> None:
@@ -40,10 +48,19 @@ class FuseHook(Hook):
                 compile_network(fused)
             self._own_forward = vars(backbone).get('forward')
             # The function, not the module, which would become a part of the backbone.
-            backbone.forward = fused.forward
+            backbone.forward = self._on_device(fused, runner)
             runner.logger.info('testing with BatchNorm folded (--no-fuse tests without)')
         elif self.compile:
             compile_network(backbone)
+
+    def _on_device(self, fused: nn.Module, runner: Runner) -> Callable:
+        """Return the function that runs the inference network."""
+        if next(chain(fused.buffers(), fused.parameters())).device.type != 'cuda':
+            return fused.forward
+        if self.dtype is not None:
+            fused = HalfPrecision(fused, self.dtype)
+            runner.test_loop.fp16 = False  # heatmaps stay float32
+        return fused.forward if self.compile else CudaGraphs(fused).__call__
 
     def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         """Called by the runner."""

@@ -8,7 +8,7 @@ newest file that can be verified, whatever the pointer says.
 import errno
 import os
 import shutil
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 from mmengine.dist import is_main_process
@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from ..checkpoint import files, matching
 from ..datasets.collate import pseudo_collate
-from ..errors import WeightsError
+from ..errors import WeightsError, device_errors, smaller_batch
 from ..registry import RUNNERS
 from .finite_hook import FiniteHook
 from .first_use import BlamesConfig
@@ -50,7 +50,7 @@ class Runner(BlamesConfig, _Runner):
         Raises:
             ConfigError: another run trains in `work_dir`.
         """
-        with ExitStack() as stack:
+        with self._device_errors(), ExitStack() as stack:
             on_main_process(lambda: stack.enter_context(locked(self.work_dir)))
             if is_main_process():
                 for partial in Path(self.work_dir).glob(f'*{files.PARTIAL}'):
@@ -64,13 +64,31 @@ class Runner(BlamesConfig, _Runner):
         """Test the weights of `load_from`, which must be complete."""
         self._complete = True
         self.write_config()
-        return super().test()
+        with self._device_errors('test_dataloader'):
+            return super().test()
 
     def val(self) -> dict:
         """Validate the weights of `load_from`, which must be complete."""
         self._complete = True
         self.write_config()
-        return super().val()
+        with self._device_errors('val_dataloader'):
+            return super().val()
+
+    def _device_errors(self, loader: str | None = None) -> AbstractContextManager[None]:
+        """Context that raises a `DeviceError` for errors about memory and devices.
+
+        Args:
+            loader: name of the data loader in the config; None for training with validation.
+        """
+
+        def advice() -> str:
+            name = loader or ('train_dataloader' if self.model.training else 'val_dataloader')
+            size = (self.cfg.get(name) or {}).get('batch_size')
+            if size is None:
+                return f'take smaller batches in {name}'
+            return smaller_batch(f'{name}.batch_size', size)
+
+        return device_errors(advice)
 
     def resume(self, filename: str, *args, **kwargs) -> None:
         """Resume a training run; a file of weights alone starts a new one.

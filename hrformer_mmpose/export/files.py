@@ -99,9 +99,9 @@ def describe(
         input_size=network.input_size,
         padding=network.padding,
         udp=network.udp,
-        mean=tuple(graph.mean.tolist()),
-        std=tuple(graph.std.tolist()),
-        rgb=graph.rgb,
+        mean=_per_channel(graph.preprocessor, 'mean', 0.0),
+        std=_per_channel(graph.preprocessor, 'std', 1.0),
+        rgb=bool(graph.preprocessor._channel_conversion),
         normalise=graph.normalise,
         decode=graph.decode,
         codec=codec,
@@ -111,6 +111,11 @@ def describe(
         links=skeleton.links,
         flip_indices=skeleton.flip_indices,
     )
+
+
+def _per_channel(preprocessor: torch.nn.Module, name: str, default: float) -> tuple[float, ...]:
+    values = getattr(preprocessor, name, torch.tensor(default))  # without normalization: none
+    return tuple(values.float().flatten().expand(3).tolist())
 
 
 def example(graph: PoseGraph, input_size: tuple[int, int], count: int = 2) -> torch.Tensor:

@@ -8,7 +8,7 @@ Shapes: B batch, K keypoints, H and W of the heatmap.
 """
 
 import torch
-from mmengine.structures import InstanceData
+from mmengine.structures import InstanceData, PixelData
 from mmpose.models.heads import HeatmapHead as _HeatmapHead
 from torch import Tensor
 
@@ -16,6 +16,7 @@ from ..codecs import refinement
 from ..codecs.base import HeatmapCodec
 from ..errors import ConfigError
 from ..registry import MODELS
+from .flip_test import flip_back, index_on
 
 
 def maximum_pixels(heatmaps: Tensor) -> Tensor:
@@ -77,7 +78,16 @@ class HeatmapHead(_HeatmapHead):
             codec = self.decoder
             aligned = dict(flip_mode=codec.flip_mode, shift_heatmap=codec.shift_heatmap)
             test_cfg = {**aligned, **test_cfg}
-        return super().predict(feats, batch_data_samples, test_cfg)
+        if not test_cfg.get('flip_test', False):
+            return super().predict(feats, batch_data_samples, test_cfg)
+        own, mirrored = (self.forward(maps) for maps in feats)
+        indices = index_on(batch_data_samples[0].metainfo['flip_indices'], mirrored.device)
+        mode, shift = test_cfg.get('flip_mode', 'heatmap'), test_cfg.get('shift_heatmap', False)
+        heatmaps = (own + flip_back(mirrored, indices, mode, shift)) * 0.5
+        instances = self.decode(heatmaps)
+        if not test_cfg.get('output_heatmaps', False):
+            return instances
+        return instances, [PixelData(heatmaps=maps) for maps in heatmaps.detach()]
 
     def decode(self, batch_outputs: Tensor) -> list[InstanceData]:
         """Decode heatmaps (B, C, H, W) to B instances; see `predict`."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, device_errors, smaller_batch
 from ..imaging import crops
 from ..imaging.poses import Pose
 from . import networks
@@ -37,6 +37,7 @@ class Estimator:
 
     Raises:
         ConfigError: invalid argument.
+        DeviceError: later, if a batch does not fit into memory or the device cannot be used.
     """
 
     def __init__(
@@ -144,9 +145,10 @@ class Estimator:
     def _predict(self, waiting: list[tuple[CropJob, int]]) -> list[tuple[CropJob, int]]:
         """Run the network on one batch and return the crops after it."""
         batch, rest = waiting[: self.batch_size], waiting[self.batch_size :]
-        keypoints, scores = self.network.predict(
-            np.stack([job.crops[index] for job, index in batch])
-        )
+        with device_errors(lambda: smaller_batch('batch_size', len(batch), 'persons')):
+            keypoints, scores = self.network.predict(
+                np.stack([job.crops[index] for job, index in batch])
+            )
         for (job, index), *prediction in zip(batch, keypoints, scores, strict=True):
             job.crops[index] = None  # free the memory
             job.predictions.append(tuple(prediction))

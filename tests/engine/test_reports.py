@@ -17,6 +17,7 @@ from hrformer_mmpose.backbones import HRFormer
 from hrformer_mmpose.engine.hooks import FuseHook, LeftOutHook, ReportHook
 from hrformer_mmpose.evaluation import report_pictures
 from tests.conftest import relative_error
+from tests.fake_cuda import fake_cuda, to_fake_cuda
 
 META = parse_pose_metainfo(dict(from_file='configs/_base_/datasets/coco.py'))
 
@@ -130,6 +131,27 @@ def test_the_folded_network_takes_the_weights_of_the_moment_and_leaves_no_trace(
             assert relative_error(folded, expected) < 1e-5
             assert not torch.equal(folded, expected), 'the other network was asked'
             assert torch.equal(backbone(x)[0], expected)
+
+
+@pytest.mark.parametrize('dtype', [None, torch.float16])
+def test_on_a_gpu_the_folded_network_takes_half_precision_and_gives_float32(dtype):
+    """Of MMEngine's autocast nothing is left then: heads compute in float32."""
+    backbone, loop = HRFormer(arch='tiny').eval(), SimpleNamespace(fp16=dtype is not None)
+    runner = SimpleNamespace(
+        model=SimpleNamespace(backbone=backbone), test_loop=loop, logger=logging.getLogger('fuse')
+    )
+    hook, seen, fused = FuseHook(dtype=dtype), [], backbone.fuse_for_inference()
+    fused.stem.register_forward_pre_hook(lambda _, args: seen.append(args[0].dtype))
+    with fake_cuda(), torch.no_grad():
+        backbone.fuse_for_inference = lambda: to_fake_cuda(fused)
+        hook.before_test_epoch(runner)
+        (result,) = backbone(torch.empty(2, 3, 64, 64, device='cuda'))
+        hook.after_test_epoch(runner)
+    assert seen == [dtype or torch.float32]
+    assert result.dtype is torch.float32
+    assert result.is_cuda
+    assert not loop.fp16
+    assert 'forward' not in vars(backbone)
 
 
 def test_hooks_on_layers_act_in_a_folded_test_too():

@@ -5,8 +5,9 @@ import itertools
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from hrformer_mmpose.errors import ConfigError, DataError
+from hrformer_mmpose.errors import ConfigError, DataError, DeviceError
 from hrformer_mmpose.inference.estimator import Estimator
 
 from .helpers import ARRAYS, BOXES, WHERE, Brightest, readers, where
@@ -31,8 +32,6 @@ def test_images_that_are_none(image, line):
 
 
 def test_a_tensor_is_one_image_that_is_no_array():
-    import torch
-
     with pytest.raises(DataError, match='image 0 is a Tensor, not a path or a NumPy array'):
         Estimator(Brightest())(torch.zeros(120, 160, 3, dtype=torch.uint8), BOXES[0])
 
@@ -151,6 +150,17 @@ def test_an_error_of_the_network_and_ctrl_c_come_at_once(paths):
 
     with pytest.raises(RuntimeError, match='out of memory'):
         Estimator(Failing())(paths, BOXES)
+
+    class Overflowing(Brightest):
+        def predict(self, batch):
+            raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB')
+
+    for batch_size, line in (
+        (4, 'out of memory: a batch of 4 persons does not fit, halve batch_size: 2'),
+        (1, 'out of memory: not even batch_size=1 fits: take a smaller network, or half precision'),
+    ):
+        with pytest.raises(DeviceError, match=f'^{line}$'):
+            Estimator(Overflowing(), batch_size, on_error='skip')(paths, BOXES)
 
     def interrupted():
         yield ARRAYS[0]

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from hrformer_mmpose.cli import predict
 from hrformer_mmpose.cli.predict import shards
@@ -60,6 +61,18 @@ def test_ctrl_c_is_one_line_and_goes_on(run, network, monkeypatch):
     network.left = float('inf')
     assert run('data')[0] == 0
     assert network.seen == 5
+
+
+def test_out_of_memory_is_one_line_and_goes_on_with_a_smaller_batch(run, network):
+    network.left, network.error = 2, torch.OutOfMemoryError('CUDA out of memory. Tried to ...')
+    assert run('data', '--batch-size', '2')[0] == (
+        'error: out of memory: a batch of 2 persons does not fit, halve batch_size: 1'
+    )
+    network.left = float('inf')
+    status, out = run('data', '--batch-size', '1')
+    assert status == 0
+    assert 'files are done' in out
+    assert len(results()) == 5
 
 
 def test_a_line_that_was_cut_is_done_again(run, network):

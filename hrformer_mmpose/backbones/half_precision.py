@@ -1,0 +1,25 @@
+"""A network for inference whose weights are half precision, with float32 at both ends."""
+
+import torch
+from torch import nn
+
+
+class HalfPrecision(nn.Module):
+    """Network that computes in half precision, also under autocast.
+
+    Autocast would cast the weights in each call and keep LayerNorm and sums in float32; kernels of
+    half precision accumulate in float32 themselves.
+
+    Args:
+        network: maps a tensor to a tuple of tensors; converted in place.
+        dtype: float16 or bfloat16.
+    """
+
+    def __init__(self, network: nn.Module, dtype: torch.dtype):
+        super().__init__()
+        self.network, self.dtype = network.to(dtype), dtype
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Run the network, float32 -> float32."""
+        with torch.autocast(x.device.type, enabled=False):
+            return tuple(y.float() for y in self.network(x.to(self.dtype)))

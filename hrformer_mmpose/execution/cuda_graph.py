@@ -1,0 +1,162 @@
+"""Replay of a network as a CUDA graph, one for each shape of its input.
+
+A graph starts all kernels of a network with a single launch. It is bound to the addresses and
+shapes of its capture: inputs are copied to its own, and another shape takes another graph. A
+network that reads a value on the CPU, or copies from it, cannot be captured and runs as it is.
+"""
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn.modules import module as torch_module
+
+Outputs = tuple[torch.Tensor, ...]
+Replay = Callable[[torch.Tensor], Outputs]
+MAX_GRAPHS = 8
+WARM_UP = 2  # runs on the stream of the capture: libraries allocate their workspaces then
+logger = logging.getLogger(__name__)
+
+
+class CudaGraphs:
+    """Network in evaluation mode that is replayed as a CUDA graph where its input's shape recurs.
+
+    The first input of a shape runs the network itself, which also compiles and tunes kernels. The
+    second captures a graph. Without a GPU, with gradients and under autocast the network runs as it
+    is. Weights may be changed in place between calls, but not replaced. A network with hooks at the
+    time of the capture runs as it is.
+
+    Args:
+        network: maps a tensor to a tuple of tensors.
+        max_graphs: number of graphs; another one replaces the least recently used. If shapes
+            return that were replaced, no more graphs are captured, since a capture takes longer
+            than it saves.
+        capture: returns the replay of the network for inputs like the given one; None captures a
+            CUDA graph.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        max_graphs: int = MAX_GRAPHS,
+        capture: Callable[[nn.Module, torch.Tensor], Replay] | None = None,
+    ):
+        self.network, self.max_graphs = network, max_graphs
+        self._capture = capture or CudaCapture()
+        self._graphs: OrderedDict[tuple, Replay] = OrderedDict()
+        self._seen: set[tuple] = set()
+        self._dropped: set[tuple] = set()
+        self._may_capture = True
+        self._lock = threading.Lock()  # a graph's buffers belong to one call at a time
+
+    def __call__(self, x: torch.Tensor) -> Outputs:
+        """Run the network."""
+        if not self._can_replay(x):
+            return self.network(x)
+        key = x.shape, x.stride(), x.dtype, x.device
+        with self._lock:
+            replay = self._graphs.get(key) or self._new_graph(key, x)
+            if replay is not None:
+                self._graphs.move_to_end(key)
+                return replay(x)
+        return self.network(x)
+
+    def _can_replay(self, x: torch.Tensor) -> bool:
+        return x.is_cuda and not torch.is_grad_enabled() and not torch.is_autocast_enabled('cuda')
+
+    def _new_graph(self, key: tuple, x: torch.Tensor) -> Replay | None:
+        """Capture a graph if the shape recurs and there may be another one."""
+        if not self._may_capture or key not in self._seen:
+            self._seen.add(key)
+            return None
+        if _has_hooks(self.network):
+            self._stop('a replay would not call the hooks of the network, which runs without them')
+            return None
+        if key in self._dropped:
+            self._stop(f'shapes keep changing: only {len(self._graphs)} are replayed')
+            return None
+        if len(self._graphs) == self.max_graphs:
+            self._dropped.add(self._graphs.popitem(last=False)[0])
+        try:
+            self._graphs[key] = self._capture(self.network, x)
+        except torch.OutOfMemoryError:
+            self._graphs.clear()
+            self._stop('not enough memory: the network runs without them')
+        except RuntimeError as error:
+            self._graphs.clear()
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            self._stop(f'this network cannot be captured ({reason}) and runs without them')
+        return self._graphs.get(key)
+
+    def _stop(self, reason: str) -> None:
+        self._may_capture = False
+        logger.warning('CUDA graphs: %s', reason)
+
+
+def _has_hooks(network: nn.Module) -> bool:
+    hooks = torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks
+    layers = ((x._forward_hooks, x._forward_pre_hooks) for x in network.modules())
+    return any(map(any, (hooks, *layers)))
+
+
+class CudaCapture:
+    """Capture of CUDA graphs that share their memory.
+
+    Graphs of one instance must not run at the same time: they use the same memory for what they
+    compute in between. Their inputs and outputs are their own.
+    """
+
+    def __init__(self):
+        self._pool = self._stream = self._done = None
+
+    def __call__(self, network: nn.Module, x: torch.Tensor) -> Replay:
+        """Capture `network` for inputs of the shape of `x`; return the function that replays it."""
+        with torch.cuda.device(x.device), torch.inference_mode(False), torch.no_grad():
+            if self._pool is None:
+                self._pool = torch.cuda.graph_pool_handle()
+                self._stream, self._done = torch.cuda.Stream(), torch.cuda.Event()
+            current = torch.cuda.current_stream()
+            with torch.cuda.stream(current):  # a capture that fails leaves its stream as current
+                return self._captured(network, x.clone(), current)
+
+    def _captured(self, network: nn.Module, own: torch.Tensor, current) -> Replay:
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            for _ in range(WARM_UP):
+                network(own)
+        current.wait_stream(self._stream)
+        graph = torch.cuda.CUDAGraph()
+        # Other threads may allocate memory meanwhile, as a data loader's does.
+        options = dict(pool=self._pool, stream=self._stream, capture_error_mode='thread_local')
+        with torch.cuda.graph(graph, **options):
+            outputs = network(own)
+        return _Captured(graph, own, outputs, self._done, network)
+
+
+class _Captured:
+    """Captured graph with its own input and outputs.
+
+    Args:
+        graph: CUDA graph.
+        own: the graph's input.
+        outputs: the graph's outputs.
+        done: event after the latest use of the memory that graphs share.
+        network: the captured network.
+    """
+
+    def __init__(self, graph, own: torch.Tensor, outputs: Outputs, done, network: nn.Module):
+        self._graph, self._own, self._outputs, self._done = graph, own, outputs, done
+        # Moving the network must not free the memory that the graph reads.
+        self.weights = [x.detach() for x in (*network.parameters(), *network.buffers())]
+
+    def __call__(self, x: torch.Tensor) -> Outputs:
+        with torch.cuda.device(self._own.device), torch.inference_mode(False), torch.no_grad():
+            self._done.wait()  # the call before may have been on another stream
+            self._own.copy_(x)
+            self._graph.replay()
+            results = tuple(y.clone() for y in self._outputs)
+            self._done.record()
+        return results

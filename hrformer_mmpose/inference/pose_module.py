@@ -1,0 +1,94 @@
+"""A network as one function from crops to keypoints that runs on its device alone.
+
+Crops, uint8 -> normalization -> backbone, neck and head (with the flip test) -> decoding. No step
+waits for the CPU, so that a CUDA graph can hold them all.
+
+Shapes: N crops, (w, h) of the input, K keypoints, C channels and (H, W) of the heatmaps.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from mmpose.models.data_preprocessors import PoseDataPreprocessor as MMPosePreprocessor
+from mmpose.models.pose_estimators import TopdownPoseEstimator
+from torch import nn
+
+from ..codecs.base import HeatmapCodec
+from ..estimators.data_preprocessor import PoseDataPreprocessor, normalize, pads_nothing
+from ..heads.flip_test import flip_back
+from ..heads.heatmap_head import HeatmapHead
+
+
+class PoseModule(nn.Module):
+    """Map from crops to keypoints and scores.
+
+    Args:
+        model: with a `HeatmapCodec`; its parts are shared.
+        flip_indices: keypoint of the mirror image for each keypoint, (K).
+        test_cfg: `flip_test`, `flip_mode`, `shift_heatmap`; the codec states the last two if they
+            are not given.
+        dtype: of autocast for backbone and neck; None for none. Heatmaps and decoding are float32:
+            half precision is too coarse for sub-pixel maxima.
+        flip_together: run crops and mirror images as one batch.
+    """
+
+    def __init__(
+        self,
+        model: TopdownPoseEstimator,
+        flip_indices: Sequence[int],
+        test_cfg: Mapping,
+        dtype: torch.dtype | None = None,
+        flip_together: bool = False,
+    ):
+        super().__init__()
+        self.preprocessor = model.data_preprocessor
+        self.backbone = model.backbone
+        self.neck = model.neck if model.with_neck else None
+        self.head = model.head
+        self.codec = model.head.decoder
+        self.flip_test = bool(test_cfg.get('flip_test', False))
+        self.flip_options = {
+            name: test_cfg.get(name, getattr(self.codec, name))
+            for name in ('flip_mode', 'shift_heatmap')
+        }
+        self.register_buffer('flip_indices', torch.tensor(flip_indices), persistent=False)
+        self.dtype, self.flip_together = dtype, flip_together
+
+    def forward(self, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map crops (N, h, w, 3) BGR uint8 to keypoints (N, K, 2) of the input, scores (N, K)."""
+        return self.codec.batch_decode(self.heatmaps(self.preprocess(crops)))
+
+    def preprocess(self, crops: torch.Tensor) -> torch.Tensor:
+        """(N, h, w, 3) BGR uint8 -> (N, 3, h, w) float32; on GPUs in channels last."""
+        images = crops.permute(0, 3, 1, 2)
+        return normalize(images if images.is_cuda else images.contiguous(), self.preprocessor)
+
+    def heatmaps(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, 3, h, w) -> (N, C, H, W), float32, averaged over the mirror image."""
+        if not self.flip_test:
+            return self._heatmaps(images)
+        if self.flip_together:
+            own, mirrored = self._heatmaps(torch.cat([images, images.flip(3)])).chunk(2)
+        else:
+            own, mirrored = self._heatmaps(images), self._heatmaps(images.flip(3))
+        return (own + flip_back(mirrored, self.flip_indices, **self.flip_options)) * 0.5
+
+    def _heatmaps(self, images: torch.Tensor) -> torch.Tensor:
+        is_half = self.dtype is not None
+        # A CUDA graph must not refer to weights in autocast's cache, which is soon emptied.
+        with torch.autocast(images.device.type, self.dtype, enabled=is_half, cache_enabled=False):
+            feats = self.backbone(images)
+            feats = feats if self.neck is None else self.neck(feats)
+        return self.head(tuple(x.float() for x in feats) if is_half else feats).contiguous()
+
+
+def can_decode(model: TopdownPoseEstimator, input_size: tuple[int, int]) -> bool:
+    """Return whether `PoseModule` gives a model's predictions, for inputs of (w, h)."""
+    preprocessor = model.data_preprocessor
+    return (
+        type(model) is TopdownPoseEstimator
+        and type(preprocessor) in (PoseDataPreprocessor, MMPosePreprocessor)
+        and pads_nothing(preprocessor, input_size[::-1])
+        and type(model.head) is HeatmapHead
+        and isinstance(model.head.decoder, HeatmapCodec)
+    )
