@@ -61,10 +61,10 @@ class HRFormer(BaseModule):
         in_channels: channels of the image.
         drop_path_rate: stochastic depth, increasing linearly from 0 at the first block to this
             rate at the last.
-        with_rpe: learned relative position bias. The authors' released pose code computes the bias
-            but does not add it: their pose checkpoints reproduce with False, MMPose's with True.
-        official_pose_rpe: add the bias stored in the authors' pose checkpoints. By default such a
-            checkpoint loads into a network with_rpe=True with a bias of zero.
+        with_rpe: add a learned relative position bias to the attention. MMPose's checkpoints need
+            True. The authors' pose networks do not add the bias that their checkpoints hold.
+        official_pose_rpe: what loading an authors' pose checkpoint into a network with_rpe=True
+            does with that bias: False sets it to zero, as the authors compute; True adds it.
         with_pad_mask: mask padded tokens as keys of the attention. The published weights were
             trained without the mask.
         with_dwconv: 3x3 depth-wise convolution in the FFN (paper, table 7).
@@ -80,8 +80,8 @@ class HRFormer(BaseModule):
         frozen_stages: -1 freezes nothing, 0 the stem, n >= 1 the stem and stages 1 to n with the
             transitions after them.
         multiscale_output: return all four maps instead of the highest resolution only.
-        align_corners: upsample as the authors' classification and segmentation networks instead of
-            their pose networks (see `layers.fusion.UPSAMPLE`).
+        align_corners: upsample in the fusions as the authors' classification and segmentation
+            networks (nearest neighbour) instead of their pose networks (bilinear).
         extra: MMPose's nested form, instead of `arch`. Its drop_path_rate, with_rpe, with_pad_mask,
             upsample and stage4.multiscale_output override the arguments above.
         init_cfg: MMEngine's, e.g. `dict(type='Pretrained', checkpoint=...)`. By default the layers

@@ -1,4 +1,4 @@
-"""Train a pose model: `tools/train.py`."""
+"""Train a model: `tools/train.py`."""
 
 import argparse
 
@@ -11,7 +11,7 @@ from .launch import build_runner, existing_checkpoint, load_config
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
-    flags = common_parser('Train a pose model')
+    flags = common_parser('Train a model')
     flags.add_argument(
         '--resume',
         nargs='?',

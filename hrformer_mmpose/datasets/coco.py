@@ -3,8 +3,8 @@
 Data flow: annotation (and detection) file -> arrays (`annotations`) -> checks (`checks`) -> arrays
 of samples (`persons`) -> one dictionary for each sample, as MMPose's pipeline expects it.
 
-Invalid data stops the run before training, in one line that names file and id. With
-`on_error='skip'` invalid samples are skipped and reported.
+Invalid data stops the run in one line that names file and id: before training, or at an image that
+cannot be decoded. With `on_error='skip'` invalid samples are skipped and reported.
 """
 
 import os
@@ -51,8 +51,8 @@ class CocoDataset(ReproducibleSamples, _CocoDataset):
 
     Args:
         args: arguments of MMPose's class.
-        bbox_file: person detections in COCO's result format; as in MMPose used in test mode only,
-            instead of the annotated boxes. A path that does not exist is relative to `data_root`.
+        bbox_file: person detections in COCO's result format, in test mode only, instead of the
+            annotated boxes. A path that does not exist is relative to `data_root`.
         data_root: folder of the data.
         on_error: 'raise' or 'skip'. 'skip' skips, counts and reports unusable persons, detections
             and images. In test mode the next usable sample replaces the sample of a broken image

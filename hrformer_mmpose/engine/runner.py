@@ -1,8 +1,8 @@
 """MMEngine's runner with safe loading, atomic saving and exact resuming.
 
-Loading: file -> `checkpoint.read` (safe) -> `checkpoint.match` (names, completeness) -> model.
-Saving: MMEngine collects the state, `replacing` puts it on the disk whole. Resuming looks for the
-newest file that can be verified, whatever the pointer says.
+Loading: file -> `checkpoint.files.read` (safe) -> `checkpoint.matching` (names, completeness) ->
+model. Saving: MMEngine collects the state, `io.replacing` writes a whole file or none. Resuming
+takes the newest file of the work folder that can be verified.
 """
 
 import errno
@@ -188,7 +188,7 @@ class Runner(BlamesConfig, _Runner):
         return pointer.read_text().strip() if pointer.exists() else ''
 
     def dump_config(self) -> None:
-        """Do nothing yet: another run may own the folder while this runner is built."""
+        """Do nothing: MMEngine calls this before the folder is locked; see `write_config`."""
 
     def write_config(self) -> None:
         """Write the config into `work_dir`."""
@@ -257,9 +257,9 @@ class Runner(BlamesConfig, _Runner):
         return None
 
     def _candidates(self) -> list[Path]:
-        """Return the files of `work_dir`, or else of the hook's `out_dir`, which the pointer names.
+        """Return the files of `work_dir`; if it has none, of the folder that the pointer names.
 
-        In this order, because a pointer in a copied folder still names the original.
+        `work_dir` comes first: in a copied folder the pointer still names the original.
         """
         found = [*Path(self.work_dir).glob('*.pth')]
         pointer = Path(self.work_dir) / POINTER

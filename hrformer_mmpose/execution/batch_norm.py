@@ -1,6 +1,6 @@
 """BatchNorm of a training step as x scale + offset, for the autograd functions of `recompute.py`.
 
-Shapes: T tokens (written `...` before C), C channels.
+Shapes: C channels, after the axes of tokens (`...`).
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from ..layers.sync_batch_norm import all_reduce_sum, merge_moments, sync_group
 from . import fused_ops
 
 
-class Statistics(NamedTuple):
-    """Statistics of a BatchNorm in one step."""
+class BatchNormState(NamedTuple):
+    """Running statistics and settings of a BatchNorm in one training step."""
 
     running_mean: torch.Tensor | None
     running_var: torch.Tensor | None
@@ -24,8 +24,8 @@ class Statistics(NamedTuple):
     group: distributed.ProcessGroup | None  # processes that share the batch's statistics
 
 
-def step(norms: Sequence[nn.Module | None]) -> list[Statistics | None]:
-    """Count a step of BatchNorms, as their `forward` does."""
+def count_step(norms: Sequence[nn.Module | None]) -> list[BatchNormState | None]:
+    """Count a training step of BatchNorms, as their `forward` does, and return their states."""
     counters = [
         norm.num_batches_tracked
         for norm in norms
@@ -34,10 +34,10 @@ def step(norms: Sequence[nn.Module | None]) -> list[Statistics | None]:
     counters = [counter for counter in counters if counter is not None]
     if counters:
         torch._foreach_add_(counters, 1)
-    return [None if norm is None else _statistics(norm) for norm in norms]
+    return [None if norm is None else _state(norm) for norm in norms]
 
 
-def _statistics(norm: nn.Module) -> Statistics:
+def _state(norm: nn.Module) -> BatchNormState:
     momentum, is_batch = norm.momentum, norm.training or norm.running_mean is None
     mean, var = norm.running_mean, norm.running_var
     if norm.training and not norm.track_running_stats:
@@ -45,36 +45,36 @@ def _statistics(norm: nn.Module) -> Statistics:
     elif norm.training and momentum is None and norm.num_batches_tracked is not None:
         momentum = 1.0 / float(norm.num_batches_tracked)
     group = sync_group(norm) if norm.training else None
-    return Statistics(mean, var, is_batch, momentum or 0.0, norm.eps, group)
+    return BatchNormState(mean, var, is_batch, momentum or 0.0, norm.eps, group)
 
 
-class BatchNorm(NamedTuple):
+class FoldedBatchNorm(NamedTuple):
     """BatchNorm as x scale + offset, (C) each."""
 
     table: torch.Tensor  # (4, C), see `fused_ops.bn_statistics`
-    count: float  # own tokens behind the statistics; 0 for running statistics
+    count: int  # own tokens behind the statistics; 0 for running statistics
     total_count: torch.Tensor | None  # (1), tokens of all processes of the group
     group: distributed.ProcessGroup | None
 
     @classmethod
-    def update(
+    def from_input(
         cls,
-        statistics: Statistics,
+        state: BatchNormState,
         gamma: torch.Tensor,
         beta: torch.Tensor,
         x: torch.Tensor,
         moments: torch.Tensor | None = None,
-    ) -> 'BatchNorm':
-        """Compute the BatchNorm of x and update the running statistics.
+    ) -> 'FoldedBatchNorm':
+        """Fold the BatchNorm of x and update the running statistics.
 
         Args:
-            statistics: see `Statistics`.
+            state: see `BatchNormState`.
             gamma: (C), learned scale.
             beta: (C), learned offset.
             x: (..., C).
             moments: (2, C), `fused_ops.moments` of x if they are available.
         """
-        running_mean, running_var, is_batch, momentum, eps, group = statistics
+        running_mean, running_var, is_batch, momentum, eps, group = state
         count, total_count = x.numel() // x.shape[-1] if is_batch else 0, None
         if not is_batch:
             moments = torch.stack((running_mean, running_var))
@@ -94,7 +94,7 @@ class BatchNorm(NamedTuple):
         return self.table[:2]
 
     def backward(self, sums: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Compute the gradients of parameters.
+        """Compute the gradients of parameters and the coefficients of the input's gradient.
 
         Args:
             sums: (2, C) in float64, sums over tokens of the output's gradient, and of that times x.

@@ -35,11 +35,11 @@ class HRFormerBlock(layers.HRFormerBlock):
     def attention_branch(self, x: torch.Tensor) -> torch.Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
         if policy.may_recompute_attention(self, x):
-            return recompute.attention(x, self.norm1, self.attn, self.drop_path.scale(x))
+            return recompute.attention(x, self.norm1, self.attn, self.drop_path.draw_scale(x))
         return super().attention_branch(x)
 
     def ffn_branch(self, x: torch.Tensor) -> torch.Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
         if policy.may_recompute_ffn(self, x):
-            return recompute.ffn(x, self.norm2, self.ffn, self.drop_path.scale(x))
+            return recompute.ffn(x, self.norm2, self.ffn, self.drop_path.draw_scale(x))
         return super().ffn_branch(x)

@@ -18,8 +18,8 @@ from .stock import has_global_hooks, is_stock_tree, obstacle
 
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_linear_pointwise')
 _NARROW = 100  # channels, see `use_onednn_linear`
-_MANY_TOKENS = 512  # per image, see `multiply_by_image`
-_RECOMPUTE_DEVICES = ('cpu', 'cuda')  # others lack float64, in which gradients are summed
+_MANY_TOKENS = 512  # per image, see `use_product_per_image`
+_RECOMPUTE_DEVICES = ('cpu', 'cuda')  # MPS lacks float64, in which gradients are summed
 
 
 def obstacles_to_fusing(module: nn.Module) -> dict[str, str]:
@@ -60,7 +60,7 @@ def may_recompute_ffn(block: nn.Module, x: torch.Tensor) -> bool:
         block: `execution.block.HRFormerBlock`.
         x: (B, H, W, C), input of the branch.
     """
-    # A single value per channel is an error, which BatchNorm itself raises.
+    # With one value per channel, take the plain path so that BatchNorm raises its usual error.
     return x.numel() > x.shape[-1] and _may_recompute(
         block, x, block.norm2, block.ffn, block.drop_path
     )
@@ -136,7 +136,7 @@ def use_onednn_linear(x: torch.Tensor, width: int) -> bool:
     return (width <= _NARROW or width % 8 != 0) and use_onednn(x)
 
 
-def multiply_by_image(x: torch.Tensor) -> bool:
+def use_product_per_image(x: torch.Tensor) -> bool:
     """Return whether a weight's gradient is the sum of one product per image.
 
     Measured for batch 8 on one core of a Xeon with AVX-512, time over that of one product for the

@@ -1,17 +1,16 @@
 """Training steps that save fewer activations and recompute the cheap ones in the backward pass.
 
 The plain FFN saves six maps of its hidden width: the inputs of convolutions, BatchNorms and GELUs.
-`ffn` saves the outputs of the first two convolutions only; BatchNorm and GELU are cheap to
+Of those `ffn` saves two, the outputs of the first two convolutions; BatchNorm and GELU are cheap to
 recompute. `attention` saves query, key and value of the map's own tokens, neither attention
-probabilities nor padding. Both include the residual connection. Outputs and gradients equal those
-of the plain layers.
+probabilities nor padding. Both also save maps of C channels, their input and output. Both include
+the residual connection. Outputs and gradients equal those of the plain layers.
 
 Under autocast x has autocast's type and parameters are float32. Products are computed in the type
 of x; norms, statistics and the gradients of parameters in float32. Weights are converted in each
 pass, which keeps no converted copies for the backward pass.
 
-Shapes: B batch, H and W of a map, T = B * H * W tokens, C channels, D hidden channels of the FFN, h
-heads, N tokens per window.
+Shapes: B batch, H and W of a map, C channels, D hidden channels of the FFN.
 """
 
 import functools
@@ -23,7 +22,7 @@ from torch import nn
 from ..layers.attention import LocalWindowSelfAttention
 from ..layers.ffn import CrossFFN
 from . import fused_ops
-from .batch_norm import BatchNorm, step
+from .batch_norm import FoldedBatchNorm, count_step
 from .linear import bias_grad, cast, linear
 
 aten = torch.ops.aten
@@ -71,12 +70,12 @@ def ffn(
     return _FFN.apply(
         x.contiguous(), norm.weight, norm.bias, fc1.weight.flatten(1), fc1.bias, norm1.weight,
         norm1.bias, *dwconv, fc2.weight.flatten(1), fc2.bias, norm3.weight, norm3.bias,
-        drop_path_scale, norm.eps, step((norm1, norm2, norm3)),
+        drop_path_scale, norm.eps, count_step((norm1, norm2, norm3)),
     )  # fmt: skip
 
 
 def _without_autocast(forward: Callable) -> Callable:
-    """Make a forward pass choose the types of its products itself."""
+    """Turn autocast off: the forward pass converts its operands itself."""
 
     @functools.wraps(forward)
     def wrapped(ctx, x: torch.Tensor, *args):
@@ -89,8 +88,7 @@ def _without_autocast(forward: Callable) -> Callable:
 def _first_order(backward: Callable) -> Callable:
     """Make a backward pass raise an error if its gradients are to be differentiated.
 
-    PyTorch's `once_differentiable` returns them as constants, without an error, if the gradient of
-    the output requires none.
+    PyTorch's `once_differentiable` may return constants instead of raising an error.
     """
 
     @functools.wraps(backward)
@@ -130,14 +128,14 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     @_first_order
-    def backward(ctx, residual):
+    def backward(ctx, grad_out):
         # Read once: under gradient checkpointing a second read fails.
         (
             x, gamma, beta, mean_and_rstd, qkv_weight, qkv_bias, qkv, rel_pos_bias, bias_index, out,
             proj_weight, drop_path_scale,
         ) = ctx.saved_tensors  # fmt: skip
         eps, num_heads, window = ctx.settings
-        grad = residual if drop_path_scale is None else residual * drop_path_scale
+        grad = grad_out if drop_path_scale is None else grad_out * drop_path_scale
         grad_proj_weight, grad_proj_bias = fused_ops.weight_grad(grad, out), bias_grad(grad)
         qkv_weight, proj_weight = cast(x.dtype, qkv_weight, proj_weight)
         grad, grad_qkv_bias, grad_bias = fused_ops.window_attention_backward(
@@ -151,7 +149,7 @@ class _Attention(torch.autograd.Function):
         y, _ = fused_ops.layer_norm(x, gamma, beta, eps)
         grad_qkv_weight = fused_ops.weight_grad(grad, y)
         grad, norm_grads = fused_ops.layer_norm_backward(
-            x, mean_and_rstd, gamma, linear(grad, qkv_weight.t()), residual
+            x, mean_and_rstd, gamma, linear(grad, qkv_weight.t()), grad_out
         )
         return (
             grad, *norm_grads, grad_qkv_weight, grad_qkv_bias, grad_table, None,
@@ -164,26 +162,26 @@ class _FFN(torch.autograd.Function):
     @_without_autocast
     def forward(
         ctx, x, gamma, beta, fc1_weight, fc1_bias, gamma1, beta1, conv_weight, conv_bias, gamma2,
-        beta2, fc2_weight, fc2_bias, gamma3, beta3, drop_path_scale, eps, statistics,
+        beta2, fc2_weight, fc2_bias, gamma3, beta3, drop_path_scale, eps, states,
     ):  # fmt: skip
         y, mean_and_rstd = fused_ops.layer_norm(x, gamma, beta, eps)
         weights = cast(x.dtype, fc1_weight, fc1_bias, fc2_weight, fc2_bias)
         fc1_out = conv_out = linear(y, *weights[:2])
-        norm1 = norm2 = BatchNorm.update(statistics[0], gamma1, beta1, fc1_out)
+        norm1 = norm2 = FoldedBatchNorm.from_input(states[0], gamma1, beta1, fc1_out)
         taps = None if conv_weight is None else conv_weight.flatten(1).t().contiguous()  # 9, D
         if taps is not None:
             conv_out, moments = fused_ops.gelu_dwconv(
                 fc1_out, *norm1.scale_and_offset, taps, conv_bias
             )
-            norm2 = BatchNorm.update(statistics[1], gamma2, beta2, conv_out, moments)
+            norm2 = FoldedBatchNorm.from_input(states[1], gamma2, beta2, conv_out, moments)
         act = fused_ops.bn_gelu(conv_out, *norm2.scale_and_offset)
         fc2_out = linear(act, *weights[2:])
-        norm3 = BatchNorm.update(statistics[2], gamma3, beta3, fc2_out)
+        norm3 = FoldedBatchNorm.from_input(states[2], gamma3, beta3, fc2_out)
         ctx.save_for_backward(
             x, gamma, beta, mean_and_rstd, fc1_out, conv_out, fc2_out, fc1_weight, fc2_weight,
             conv_weight, taps, drop_path_scale, norm1.table, norm2.table, norm3.table,
         )  # fmt: skip
-        ctx.eps, ctx.norms = eps, [norm[1:] for norm in (norm1, norm2, norm3)]
+        ctx.eps, ctx.counts = eps, [norm[1:] for norm in (norm1, norm2, norm3)]
         if drop_path_scale is None:
             return fused_ops.bn_gelu(fc2_out, *norm3.scale_and_offset, x)
         out = fused_ops.bn_gelu(fc2_out, *norm3.scale_and_offset)
@@ -191,16 +189,17 @@ class _FFN(torch.autograd.Function):
 
     @staticmethod
     @_first_order
-    def backward(ctx, residual):
+    def backward(ctx, grad_out):
         (
             x, gamma, beta, mean_and_rstd, fc1_out, conv_out, fc2_out, fc1_weight, fc2_weight,
             conv_weight, taps, drop_path_scale, *tables,
         ) = ctx.saved_tensors  # fmt: skip
         norm1, norm2, norm3 = (
-            BatchNorm(table, *settings) for table, settings in zip(tables, ctx.norms, strict=True)
+            FoldedBatchNorm(table, *counts)
+            for table, counts in zip(tables, ctx.counts, strict=True)
         )
         fc1_weight, fc2_weight = cast(x.dtype, fc1_weight, fc2_weight)
-        grad = residual if drop_path_scale is None else residual * drop_path_scale
+        grad = grad_out if drop_path_scale is None else grad_out * drop_path_scale
         grad_pre_act, _, sums = fused_ops.bn_gelu_backward(fc2_out, grad, *norm3.scale_and_offset)
         bn_grad_coeffs, *fc2_grads = norm3.backward(sums)
         grad = fused_ops.bn_backward_(grad_pre_act, fc2_out, bn_grad_coeffs)
@@ -222,7 +221,7 @@ class _FFN(torch.autograd.Function):
         y, _ = fused_ops.layer_norm(x, gamma, beta, ctx.eps)
         grad_fc1_weight = fused_ops.weight_grad(grad, y)
         grad, norm_grads = fused_ops.layer_norm_backward(
-            x, mean_and_rstd, gamma, linear(grad, fc1_weight.t()), residual
+            x, mean_and_rstd, gamma, linear(grad, fc1_weight.t()), grad_out
         )
         return (
             grad, *norm_grads, grad_fc1_weight, *fc1_grads, *conv_grads,

@@ -25,10 +25,10 @@ class DropPath(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, ...) -> (B, ...); the identity in evaluation mode."""
-        scale = self.scale(x)
+        scale = self.draw_scale(x)
         return x if scale is None else x * scale
 
-    def scale(self, x: torch.Tensor) -> torch.Tensor | None:
+    def draw_scale(self, x: torch.Tensor) -> torch.Tensor | None:
         """Draw the factor of each sample: 0, or 1 / (1 - drop_prob).
 
         Returns:

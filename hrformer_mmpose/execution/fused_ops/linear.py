@@ -21,7 +21,7 @@ def weight_grad(grad: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     Returns:
         (D, C), at least float32.
     """
-    if not policy.multiply_by_image(grad):
+    if not policy.use_product_per_image(grad):
         return at_least_float32(grad.flatten(0, -2).t() @ x.flatten(0, -2))
     grad, x = grad.flatten(1, 2), x.flatten(1, 2)
     if grad.shape[-1] > x.shape[-1]:  # the narrower one first is faster
