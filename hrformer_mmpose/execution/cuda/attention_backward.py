@@ -27,16 +27,16 @@ _TABLE = 2**23  # numbers in the groups' gradients of the bias table: 32 MiB
 
 @triton.jit
 def _by_queries(
-    qkv_ptr, qkv_bias_ptr, rel_pos_bias_ptr, grad_ptr, out_ptr, sums_ptr, softmax_ptr, scale,
-    per_group, windows, heads, H, W, rows, cols, top, left,
+    qkv_ptr, qkv_bias_ptr, rel_pos_bias_ptr, grad_ptr, out_ptr, sums_ptr, softmax_ptr, table_ptr,
+    zero, per_group, scale, windows, heads, H, W, rows, cols, top, left,
     D: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, WIDE: tl.constexpr,
-    BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Compute log sum exp of the logits, the mean gradient of the probabilities and grad_q."""
     N: tl.constexpr = KH * KW
-    C, blocks = heads * D, tl.num_programs(1)
+    C = heads * D
     head, group = tl.program_id(0) % heads, tl.program_id(0) // heads
-    i, d = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_D)
+    i, d = tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M), tl.arange(0, BLOCK_D)
     padded_ptr = qkv_bias_ptr + head * D
     if rel_pos_bias_ptr is not None:
         rel_pos_bias_ptr += head.to(tl.int64) * (N * N)
@@ -47,31 +47,31 @@ def _by_queries(
         query, issues = locate(i, window, H, W, rows, cols, top, left, KH, KW, WIDE)
         q = load_tokens(tokens_ptr, query, issues, None, 3 * C, D, BLOCK_D)
         grad = load_tokens(grad_ptr + start * C + head * D, query, issues, None, C, D, BLOCK_D)
-        largest = tl.full((BLOCK_N,), float('-inf'), tl.float32)
-        total = tl.zeros((BLOCK_N,), tl.float32)
-        mean = tl.zeros((BLOCK_N,), tl.float32)
+        largest = tl.full((BLOCK_M,), float('-inf'), tl.float32)
+        total = tl.zeros((BLOCK_M,), tl.float32)
+        mean = tl.zeros((BLOCK_M,), tl.float32)
         for first in range(0, N, BLOCK_N):
             j = first + tl.arange(0, BLOCK_N)
             key, inside = locate(j, window, H, W, rows, cols, top, left, KH, KW, WIDE)
             k = load_tokens(tokens_ptr + C, key, inside, padded_ptr + C, 3 * C, D, BLOCK_D)
             v = load_tokens(tokens_ptr + 2 * C, key, inside, padded_ptr + 2 * C, 3 * C, D, BLOCK_D)
-            s = logits(q, k, rel_pos_bias_ptr, i, j, scale, N, PRECISION)
+            s = logits(q, tl.trans(k), rel_pos_bias_ptr, i, j, scale, N, PRECISION)
             before, largest = largest, tl.maximum(largest, tl.max(s, 1))
             p, shrink = tl.exp(s - largest[:, None]), tl.exp(before - largest)
             total = total * shrink + tl.sum(p, 1)
             grad_p = tl.dot(grad, tl.trans(v), input_precision=PRECISION)
             mean = mean * shrink + tl.sum(p * grad_p, 1)
         log_sum, mean = largest + tl.log(total), mean / total
-        at = (tl.cast(window, tl.int64) * heads + head) * (2 * blocks * BLOCK_N) + i
-        tl.store(softmax_ptr + at, log_sum)
-        tl.store(softmax_ptr + at + blocks * BLOCK_N, mean)
-        grad_q = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
+        at = (tl.cast(window, tl.int64) * heads + head) * (2 * N) + i
+        tl.store(softmax_ptr + at, log_sum, i < N)
+        tl.store(softmax_ptr + at + N, mean, i < N)
+        grad_q = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
         for first in range(0, N, BLOCK_N):
             j = first + tl.arange(0, BLOCK_N)
             key, inside = locate(j, window, H, W, rows, cols, top, left, KH, KW, WIDE)
             k = load_tokens(tokens_ptr + C, key, inside, padded_ptr + C, 3 * C, D, BLOCK_D)
             v = load_tokens(tokens_ptr + 2 * C, key, inside, padded_ptr + 2 * C, 3 * C, D, BLOCK_D)
-            s = logits(q, k, rel_pos_bias_ptr, i, j, scale, N, PRECISION)
+            s = logits(q, tl.trans(k), rel_pos_bias_ptr, i, j, scale, N, PRECISION)
             grad_p = tl.dot(grad, tl.trans(v), input_precision=PRECISION)
             grad_s = tl.exp(s - log_sum[:, None]) * (grad_p - mean[:, None])
             grad_q += tl.dot(grad_s.to(k.dtype), k, input_precision=PRECISION)
@@ -79,20 +79,21 @@ def _by_queries(
         sum_q += tl.sum(grad_q, 0)
         to = out_ptr + start * (3 * C) + head * D + (query[:, None] * (3 * C) + d)
         tl.store(to, grad_q.to(out_ptr.dtype.element_ty), issues[:, None] & (d < D))
-    to = sums_ptr + (group.to(tl.int64) * blocks + tl.program_id(1)) * (3 * C) + head * D + d
-    tl.store(to, sum_q, d < D)
+    to = sums_ptr + (group.to(tl.int64) * tl.num_programs(1) + tl.program_id(1)) * (3 * C)
+    tl.store(to + head * D + d, sum_q, d < D)
 
 
 @triton.jit
 def _by_keys(
-    qkv_ptr, qkv_bias_ptr, rel_pos_bias_ptr, grad_ptr, out_ptr, sums_ptr, softmax_ptr, scale,
-    table_ptr, zero, per_group, windows, heads, H, W, rows, cols, top, left,
+    qkv_ptr, qkv_bias_ptr, rel_pos_bias_ptr, grad_ptr, out_ptr, sums_ptr, softmax_ptr, table_ptr,
+    zero, per_group, scale, windows, heads, H, W, rows, cols, top, left,
     D: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, WIDE: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Compute grad_k, grad_v and grad_rel_pos_bias; without `softmax_ptr` grad_q, too."""
     N: tl.constexpr = KH * KW
-    C, blocks = heads * D, tl.num_programs(1)
+    PARTS: tl.constexpr = 1 if softmax_ptr is None else (N + BLOCK_M - 1) // BLOCK_M
+    C = heads * D
     head, group = tl.program_id(0) % heads, tl.program_id(0) // heads
     j, d = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_D)
     padded_ptr = qkv_bias_ptr + head * D
@@ -111,6 +112,8 @@ def _by_keys(
         key, inside = locate(j, window, H, W, rows, cols, top, left, KH, KW, WIDE)
         k = load_tokens(tokens_ptr + C, key, inside, padded_ptr + C, 3 * C, D, BLOCK_D)
         v = load_tokens(tokens_ptr + 2 * C, key, inside, padded_ptr + 2 * C, 3 * C, D, BLOCK_D)
+        # Transposed here, both move to shared memory before the loop and not in each turn.
+        transposed_k, transposed_v = tl.trans(k), tl.trans(v)
         grad_k = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
         grad_v = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
         for first in range(0, N, BLOCK_M):
@@ -118,16 +121,16 @@ def _by_keys(
             query, issues = locate(i, window, H, W, rows, cols, top, left, KH, KW, WIDE)
             q = load_tokens(tokens_ptr, query, issues, None, 3 * C, D, BLOCK_D)
             grad = load_tokens(grad_ptr + start * C + head * D, query, issues, None, C, D, BLOCK_D)
-            s = logits(q, k, rel_pos_bias_ptr, i, j, scale, N, PRECISION)
-            grad_p = tl.dot(grad, tl.trans(v), input_precision=PRECISION)
+            s = logits(q, transposed_k, rel_pos_bias_ptr, i, j, scale, N, PRECISION)
+            grad_p = tl.dot(grad, transposed_v, input_precision=PRECISION)
             if softmax_ptr is None:
                 p = tl.exp(s - tl.max(s, 1)[:, None])
                 p = p / tl.sum(p, 1)[:, None]
                 mean = tl.sum(p * grad_p, 1)
             else:
-                at = (tl.cast(window, tl.int64) * heads + head) * (2 * blocks * BLOCK_N) + i
-                p = tl.exp(s - tl.load(softmax_ptr + at)[:, None])
-                mean = tl.load(softmax_ptr + at + blocks * BLOCK_N)
+                at = softmax_ptr + (tl.cast(window, tl.int64) * heads + head) * (2 * N) + i
+                p = tl.exp(s - tl.load(at, i < N, 0.0)[:, None])
+                mean = tl.load(at + N, i < N, 0.0)
             grad_s = p * (grad_p - mean[:, None])
             if rel_pos_bias_ptr is not None:
                 mask = issues[:, None] & (j < N)
@@ -148,7 +151,7 @@ def _by_keys(
         to, mask = to + (key[:, None] * (3 * C) + d), inside[:, None] & (d < D)
         tl.store(to + C, grad_k.to(out_ptr.dtype.element_ty), mask)
         tl.store(to + 2 * C, grad_v.to(out_ptr.dtype.element_ty), mask)
-    to = sums_ptr + (group.to(tl.int64) * blocks + tl.program_id(1)) * (3 * C) + head * D + d
+    to = sums_ptr + (group.to(tl.int64) * PARTS + tl.program_id(1)) * (3 * C) + head * D + d
     if softmax_ptr is None:
         tl.store(to, sum_q, d < D)
     tl.store(to + C, sum_k, d < D)
@@ -158,28 +161,22 @@ def _by_keys(
 def window_attention_backward(qkv, qkv_bias, rel_pos_bias, grad, num_heads, window):
     N = window[0] * window[1]
     sizes, constants = window_sizes(grad, num_heads, window)
-    constants['PRECISION'] = 'ieee'
-    windows, blocks = sizes[0], triton.cdiv(N, constants['BLOCK_N'])
-    limits = windows, _PROGRAMS // num_heads, _TABLE // (num_heads * N * N)
-    per_group = triton.cdiv(windows, max(1, min(limits)))
-    groups = triton.cdiv(windows, per_group)
-    out, sums = (
-        torch.empty_like(qkv),
-        qkv.new_empty(groups, blocks, qkv.shape[-1], dtype=torch.float32),
-    )
+    constants['num_warps'] = 8
+    windows, blocks = sizes[1], triton.cdiv(N, constants['BLOCK_N'])
+    limit = max(1, min(_PROGRAMS // num_heads, _TABLE // (num_heads * N * N)))
+    per_group = triton.cdiv(windows, limit)
+    groups = triton.cdiv(windows, max(1, per_group))
+    out = torch.empty_like(qkv)
+    parts = 1 if blocks == 1 else triton.cdiv(N, constants['BLOCK_M'])
+    sums = qkv.new_zeros(groups, parts, qkv.shape[-1], dtype=torch.float32)
     table = softmax = None
     if rel_pos_bias is not None:
         table = qkv.new_zeros(groups, num_heads, N, N, dtype=torch.float32)
-    grid = groups * num_heads, blocks
-    tensors = qkv, qkv_bias, rel_pos_bias, grad, out, sums
-    numbers = per_group, *sizes
-    scale = constants['D'] ** -0.5
     if blocks > 1:
-        size = windows, num_heads, 2, blocks * constants['BLOCK_N']
-        softmax = qkv.new_empty(size, dtype=torch.float32)
-        launch(_by_queries, grid, *tensors, softmax, scale, *numbers, **constants)
-    launch(
-        _by_keys, grid, *tensors, softmax, scale, table, 0, *numbers, **constants, BLOCK_M=16,
-        num_warps=8,
-    )  # fmt: skip
+        softmax = qkv.new_empty(windows, num_heads, 2, N, dtype=torch.float32)
+    tensors = qkv, qkv_bias, rel_pos_bias, grad, out, sums, softmax, table
+    arguments = *tensors, 0, per_group, *sizes
+    if blocks > 1:
+        launch(_by_queries, (groups * num_heads, parts), *arguments, **constants)
+    launch(_by_keys, (groups * num_heads, blocks), *arguments, **constants)
     return out, sums.sum((0, 1)), None if table is None else table.sum(0)
