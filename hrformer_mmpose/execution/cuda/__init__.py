@@ -35,8 +35,8 @@ _state: dict[str, str | None] = {'reason': None}
 def kernels(capability: tuple[int, int]) -> frozenset[str]:
     """Return the operators whose kernels are chosen for a compute capability.
 
-    Before 8.0 Triton has no tensor cores for products: attention spills 3 KB of registers there,
-    and PyTorch's own attention is the better one. Triton does not support GPUs before 7.0.
+    Before 8.0 Triton computes products without tensor cores, and PyTorch's own attention is the
+    better one. Triton does not support GPUs before 7.0.
 
     Args:
         capability: (major, minor).
