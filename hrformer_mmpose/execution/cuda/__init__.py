@@ -54,15 +54,20 @@ def available(name: str) -> bool:
     Args:
         name: name of the operator.
     """
-    return torch.cuda.is_available() and name in _chosen(torch.cuda.current_device())
+    return _has_device() and name in _chosen(torch.cuda.current_device())
 
 
 def reason() -> str | None:
     """Return why there are no kernels, or None if there are."""
-    if not torch.cuda.is_available():
+    if not _has_device():
         return 'no CUDA device'
     _chosen(torch.cuda.current_device())
     return _state['reason']
+
+
+@functools.cache
+def _has_device() -> bool:
+    return torch.cuda.is_available()
 
 
 @functools.cache

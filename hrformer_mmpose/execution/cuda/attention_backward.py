@@ -7,8 +7,11 @@ gradients and reads and writes each number once. In larger windows another kerne
 comes before it: for the statistics of the softmax and the gradient of the queries.
 
 Gradients of the bias table are added up in memory that a group alone adds to, in the order of its
-windows: the result is the same in each run. 16 queries a block and eight warps keep all in
-registers; with four warps 100 bytes and more were spilled.
+windows: the result is the same in each run.
+
+The compilers keep whatever they can compute once in registers and then spill: with four warps 150
+to 800 bytes a thread. 16 queries a block and 16 warps (8 in larger windows) spill nothing. `zero`
+is 0, which compilers do not know: they compute positions of tokens anew where they are needed.
 
 Shapes: see `attention.py`; G groups of windows.
 """
@@ -95,7 +98,7 @@ def _by_keys(
     PARTS: tl.constexpr = 1 if softmax_ptr is None else (N + BLOCK_M - 1) // BLOCK_M
     C = heads * D
     head, group = tl.program_id(0) % heads, tl.program_id(0) // heads
-    j, d = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_D)
+    d = tl.arange(0, BLOCK_D)
     padded_ptr = qkv_bias_ptr + head * D
     if rel_pos_bias_ptr is not None:
         rel_pos_bias_ptr += head.to(tl.int64) * (N * N)
@@ -109,6 +112,7 @@ def _by_keys(
         start = image_start(window, H, W, rows, cols)
         tokens_ptr = qkv_ptr + start * (3 * C) + head * D
         to = out_ptr + start * (3 * C) + head * D
+        j = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N) + window * zero
         key, inside = locate(j, window, H, W, rows, cols, top, left, KH, KW, WIDE)
         k = load_tokens(tokens_ptr + C, key, inside, padded_ptr + C, 3 * C, D, BLOCK_D)
         v = load_tokens(tokens_ptr + 2 * C, key, inside, padded_ptr + 2 * C, 3 * C, D, BLOCK_D)
@@ -139,6 +143,7 @@ def _by_keys(
             grad_v = tl.dot(tl.trans(p.to(q.dtype)), grad, grad_v, input_precision=PRECISION)
             grad_k = tl.dot(tl.trans(grad_s), q, grad_k, input_precision=PRECISION)
             if softmax_ptr is None:
+                query, issues = locate(i + zero, window, H, W, rows, cols, top, left, KH, KW, WIDE)
                 grad_q = tl.dot(grad_s, k, input_precision=PRECISION) * scale
                 sum_q += tl.sum(grad_q, 0)
                 grad_q = grad_q.to(out_ptr.dtype.element_ty)
@@ -146,8 +151,7 @@ def _by_keys(
         grad_k *= scale
         sum_k += tl.sum(grad_k, 0)
         sum_v += tl.sum(grad_v, 0)
-        # `zero` is unknown to the compiler, which would keep 64 positions in registers till here.
-        key, inside = locate(j, window + zero, H, W, rows, cols, top, left, KH, KW, WIDE)
+        key, inside = locate(j + zero, window, H, W, rows, cols, top, left, KH, KW, WIDE)
         to, mask = to + (key[:, None] * (3 * C) + d), inside[:, None] & (d < D)
         tl.store(to + C, grad_k.to(out_ptr.dtype.element_ty), mask)
         tl.store(to + 2 * C, grad_v.to(out_ptr.dtype.element_ty), mask)
@@ -161,7 +165,6 @@ def _by_keys(
 def window_attention_backward(qkv, qkv_bias, rel_pos_bias, grad, num_heads, window):
     N = window[0] * window[1]
     sizes, constants = window_sizes(grad, num_heads, window)
-    constants['num_warps'] = 8
     windows, blocks = sizes[1], triton.cdiv(N, constants['BLOCK_N'])
     limit = max(1, min(_PROGRAMS // num_heads, _TABLE // (num_heads * N * N)))
     per_group = triton.cdiv(windows, limit)
@@ -177,6 +180,9 @@ def window_attention_backward(qkv, qkv_bias, rel_pos_bias, grad, num_heads, wind
     tensors = qkv, qkv_bias, rel_pos_bias, grad, out, sums, softmax, table
     arguments = *tensors, 0, per_group, *sizes
     if blocks > 1:
-        launch(_by_queries, (groups * num_heads, parts), *arguments, **constants)
-    launch(_by_keys, (groups * num_heads, blocks), *arguments, **constants)
+        grid = groups * num_heads, parts
+        launch(_by_queries, grid, *arguments, **constants | dict(num_warps=8))
+    grid = groups * num_heads, blocks
+    num_warps = 16 if blocks == 1 or qkv.dtype is torch.float32 else 8
+    launch(_by_keys, grid, *arguments, **constants | dict(num_warps=num_warps))
     return out, sums.sum((0, 1)), None if table is None else table.sum(0)

@@ -47,7 +47,7 @@ def strips(x: torch.Tensor) -> tuple[tuple[int, int], list[int], dict[str, int]]
 def locate_strips(u, U, H, W, rows, across, down):
     """Return first row, first column and tokens before the map of strips `u`, and which exist."""
     x = (u % across).to(tl.int32) * 4
-    y = (u // across % down).to(tl.int32) * rows
+    y = u // across % down * rows
     return y, x, (u // (across * down)) * (tl.cast(H, tl.int64) * W), u < U
 
 

@@ -4,7 +4,7 @@
 
 prints registers and spilled bytes of each kernel, width and GPU. TRITON_INTERPRET must not be set.
 
-Shapes: C channels, D = 4 C hidden channels of the FFN, h heads, N = 49 tokens a window.
+Shapes: C channels, D = 4 C hidden channels of the FFN, h heads.
 """
 
 import argparse
@@ -46,13 +46,14 @@ class Usage(NamedTuple):
     shared: int
 
 
-def launches(name: str, width: int, dtype: torch.dtype) -> list[Launch]:
+def launches(name: str, width: int, dtype: torch.dtype, window: int = 7) -> list[Launch]:
     """Call an operator's launcher on tensors without memory and record its launches.
 
     Args:
         name: operator.
         width: C.
         dtype: type of maps; parameters are float32.
+        window: side of attention's window.
     """
     recorded: list[Launch] = []
 
@@ -64,7 +65,7 @@ def launches(name: str, width: int, dtype: torch.dtype) -> list[Launch]:
     try:
         for module in modules:
             module.launch = record
-        for arguments in operator_arguments(name, width, dtype):
+        for arguments in operator_arguments(name, width, dtype, window):
             getattr(cuda, name)(*arguments)
     finally:
         for module, launch in zip(modules, before, strict=True):
@@ -72,7 +73,7 @@ def launches(name: str, width: int, dtype: torch.dtype) -> list[Launch]:
     return recorded
 
 
-def operator_arguments(name: str, width: int, dtype: torch.dtype) -> Iterator[tuple]:
+def operator_arguments(name: str, width: int, dtype: torch.dtype, window: int) -> Iterator[tuple]:
     """Yield the arguments of an operator's calls in the first branch, batch 32."""
     C, h, size = width, WIDTHS[width], (32, 64, 48)
 
@@ -88,8 +89,10 @@ def operator_arguments(name: str, width: int, dtype: torch.dtype) -> Iterator[tu
             x(C), statistics, p(C), x(C), x(C)
         )  # fmt: skip
     elif name.startswith('window_attention'):
-        grad = (x(C),) if name.endswith('backward') else ()
-        yield x(3 * C), p(3 * C), p(h, 49, 49), *grad, h, [7, 7]
+        for images in (32, 1):  # many windows a program of the backward pass, or one
+            grad = (x(C)[:images],) if name.endswith('backward') else ()
+            table = p(h, window**2, window**2)
+            yield x(3 * C)[:images], p(3 * C), table, *grad, h, [window, window]
     elif name.startswith('gelu_dwconv'):
         yield {
             'gelu_dwconv': lambda D: (x(D), p(D), p(D), p(9, D), p(D)),

@@ -26,8 +26,8 @@ def device(monkeypatch):
 
 
 def forget() -> None:
-    cuda._chosen.cache_clear()
-    cuda._warn_once.cache_clear()
+    for function in (cuda._chosen, cuda._has_device, cuda._warn_once):
+        function.cache_clear()
     cuda._state['reason'] = None
 
 
@@ -130,10 +130,10 @@ def test_pytorch_without_cuda(device, caplog):
     assert '\n' not in cuda.reason()
 
 
-def test_without_a_device():
-    if not torch.cuda.is_available():
-        assert not chosen()
-        assert cuda.reason() == 'no CUDA device'
+def test_without_a_device(device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    assert not chosen()
+    assert cuda.reason() == 'no CUDA device'
 
 
 def test_triton_is_imported_when_it_is_wanted():

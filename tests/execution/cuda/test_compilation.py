@@ -21,11 +21,11 @@ def compilation():
     return compilation
 
 
-def spills(compilation, name, widths, dtype, capabilities) -> list[str]:
+def spills(compilation, name, widths, dtype, capabilities, window=7) -> list[str]:
     """Describe the kernels of an operator that spill."""
     found = []
     for width in widths:
-        for launch in compilation.launches(name, width, dtype):
+        for launch in compilation.launches(name, width, dtype, window):
             for capability in capabilities:
                 if name not in cuda.kernels(divmod(capability, 10)):
                     continue
@@ -70,11 +70,18 @@ def test_no_kernel_spills_in_other_types(name, dtype, compilation):
     assert not spills(compilation, name, (78, 32), dtype, compilation.CAPABILITIES)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize('name', ['window_attention', 'window_attention_backward'])
+def test_no_kernel_spills_in_large_windows(name, dtype, compilation):
+    assert not spills(compilation, name, (78, 32), dtype, compilation.CAPABILITIES, window=15)
+
+
 def test_the_table_of_registers(compilation, monkeypatch, capsys):
     options = '--widths 78 --capabilities 75 80 --operators window_attention moments'
     monkeypatch.setattr(sys, 'argv', ['compilation', *options.split()])
     compilation.main()
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ['window_attention', *['moments'] * 4]
+    assert [line.split()[0] for line in lines] == [*['window_attention'] * 2, *['moments'] * 4]
     assert '75: ' not in lines[0]
-    assert '75: ' in lines[1]
+    assert '75: ' in lines[2]
