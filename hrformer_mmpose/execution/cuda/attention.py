@@ -7,7 +7,7 @@ lines: a head of 39 numbers in float16 starts and ends within one.
 
 A window of up to 64 tokens is one block of keys. Its programs take 16 queries at a time: logits,
 probabilities and products of 64 queries need all 255 registers of a thread, those of 16 need half
-as many, and twice as many programs run on a processor. Larger windows pass over blocks of keys
+as many, and twice as many programs run on a processor. Larger windows pass over blocks of 32 keys
 (Milakov & Gimelshein, 2018). The head width is filled up to a power of two in registers only.
 
 Positions in an image's map are 32 bits wide where that suffices, to save registers.
@@ -43,10 +43,11 @@ def window_sizes(x: torch.Tensor, num_heads: int, window: list[int]) -> tuple[li
     pads = [padding(size, k)[0] for size, k in zip((H, W), window, strict=True)]
     D, N = C // num_heads, window[0] * window[1]
     width = max(16, triton.next_power_of_2(D))
+    block = triton.next_power_of_2(N) if N <= 64 else 32
     constants = dict(
         D=D, KH=window[0], KW=window[1], WIDE=3 * H * W * C >= 2**31, BLOCK_M=16,
-        BLOCK_N=max(16, min(64, triton.next_power_of_2(N), 2**13 // width)), BLOCK_D=width,
-        PRECISION='ieee', num_warps=8 if x.dtype is torch.float32 else 4,
+        BLOCK_N=max(16, min(block, 2**13 // width)), BLOCK_D=width,
+        PRECISION='ieee', num_warps=8 if x.dtype is torch.float32 and N <= 64 else 4,
     )  # fmt: skip
     return [D**-0.5, B * rows * cols, num_heads, H, W, rows, cols, *pads], constants
 

@@ -1,7 +1,7 @@
 """Window attention on the map in place, backwards.
 
-Probabilities are recomputed. A program owns 64 keys of one head, takes one window of its group
-after the other and in each blocks of 16 queries: key, value and their gradients stay in registers.
+Probabilities are recomputed. A program owns a block of keys of one head, takes one window of its
+group after the other and in each blocks of 16 queries. It keeps grad_k and grad_v in registers.
 In a window of up to 64 tokens it sees all keys of a query, so that one kernel computes all
 gradients and reads and writes each number once. In larger windows another kernel, by queries,
 comes before it: for the statistics of the softmax and the gradient of the queries.
@@ -10,7 +10,7 @@ Gradients of the bias table are added up in memory that a group alone adds to, i
 windows: the result is the same in each run.
 
 The compilers keep whatever they can compute once in registers and then spill: with four warps 150
-to 800 bytes a thread. 16 queries a block and 16 warps (8 in larger windows) spill nothing. `zero`
+to 800 bytes a thread. 16 queries a block and 16 warps (4 in larger windows) spill nothing. `zero`
 is 0, which compilers do not know: they compute positions of tokens anew where they are needed.
 
 Shapes: see `attention.py`; G groups of windows.
@@ -183,6 +183,5 @@ def window_attention_backward(qkv, qkv_bias, rel_pos_bias, grad, num_heads, wind
         grid = groups * num_heads, parts
         launch(_by_queries, grid, *arguments, **constants | dict(num_warps=8))
     grid = groups * num_heads, blocks
-    num_warps = 16 if blocks == 1 or qkv.dtype is torch.float32 else 8
-    launch(_by_keys, grid, *arguments, **constants | dict(num_warps=num_warps))
+    launch(_by_keys, grid, *arguments, **constants | dict(num_warps=16 if blocks == 1 else 4))
     return out, sums.sum((0, 1)), None if table is None else table.sum(0)

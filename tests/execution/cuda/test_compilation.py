@@ -71,10 +71,10 @@ def test_no_kernel_spills_in_other_types(name, dtype, compilation):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('dtype', [torch.float32, torch.float16], ids=str)
 @pytest.mark.parametrize('name', ['window_attention', 'window_attention_backward'])
-def test_no_kernel_spills_in_large_windows(name, dtype, compilation):
-    assert not spills(compilation, name, (78, 32), dtype, compilation.CAPABILITIES, window=15)
+def test_no_kernel_spills_in_large_windows(name, compilation):
+    capabilities = compilation.CAPABILITIES
+    assert not spills(compilation, name, (78, 32), torch.float16, capabilities, window=15)
 
 
 def test_the_table_of_registers(compilation, monkeypatch, capsys):
