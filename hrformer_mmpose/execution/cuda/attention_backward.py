@@ -28,7 +28,7 @@ _PROGRAMS = 512
 _TABLE = 2**23  # numbers in the groups' gradients of the bias table: 32 MiB
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['per_group'])
 def _by_queries(
     qkv_ptr, qkv_bias_ptr, rel_pos_bias_ptr, grad_ptr, out_ptr, sums_ptr, softmax_ptr, table_ptr,
     zero, per_group, scale, windows, heads, H, W, rows, cols, top, left,
@@ -86,7 +86,7 @@ def _by_queries(
     tl.store(to + head * D + d, sum_q, d < D)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['per_group'])
 def _by_keys(
     qkv_ptr, qkv_bias_ptr, rel_pos_bias_ptr, grad_ptr, out_ptr, sums_ptr, softmax_ptr, table_ptr,
     zero, per_group, scale, windows, heads, H, W, rows, cols, top, left,

@@ -120,7 +120,7 @@ def usage(launch: Launch, capability: int) -> Usage:
         signature[name] = _type(values[name], launch.kernel.params[i])
         if signature[name] == 'constexpr':
             constants[name] = values[name]
-        elif not isinstance(values[name], float) and _divisible(values[name]):
+        elif _is_divisible(values[name], launch.kernel.params[i]):
             attributes[(i,)] = [['tt.divisibility', 16]]
     source = ASTSource(launch.kernel, signature, constants, attributes)
     options = dict(num_warps=4, num_stages=1, enable_fp_fusion=True) | options
@@ -131,13 +131,19 @@ def usage(launch: Launch, capability: int) -> Usage:
 def _type(value: Any, parameter: Any) -> str:
     if isinstance(value, torch.Tensor):
         return f'*{TYPES[value.dtype]}'
-    if parameter.is_constexpr or value is None or (value == 1 and isinstance(value, int)):
+    if isinstance(value, float):
+        return 'fp32'
+    is_one = value == 1 and not parameter.do_not_specialize
+    if parameter.is_constexpr or value is None or is_one:
         return 'constexpr'
-    return 'fp32' if isinstance(value, float) else 'i32' if abs(value) < 2**31 else 'i64'
+    return 'i32' if abs(value) < 2**31 else 'i64'
 
 
-def _divisible(value: Any) -> bool:
-    return isinstance(value, torch.Tensor) or value % 16 == 0
+def _is_divisible(value: Any, parameter: Any) -> bool:
+    """Return whether Triton compiles for a multiple of 16; memory of PyTorch's is aligned so."""
+    if isinstance(value, torch.Tensor):
+        return True
+    return isinstance(value, int) and value % 16 == 0 and not parameter.do_not_specialize
 
 
 def _read_usage(cubin: bytes, shared: int) -> Usage:

@@ -123,4 +123,6 @@ def _compare(
     print(f'ERROR {name} {str(dtype)[6:]} {error:.1e} {plain_error:.1e}')
     assert error < limit, f'{name}: {error:.1e} {plain_error:.1e}'
     if dtype is torch.float32:
-        assert relative_error(ours.double(), plain.double()) < 1e-5, name
+        # Gradients through softmax almost vanish where windows hold a single token: there the
+        # plain form's own error comes near 1e-5.
+        assert relative_error(ours.double(), plain.double()) < 1e-5 + plain_error, name
