@@ -21,10 +21,10 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --on
 demo: $(VENV)/.installed
 	$(VENV)/bin/python tools/demo.py --data-root $(DEMO)
 
-test: $(VENV)/.installed
+test: $(VENV)/.triton
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile --durations=10
 
-test-slow: $(VENV)/.installed
+test-slow: $(VENV)/.triton
 	$(VENV)/bin/python -m pytest -q -m 'slow or not slow' --durations=20
 
 fuzz: $(VENV)/.installed
@@ -43,9 +43,15 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 	@echo "installing torch $(TORCH)"
 	@$(PIP) "torch==$(TORCH)"
 	@echo "installing MMPose and what it stands on"
-	@grep -v '^torch==' requirements.txt > $(VENV)/rest.txt
+	@grep -v '^torch==\|^triton==' requirements.txt > $(VENV)/rest.txt
 	@$(PIP) --no-deps -r $(VENV)/rest.txt
 	@$(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps -e .
+	@touch $@
+
+# For tests of the CUDA kernels. PyTorch's CUDA builds bring the Triton that they fit.
+$(VENV)/.triton: $(VENV)/.installed
+	@grep '^triton==' requirements.txt > $(VENV)/triton.txt
+	@$(VENV)/bin/python -c 'import triton' 2> /dev/null || $(PIP) --no-deps -r $(VENV)/triton.txt
 	@touch $@
 
 clean:

@@ -1,21 +1,126 @@
-"""Kernels of the fused operators for CUDA devices; there are none yet.
+"""Triton kernels of the fused operators, for float32, float16 and bfloat16 on CUDA devices.
 
-A function in this module that has the name of an operator in `fused_ops/`, say `gelu_dwconv` as a
-launcher of a Triton kernel, becomes the operator's form for CUDA tensors: `fused_ops` registers it
-under PyTorch's CUDA key, as it registers the functions of `cpu/` under the CPU key. An operator
-without such a function takes its plain form.
+`fused_ops` registers each function here that has the name of an operator under PyTorch's CUDA key.
+Tensors are contiguous, and their sizes are checked before. Maps have one type; parameters have that
+or float32. Arithmetic, statistics and sums are float32.
 
-A kernel gets the operator's arguments: contiguous float32 tensors whose sizes and device have been
-checked, and None for optional ones left out. It returns the same values as the plain form. The
-decisions of `policy` which name the CPU (`may_recompute_attention`, `use_fused_ops`) then need a
-case for CUDA.
+Triton comes with PyTorch's CUDA builds on Linux. It takes a second to import: this happens when the
+first kernel is wanted.
 """
+
+# ruff: noqa: D103 (kernels: see the operators in `fused_ops/`)
+
+import functools
+import importlib
+import logging
+from collections.abc import Callable
 
 import torch
 
 DTYPES = frozenset((torch.float32, torch.float16, torch.bfloat16))
+_FILES = {
+    'bn_gelu': 'pointwise',
+    'bn_gelu_backward': 'pointwise',
+    'bn_backward_': 'pointwise',
+    'moments': 'pointwise',
+    'bn_statistics': 'batch_norm',
+    'bn_grad_coeffs': 'batch_norm',
+    'layer_norm': 'norms',
+    'layer_norm_backward': 'norms',
+    'gelu_dwconv': 'convolution',
+    'gelu_dwconv_gelu': 'convolution',
+    'gelu_dwconv_backward': 'convolution_backward',
+    'window_attention': 'attention',
+    'window_attention_backward': 'attention_backward',
+}
+_HAS_OUT_DTYPE = hasattr(torch.ops.aten.mm, 'dtype')  # since PyTorch 2.8
+_ATTENTION = frozenset(('window_attention', 'window_attention_backward'))
+_state: dict[str, str | None] = {'reason': None}
+
+
+def kernels(capability: tuple[int, int]) -> frozenset[str]:
+    """Return the operators whose kernels are chosen for a compute capability.
+
+    Before 8.0 Triton computes products without tensor cores, and PyTorch's own attention is the
+    better one. Triton does not support GPUs before 7.0.
+
+    Args:
+        capability: (major, minor).
+    """
+    if capability < (7, 0):
+        return frozenset()
+    chosen = frozenset((*_FILES, 'weight_grad'))
+    return chosen - _ATTENTION if capability < (8, 0) else chosen
 
 
 def available(name: str) -> bool:
-    """Return whether the kernel of an operator can run on this machine."""
+    """Return whether the kernel of an operator can run, and is chosen, on the current device.
+
+    The first call on a device compiles a small kernel (seconds).
+
+    Args:
+        name: name of the operator.
+    """
+    return _has_device() and name in _chosen(torch.cuda.current_device())
+
+
+def reason() -> str | None:
+    """Return why there are no kernels, or None if there are."""
+    if not _has_device():
+        return 'no CUDA device'
+    _chosen(torch.cuda.current_device())
+    return _state['reason']
+
+
+@functools.cache
+def _has_device() -> bool:
     return torch.cuda.is_available()
+
+
+@functools.cache
+def _chosen(device: int) -> frozenset[str]:
+    capability = torch.cuda.get_device_capability(device)
+    try:
+        _kernels_of('probe').probe(device)
+    except Exception as error:
+        # Triton raises errors of its own, of its C compiler and of PyTorch.
+        _state['reason'] = _one_line(error)
+        _warn_once(_state['reason'])
+        return frozenset()
+    return kernels(capability)
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, ImportError):
+        return f'Triton is missing ({error})'
+    line = next(iter(str(error).strip().splitlines()), '')
+    return f'Triton cannot compile ({type(error).__name__}: {line})'
+
+
+@functools.cache
+def _warn_once(reason: str) -> None:
+    logger = logging.getLogger(__name__)
+    logger.warning('no CUDA kernels of our own, PyTorch does their work: %s', reason)
+
+
+def _kernels_of(file: str):
+    return importlib.import_module(f'.{file}', __name__)
+
+
+def _launcher(name: str) -> Callable:
+    def launch(*args, **kwargs):
+        return getattr(_kernels_of(_FILES[name]), name)(*args, **kwargs)
+
+    launch.__name__ = name
+    return launch
+
+
+for _name in _FILES:
+    globals()[_name] = _launcher(_name)
+
+
+def weight_grad(grad, x):
+    grad, x = grad.flatten(0, -2).t(), x.flatten(0, -2)
+    if grad.dtype is not torch.float32 and _HAS_OUT_DTYPE:
+        return torch.mm(grad, x, out_dtype=torch.float32)  # saves a kernel that converts
+    return (grad @ x).float()

@@ -1,0 +1,144 @@
+"""Parts of kernels that several files use, and their launch.
+
+Shapes: T tokens, C channels, P programs. A tile is (BLOCK_T, BLOCK_C): channels lie side by side in
+memory, so that a warp reads whole cache lines.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+TILE = 2048  # numbers a tile: 16 a thread
+PROGRAMS = 1024  # of a kernel that sums over tokens: a few for each processor of a large GPU
+
+
+def launch(kernel: triton.JITFunction, grid: tuple[int, ...], *args, num_warps: int = 4, **sizes):
+    """Run a kernel on the device of its first tensor.
+
+    Args:
+        kernel: the kernel.
+        grid: number of programs along each axis.
+        args: arguments in the kernel's order.
+        num_warps: warps of a program.
+        sizes: arguments by name, and further options of the compiler.
+    """
+    with torch.cuda.device_of(args[0]):
+        # Triton 3.10 turns fused multiply-adds off unless they are asked for.
+        kernel[grid](*args, **sizes, num_warps=num_warps, num_stages=1, enable_fp_fusion=True)
+
+
+def tokens_and_channels(x: torch.Tensor) -> tuple[int, int]:
+    """Return T and C of a tensor (..., C)."""
+    return x.numel() // x.shape[-1], x.shape[-1]
+
+
+def tile(C: int) -> dict[str, int]:
+    """Choose the tile of a kernel that takes channels in blocks."""
+    width = min(64, triton.next_power_of_2(C))
+    return dict(BLOCK_T=TILE // width, BLOCK_C=width)
+
+
+def tokens_per_program(T: int, block_t: int, column_blocks: int) -> int:
+    """Choose how many tokens, whole tiles, a program passes over.
+
+    Args:
+        T: tokens.
+        block_t: tokens of a tile.
+        column_blocks: programs side by side.
+    """
+    tiles = triton.cdiv(T, block_t)
+    return block_t * max(1, triton.cdiv(tiles * column_blocks, PROGRAMS))
+
+
+@triton.jit
+def gelu(x):
+    """Compute GELU with the error function, as PyTorch does by default."""
+    return 0.5 * x * (1 + tl.erf(x * 0.7071067811865476))
+
+
+@triton.jit
+def gelu_and_derivative(x):
+    """Compute GELU and its derivative, cdf + x pdf."""
+    cdf = 0.5 + 0.5 * tl.erf(x * 0.7071067811865476)
+    return x * cdf, cdf + x * 0.3989422804014327 * tl.exp(-0.5 * x * x)
+
+
+@triton.jit
+def update_moments(x, mask, count, mean, m2):
+    """Add a number to the moments of each place of a tile (Welford, Technometrics 1962).
+
+    Sums of x and x^2 would lose the variance where the mean is large.
+
+    Args:
+        x: (BLOCK_T, BLOCK_C).
+        mask: (BLOCK_T, 1), rows to add.
+        count: (BLOCK_T, 1), numbers added before.
+        mean: (BLOCK_T, BLOCK_C), their mean.
+        m2: (BLOCK_T, BLOCK_C), their sum of squared distances from the mean.
+    """
+    count += mask.to(tl.float32)
+    delta = tl.where(mask, x - mean, 0.0)
+    mean += delta * (1 / tl.maximum(count, 1.0))
+    return count, mean, m2 + delta * (x - mean)
+
+
+@triton.jit
+def merge_rows(count, mean, m2):
+    """Merge the moments of a tile's rows (Chan et al., 1979).
+
+    Args:
+        count: (BLOCK_T, BLOCK_C), numbers behind each mean.
+        mean: (BLOCK_T, BLOCK_C).
+        m2: (BLOCK_T, BLOCK_C), sums of squared distances from the mean.
+
+    Returns:
+        Count, mean and m2, (BLOCK_C) each.
+    """
+    total = tl.sum(count, 0)
+    center = tl.sum(count * mean, 0) / total
+    # A second pass corrects the rounding error of the first mean.
+    center += tl.sum(count * (mean - center), 0) / total
+    return total, center, tl.sum(m2 + count * (mean - center) * (mean - center), 0)
+
+
+@triton.jit
+def store_moments(partials_ptr, count, mean, m2, program, c, C):
+    """Store the moments of a program's tile in (P, 3, C): count, mean and m2."""
+    count, mean, m2 = merge_rows(count + tl.zeros_like(mean), mean, m2)
+    to = partials_ptr + program.to(tl.int64) * (3 * C) + c
+    has_any = count > 0
+    tl.store(to, count, c < C)
+    tl.store(to + C, tl.where(has_any, mean, 0.0), c < C)
+    tl.store(to + 2 * C, tl.where(has_any, m2, 0.0), c < C)
+
+
+@triton.jit
+def _merge_moments(
+    partials_ptr, out_ptr, P, C: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr
+):
+    c = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
+    p = tl.arange(0, BLOCK_P)[:, None]
+    count = tl.zeros((BLOCK_P, BLOCK_C), tl.float32)
+    mean = tl.zeros((BLOCK_P, BLOCK_C), tl.float32)
+    m2 = tl.zeros((BLOCK_P, BLOCK_C), tl.float32)
+    for first in range(0, P, BLOCK_P):
+        at = partials_ptr + tl.cast(first, tl.int64) * (3 * C) + (p * (3 * C) + c)
+        mask = (first + p < P) & (c < C)
+        other_count = tl.load(at, mask, 0.0)
+        delta = tl.load(at + C, mask, 0.0) - mean
+        share = other_count / tl.maximum(count + other_count, 1.0)
+        m2 += tl.load(at + 2 * C, mask, 0.0) + delta * delta * count * share
+        mean += delta * share
+        count += other_count
+    count, mean, m2 = merge_rows(count, mean, m2)
+    tl.store(out_ptr + c, mean, c < C)
+    tl.store(out_ptr + C + c, m2 / count, c < C)
+
+
+def merge_moments(partials: torch.Tensor) -> torch.Tensor:
+    """Compute mean and variance, (2, C), from the programs' moments, see `store_moments`."""
+    P, _, C = partials.shape
+    out = partials.new_empty(2, C)
+    grid = (triton.cdiv(C, 16),)
+    launch(_merge_moments, grid, partials, out, P, C=C, BLOCK_P=64, BLOCK_C=16)
+    return out

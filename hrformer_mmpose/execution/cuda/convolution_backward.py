@@ -1,0 +1,119 @@
+"""Depth-wise 3x3 convolution between GELUs, backwards.
+
+A program takes strips down a map as in `convolution.py`. It computes the gradient of the
+convolution's output, a BatchNorm backwards, of six numbers a row and keeps three rows in registers:
+each then serves nine taps of the input's gradient and nine of the weight's. GELU and its derivative
+are computed once a number. Three maps are read and one is written, once.
+
+Shapes: B batch, H and W of a map, C channels, P programs, U strips. A tile is (BLOCK_U, BLOCK_C); a
+row of six such tiles is called `row`, three taps `w`.
+"""
+
+# ruff: noqa: D103 (launchers: see the operators in `fused_ops.py`)
+import torch
+import triton
+import triton.language as tl
+
+from .common import gelu_and_derivative, launch
+from .convolution import load_at, load_taps, locate_strips, strips
+
+
+@triton.jit
+def _grad_at(grad_ptr, out_ptr, start, y, x, exists, c, coeffs, H, W, C):
+    grad, mask = load_at(grad_ptr, start, y, x, exists, c, H, W, C)
+    out, _ = load_at(out_ptr, start, y, x, exists, c, H, W, C)
+    return tl.where(mask, coeffs[0] * grad + (coeffs[1] * out + coeffs[2]), 0.0)
+
+
+@triton.jit
+def _grad_row(grad_ptr, out_ptr, start, y, x, exists, c, coeffs, H, W, C):
+    """Return the gradients of a row's six numbers around four columns."""
+    return (
+        _grad_at(grad_ptr, out_ptr, start, y, x - 1, exists, c, coeffs, H, W, C),
+        _grad_at(grad_ptr, out_ptr, start, y, x, exists, c, coeffs, H, W, C),
+        _grad_at(grad_ptr, out_ptr, start, y, x + 1, exists, c, coeffs, H, W, C),
+        _grad_at(grad_ptr, out_ptr, start, y, x + 2, exists, c, coeffs, H, W, C),
+        _grad_at(grad_ptr, out_ptr, start, y, x + 3, exists, c, coeffs, H, W, C),
+        _grad_at(grad_ptr, out_ptr, start, y, x + 4, exists, c, coeffs, H, W, C),
+    )
+
+
+@triton.jit
+def _correlate(row, w, k: tl.constexpr):
+    """Add up what a row of gradients gives column k: the taps run the other way."""
+    return w[0] * row[k + 2] + w[1] * row[k + 1] + w[2] * row[k]
+
+
+@triton.jit
+def _add_taps(sums, act, row, k: tl.constexpr):
+    """Add to the gradients of three taps."""
+    return (
+        sums[0] + act * row[k + 2],
+        sums[1] + act * row[k + 1],
+        sums[2] + act * row[k],
+    )
+
+
+@triton.jit
+def _store_sums(ptr, sums, c, C):
+    """Store the sums of a tile's rows."""
+    tl.store(ptr + c, tl.sum(sums[0], 0), c < C)
+    tl.store(ptr + C + c, tl.sum(sums[1], 0), c < C)
+    tl.store(ptr + 2 * C + c, tl.sum(sums[2], 0), c < C)
+
+
+@triton.jit
+def _gelu_dwconv_backward(
+    x_ptr, scale_ptr, offset_ptr, conv_out_ptr, grad_ptr, coeffs_ptr, weight_ptr, out_ptr, sums_ptr,
+    U, H, W, rows, across, down,
+    C: tl.constexpr, BLOCK_U: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    u = tl.program_id(0).to(tl.int64) * BLOCK_U + tl.arange(0, BLOCK_U)
+    y, x, start, exists = locate_strips(u, U, H, W, rows, across, down)
+    scale = tl.load(scale_ptr + c, c < C, 0.0).to(tl.float32)
+    offset = tl.load(offset_ptr + c, c < C, 0.0).to(tl.float32)
+    coeffs = load_taps(coeffs_ptr, c, C, 0)
+    w0, w1 = load_taps(weight_ptr, c, C, 0), load_taps(weight_ptr, c, C, 1)
+    w2 = load_taps(weight_ptr, c, C, 2)
+    zero = tl.zeros((BLOCK_U, BLOCK_C), tl.float32)
+    above, beside = (zero, zero, zero, zero, zero, zero), (zero, zero, zero, zero, zero, zero)
+    taps0, taps1, taps2 = (zero, zero, zero), (zero, zero, zero), (zero, zero, zero)
+    sum_grad, sum_grad_x = zero, zero
+    for step in range(-1, rows + 1):
+        below = _grad_row(
+            grad_ptr, conv_out_ptr, start, y + step, x, exists, c, coeffs, H, W, C
+        )  # fmt: skip
+        is_own = exists & (step > 0)
+        for k in tl.static_range(4):
+            number, mask = load_at(x_ptr, start, y + step - 1, x + k, is_own, c, H, W, C)
+            act, derivative = gelu_and_derivative(number * scale + offset)
+            act = tl.where(mask, act, 0.0)
+            # Tap row 0 lies above its output: the output below uses it.
+            taps0 = _add_taps(taps0, act, below, k)
+            taps1 = _add_taps(taps1, act, beside, k)
+            taps2 = _add_taps(taps2, act, above, k)
+            grad = _correlate(below, w0, k) + _correlate(beside, w1, k) + _correlate(above, w2, k)
+            grad = tl.where(mask, grad * derivative, 0.0)
+            sum_grad += grad
+            sum_grad_x += grad * number
+            at = ((start + (y + step - 1) * W + (x + k)) * C)[:, None] + c
+            tl.store(out_ptr + at, grad.to(out_ptr.dtype.element_ty), mask)
+        above, beside = beside, below
+    sums_ptr += tl.program_id(0).to(tl.int64) * (11 * C)
+    _store_sums(sums_ptr, taps0, c, C)
+    _store_sums(sums_ptr + 3 * C, taps1, c, C)
+    _store_sums(sums_ptr + 6 * C, taps2, c, C)
+    tl.store(sums_ptr + 9 * C + c, tl.sum(sum_grad, 0), c < C)
+    tl.store(sums_ptr + 10 * C + c, tl.sum(sum_grad_x, 0), c < C)
+
+
+def gelu_dwconv_backward(x, scale, offset, conv_out, grad_pre_act, bn_grad_coeffs, conv_weight):
+    out = torch.empty_like(x)
+    grid, sizes, constants = strips(x)
+    sums = x.new_empty(grid[0], 11, x.shape[-1], dtype=torch.float32)
+    tensors = x, scale, offset, conv_out, grad_pre_act, bn_grad_coeffs, conv_weight, out, sums
+    launch(_gelu_dwconv_backward, grid, *tensors, *sizes, **constants)
+    grad_conv_weight = torch.empty(x.shape[-1], 9, dtype=torch.float32, device=x.device)
+    torch.sum(sums[:, :9].transpose(1, 2), 0, out=grad_conv_weight)
+    return out, grad_conv_weight, sums[:, 9:].sum(0, dtype=torch.float64)
