@@ -65,4 +65,4 @@ def test_weight_grad(dtype, monkeypatch):
     ours = cuda.weight_grad(grad, x)
     assert ours.dtype is torch.float32
     expected = torch.einsum('bhwd,bhwc->dc', grad.double(), x.double())
-    assert relative_error(ours.double(), expected) < torch.finfo(dtype).eps
+    assert relative_error(ours.double(), expected) < 4 * torch.finfo(dtype).eps
