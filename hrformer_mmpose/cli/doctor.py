@@ -8,6 +8,7 @@ import argparse
 import importlib
 import importlib.metadata
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -89,7 +90,9 @@ def _device() -> Iterator[tuple[str, str]]:
     name, capability = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
     print(f'\ndevice: {name}, compute capability {capability[0]}.{capability[1]}')
     built_for = [
-        int(arch.removeprefix('sm_')) for arch in torch.cuda.get_arch_list() if 'sm_' in arch
+        int(re.sub(r'\D', '', arch))
+        for arch in torch.cuda.get_arch_list()
+        if 'sm_' in arch  # sm_90a
     ]
     if built_for and capability[0] * 10 + capability[1] < min(built_for):
         yield (
@@ -99,12 +102,15 @@ def _device() -> Iterator[tuple[str, str]]:
 
 
 def _kernels() -> None:
-    from ..execution import cpu
+    from ..execution import cpu, cuda
 
     if cpu.available():
         print('CPU kernels: built')
     else:
         print(f"CPU kernels: not built, PyTorch's are used ({cpu.reason()})")
+    if torch.cuda.is_available():
+        reason = cuda.reason()
+        print(f"CUDA kernels: PyTorch's are used ({reason})" if reason else 'CUDA kernels: compile')
 
 
 def _mmpose() -> Iterator[tuple[str, str]]:
