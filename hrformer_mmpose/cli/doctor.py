@@ -102,6 +102,8 @@ def _device() -> Iterator[tuple[str, str]]:
 
 
 def _kernels() -> None:
+    import torch
+
     from ..execution import cpu, cuda
 
     if cpu.available():
