@@ -492,3 +492,18 @@ def test_numbers_of_images():
     }  # fmt: skip
     with pytest.raises(UserError, match="'x/a' and 'y/a' are both image 4 of"):
         outputs.image_ids(['x/a', 'y/a'], boxes)
+
+
+def test_a_written_file_leaves_no_parts_behind(tmp_path):
+    """Parts of killed processes are removed, those of running ones stay, errors leave none."""
+    killed, running = (
+        tmp_path / f'.part-{pid}-keypoints.json' for pid in (2**22 + 1, os.getppid())
+    )
+    killed.touch()
+    running.touch()
+    outputs._write_json(tmp_path / 'keypoints.json', [1])
+    assert {*tmp_path.iterdir()} == {running, tmp_path / 'keypoints.json'}
+    with pytest.raises(OSError, match='full'), outputs._replacing(tmp_path / 'a.json') as partial:
+        partial.write_text('[')
+        raise OSError('full')
+    assert {*tmp_path.iterdir()} == {running, tmp_path / 'keypoints.json'}
