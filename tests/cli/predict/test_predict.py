@@ -503,7 +503,8 @@ def test_a_written_file_leaves_no_parts_behind(tmp_path):
     running.touch()
     outputs._write_json(tmp_path / 'keypoints.json', [1])
     assert {*tmp_path.iterdir()} == {running, tmp_path / 'keypoints.json'}
-    with pytest.raises(OSError, match='full'), outputs._replacing(tmp_path / 'a.json') as partial:
-        partial.write_text('[')
-        raise OSError('full')
+    with pytest.raises(TypeError):
+        outputs._write_json(tmp_path / 'a.json', [object()])
+    with pytest.raises(FileNotFoundError), outputs._replacing(tmp_path / 'a.json') as partial:
+        partial.with_name(f'{partial.name}.part').touch()  # as `write_image` does
     assert {*tmp_path.iterdir()} == {running, tmp_path / 'keypoints.json'}
