@@ -1,0 +1,57 @@
+"""Boxes and areas of persons, as the file has them or from the keypoints.
+
+Legend: N persons, K keypoints.
+"""
+
+import numpy as np
+
+from ..coco.persons import BOX_TO_PERSON_AREA
+from .keypoint_values import numbers, pixels
+
+BOX_MARGIN = 0.15  # of the keypoints' extent, on each side of a box that is made from them
+
+
+def boxes_of(
+    entries: list[dict], keypoints: np.ndarray, size: np.ndarray, notes: list[str]
+) -> np.ndarray:
+    """Return (N, 4) xywh; where there is no usable box, one around the keypoints, or NaN."""
+    rows = [numbers(entry.get('bbox')) for entry in entries]
+    boxes = np.array([row if len(row) == 4 else [np.nan] * 4 for row in rows]).reshape(-1, 4)
+    given = np.isfinite(boxes).all(1)
+    pairs = boxes.reshape(-1, 2, 2)
+    boxes = pixels(pairs, np.repeat(given[:, None], 2, 1), size, 'boxes', notes).reshape(-1, 4)
+    corners = np.clip(np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1), 0, None)
+    corners = np.minimum(corners, np.tile(size - 1, 2))
+    usable = given & (corners[:, 2:] > corners[:, :2]).all(1)
+    labelled = (keypoints[..., 2] > 0).any(1)
+    for mask, what in ((~given, 'have no box'), (given & ~usable, 'have a box without area')):
+        if (count := int((mask & labelled).sum())) > 0:
+            notes.append(f'{count} persons {what}: made from their keypoints, with a margin')
+    made = _around(keypoints, size)
+    boxes[~usable] = np.where(labelled[~usable, None], made[~usable], np.nan)
+    return boxes
+
+
+def _around(keypoints: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Return (N, 4) boxes around labelled keypoints, with a margin, inside the image."""
+    shown = keypoints[..., 2:] > 0
+    low = np.where(shown, keypoints[..., :2], np.inf).min(1)
+    high = np.where(shown, keypoints[..., :2], -np.inf).max(1)
+    with np.errstate(invalid='ignore'):
+        # A single keypoint has no extent: a tenth of the image stands for it.
+        extent = np.maximum((high - low).max(1), 0.1 * size.max(1) / (1 + 2 * BOX_MARGIN))
+    margin = np.where((high - low) > 0, BOX_MARGIN, 0.5) * extent[:, None]
+    low, high = np.clip(low - margin, 0, size - 2), np.minimum(high + margin, size - 1)
+    return np.concatenate([low, np.maximum(high - low, 1)], 1)
+
+
+def areas_of(entries: list[dict], boxes: np.ndarray, notes: list[str]) -> np.ndarray:
+    """Return (N,) square pixels; a share of the box where the file has none."""
+    areas = np.array([numbers([entry.get('area')])[0] for entry in entries])
+    missing = ~(areas > 1)  # also of a normalised mask
+    if missing.any():
+        notes.append(
+            f'{int(missing.sum())} persons have no area: {BOX_TO_PERSON_AREA} of their boxes, as '
+            'MMPose takes it'
+        )
+    return np.where(missing, BOX_TO_PERSON_AREA * boxes[:, 2] * boxes[:, 3], areas)

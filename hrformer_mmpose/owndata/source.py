@@ -1,0 +1,187 @@
+"""Labels of one file in COCO's form, and the grouping of loose points and boxes into persons."""
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+
+from ..errors import DataError
+
+VISIBLE, HIDDEN = 2, 1  # COCO's visibility of a labelled keypoint; 0 is not labelled
+
+
+@dataclass
+class Source:
+    """Content of an annotation file.
+
+    Attributes:
+        path: file or folder.
+        tool: name of the format.
+        images: COCO's entries: id, file_name, width and height if known; `split` ('train' or 'val')
+            if the file tells.
+        annotations: COCO's entries, as found.
+        categories: COCO's entries. `flip_indices` if the file tells.
+        notes: lines about what was left out or read in another way.
+    """
+
+    path: str
+    tool: str
+    images: list[dict] = field(default_factory=list)
+    annotations: list[dict] = field(default_factory=list)
+    categories: list[dict] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Point:
+    """A labelled point: x, y and visibility; `group` is None or what joins it to a person."""
+
+    label: str
+    x: float
+    y: float
+    visibility: int = VISIBLE
+    group: Hashable = None
+
+
+@dataclass
+class Box:
+    """A labelled box x0, y0, x1, y1; `group` is None or what joins points to it."""
+
+    label: str
+    corners: tuple[float, float, float, float]
+    group: Hashable = None
+
+    def holds(self, point: Point) -> bool:
+        """Return whether a point lies in the box."""
+        x0, y0, x1, y1 = self.corners
+        return x0 <= point.x <= x1 and y0 <= point.y <= y1
+
+    def area(self) -> float:
+        """Return square pixels."""
+        x0, y0, x1, y1 = self.corners
+        return (x1 - x0) * (y1 - y0)
+
+    def xywh(self) -> list[float]:
+        """Return COCO's form of the box."""
+        x0, y0, x1, y1 = self.corners
+        return [x0, y0, x1 - x0, y1 - y0]
+
+
+@dataclass
+class Person:
+    """Points by name and, if there is one, the box of one person.
+
+    Attributes:
+        category: label of the box or of the whole shape.
+        points: name -> point.
+        box: None if not drawn.
+    """
+
+    category: str | None = None
+    points: dict[str, Point] = field(default_factory=dict)
+    box: Box | None = None
+
+
+def group(points: Iterable[Point], boxes: Iterable[Box], image: str) -> list[Person]:
+    """Group points and boxes of an image into persons.
+
+    Group ids decide. A point without one belongs to the smallest box that holds it and has no point
+    of its name yet. Where an image has neither ids nor boxes, its points are one person.
+
+    Args:
+        points: all points of the image.
+        boxes: all boxes of the image.
+        image: name in messages.
+
+    Raises:
+        DataError: a name occurs twice in a person.
+    """
+    persons: dict[Hashable, Person] = {}
+    boxed: list[Person] = []
+    for box in boxes:
+        person = Person(box.label, {}, box)
+        if box.group is not None and box.group in persons:
+            raise DataError(f"image '{image}': group {box.group} has two boxes")
+        persons[box.group if box.group is not None else object()] = person
+        boxed.append(person)
+    boxed.sort(key=lambda person: person.box.area())
+    for point in points:
+        person = _person_of(point, persons, boxed)
+        if point.label in person.points:
+            raise DataError(
+                f"image '{image}': two points '{point.label}' of one person: give each person's "
+                'points a group id of their own, or draw a box around each person'
+            )
+        person.points[point.label] = point
+    return [person for person in persons.values() if person.points]
+
+
+def _person_of(point: Point, persons: dict[Hashable, Person], boxed: list[Person]) -> Person:
+    if point.group is not None:
+        return persons.setdefault(point.group, Person())
+    holding = (p for p in boxed if p.box.holds(point) and point.label not in p.points)
+    return next(holding, None) or persons.setdefault(None, Person())
+
+
+class Builder:
+    """Collect persons of many images; keypoints are numbered in order of their appearance.
+
+    Args:
+        path: of the file.
+        tool: name of the format.
+    """
+
+    def __init__(self, path: str, tool: str):
+        self.source = Source(path, tool)
+        self._persons: list[tuple[int, Person]] = []
+        self._names: dict[str, dict[str, int]] = {}
+        self._edges: dict[str, list] = {}
+
+    def declare(self, category: str, names: Iterable[str], edges: list | None = None) -> None:
+        """Declare a category's keypoints in their order, and edges as pairs of names."""
+        table = self._names.setdefault(category, {})
+        for name in names:
+            table.setdefault(name, len(table))
+        self._edges[category] = edges or []
+
+    def add(self, image: dict, persons: Iterable[Person]) -> None:
+        """Add an image (file_name, width, height) and its persons."""
+        image = dict(image, id=len(self.source.images) + 1)
+        self.source.images.append(image)
+        self._persons += [(image['id'], person) for person in persons]
+
+    def build(self) -> Source:
+        """Return the content. Persons without a box take the category of the others, if it is one.
+
+        Raises:
+            DataError: nothing is labelled.
+        """
+        if not self._persons:
+            raise DataError(f"'{self.source.path}' ({self.source.tool}) holds no labelled points")
+        labels = {person.category for _, person in self._persons} - {None}
+        default = labels.pop() if len(labels) == 1 else 'object'
+        for _, person in self._persons:
+            person.category = person.category or default
+            table = self._names.setdefault(person.category, {})
+            for name in person.points:
+                table.setdefault(name, len(table))
+        ids = {name: number for number, name in enumerate(self._names, 1)}
+        self.source.categories = [
+            dict(id=ids[c], name=c, keypoints=[*table], skeleton=self._edges.get(c, []))
+            for c, table in self._names.items()
+        ]
+        for number, (image, person) in enumerate(self._persons, 1):
+            entry = self._annotation(person)
+            entry.update(id=number, image_id=image, category_id=ids[person.category])
+            self.source.annotations.append(entry)
+        return self.source
+
+    def _annotation(self, person: Person) -> dict:
+        table = self._names[person.category]
+        keypoints = [0.0] * (3 * len(table))
+        for name, point in person.points.items():
+            if point.visibility:
+                start = 3 * table[name]
+                keypoints[start : start + 3] = [point.x, point.y, point.visibility]
+        entry = dict(keypoints=keypoints, iscrowd=0)
+        if person.box is not None:
+            entry['bbox'] = person.box.xywh()
+        return entry
