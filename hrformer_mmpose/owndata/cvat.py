@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from ..errors import DataError
-from .source import HIDDEN, VISIBLE, Box, Builder, Person, Point, Source, group
+from .source import HIDDEN, SLACK, VISIBLE, Box, Builder, Person, Point, Source, group
 
 EXPORT = "export the task as 'CVAT for images 1.1'"
 
@@ -109,14 +109,14 @@ def _point(shape: ElementTree.Element, number: str | None = None) -> Point:
 
 
 def _with_box(person: Person, number: str | None, boxes: list[Box]) -> Person:
-    """Take the box of the same group, or the smallest one around all points, off the list."""
+    """Take the box of the same group, or else the smallest around the points, off the list."""
     shown = [point for point in person.points.values() if point.visibility]
     fitting = [
         box
         for box in boxes
-        if (box.group == number if number else all(box.holds(point) for point in shown))
+        if (box.group == number if number else all(box.distance(p) <= SLACK for p in shown))
     ]
-    if fitting:
+    if fitting and shown:
         person.box = min(fitting, key=Box.area)
         boxes.remove(person.box)
     return person

@@ -43,6 +43,13 @@ class ImageFolder:
         self.root = Path(root).resolve()
         self._by_name: dict[str, list[PurePosixPath]] | None = None
 
+    def has(self, name: str) -> bool:
+        """Return whether a file is where `name` says, relative to the folder or absolute."""
+        return self._stated(name).is_file()
+
+    def _stated(self, name: str) -> Path:
+        return self.root / name.replace('\\', '/')  # as Windows writes paths
+
     def find(self, name: str) -> str | None:
         """Return a file's path relative to the folder, with /; an absolute one if it is elsewhere.
 
@@ -52,12 +59,11 @@ class ImageFolder:
         Returns:
             None if there is no such file, or if several fit equally well.
         """
-        name = name.replace('\\', '/')
-        path = self.root / name
+        path = self._stated(name)
         if path.is_file():
             inside = self.root in path.resolve().parents and '..' not in path.parts
             return path.relative_to(self.root).as_posix() if inside else str(path.resolve())
-        wanted = PurePosixPath(_normalised(name))
+        wanted = PurePosixPath(_normalised(name.replace('\\', '/')))
         candidates = self._index().get(wanted.name, [])
         common = [_common_tail(wanted, PurePosixPath(_normalised(str(c)))) for c in candidates]
         best = [c for c, n in zip(candidates, common, strict=True) if n == max(common)]

@@ -5,6 +5,7 @@ A flag or attribute `occluded`, `hidden` or `difficult` marks a keypoint that is
 """
 
 import json
+import os
 import posixpath
 from collections import Counter
 from pathlib import Path
@@ -37,9 +38,8 @@ def read(path: Path) -> Source:
         if not is_labelme(content):
             other += 1
             continue
-        folder = file.parent.relative_to(root).as_posix()
         try:
-            builder.add(*_image(content, folder, ignored))
+            builder.add(*_image(content, file, root, ignored))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, DataError):
                 raise
@@ -57,8 +57,11 @@ def read(path: Path) -> Source:
     return builder.build()
 
 
-def _image(content: dict, folder: str, ignored: Counter) -> tuple[dict, list[Person]]:
-    name = posixpath.normpath(posixpath.join(folder, content['imagePath'].replace('\\', '/')))
+def _image(content: dict, file: Path, root: Path, ignored: Counter) -> tuple[dict, list[Person]]:
+    stated = content['imagePath'].replace('\\', '/')
+    path = Path(os.path.abspath(file.parent / stated))  # the path is relative to the JSON file
+    folder = file.parent.relative_to(root).as_posix()
+    name = str(path) if path.is_file() else posixpath.normpath(posixpath.join(folder, stated))
     image = dict(file_name=name, width=content.get('imageWidth'), height=content.get('imageHeight'))
     points, boxes = [], []
     for shape in content['shapes']:

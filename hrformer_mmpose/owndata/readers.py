@@ -33,7 +33,7 @@ def read(annotations: str, images: str | None = None) -> Source:
     if path.is_dir():
         return labelme.read(path)
     if suffix in ('.yaml', '.yml'):
-        return yolo_pose.read(path, Path(images).resolve() if images else None)
+        return yolo_pose.read(path, Path(images).absolute() if images else None)
     if suffix == '.xml':
         return cvat.read(path)
     if suffix == '.zip':

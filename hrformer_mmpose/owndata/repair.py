@@ -97,7 +97,7 @@ def _existing(
     lost: dict[str, list] = defaultdict(list)
     for number, image in images.items():
         name = folder.find(image['file_name'])
-        if name is not None and name != image['file_name']:
+        if name is not None and not folder.has(image['file_name']):
             lost['moved'].append(f"'{image['file_name']}' is '{name}'")
         why, size = _size(image, folder.root / name) if name else ('not there', None)
         if size:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from ..errors import DataError
 
+SLACK = 0.1  # of a box's longer side: points a little outside belong to it
 VISIBLE, HIDDEN = 2, 1  # COCO's visibility of a labelled keypoint; 0 is not labelled
 
 
@@ -49,10 +50,11 @@ class Box:
     corners: tuple[float, float, float, float]
     group: Hashable = None
 
-    def holds(self, point: Point) -> bool:
-        """Return whether a point lies in the box."""
+    def distance(self, point: Point) -> float:
+        """Return how far a point is outside, relative to the longer side; 0 inside."""
         x0, y0, x1, y1 = self.corners
-        return x0 <= point.x <= x1 and y0 <= point.y <= y1
+        beyond = max(x0 - point.x, point.x - x1, y0 - point.y, point.y - y1, 0)
+        return beyond / max(x1 - x0, y1 - y0, 1e-9)
 
     def area(self) -> float:
         """Return square pixels."""
@@ -83,8 +85,8 @@ class Person:
 def group(points: Iterable[Point], boxes: Iterable[Box], image: str) -> list[Person]:
     """Group points and boxes of an image into persons.
 
-    Group ids decide. A point without one belongs to the smallest box that holds it and has no point
-    of its name yet. Where an image has neither ids nor boxes, its points are one person.
+    Group ids decide. A point without one belongs to the smallest box around it that has no point of
+    its name yet; points with the least choice come first. Points without a box are one person.
 
     Args:
         points: all points of the image.
@@ -95,16 +97,14 @@ def group(points: Iterable[Point], boxes: Iterable[Box], image: str) -> list[Per
         DataError: a name occurs twice in a person.
     """
     persons: dict[Hashable, Person] = {}
-    boxed: list[Person] = []
     for box in boxes:
-        person = Person(box.label, {}, box)
         if box.group is not None and box.group in persons:
             raise DataError(f"image '{image}': group {box.group} has two boxes")
-        persons[box.group if box.group is not None else object()] = person
-        boxed.append(person)
-    boxed.sort(key=lambda person: person.box.area())
-    for point in points:
-        person = _person_of(point, persons, boxed)
+        persons[box.group if box.group is not None else object()] = Person(box.label, {}, box)
+    boxed = sorted(persons.values(), key=lambda person: person.box.area())
+    choices = [(point, _around(point, boxed)) for point in points]
+    for point, around in sorted(choices, key=lambda choice: len(choice[1])):
+        person = _person_of(point, around, persons)
         if point.label in person.points:
             raise DataError(
                 f"image '{image}': two points '{point.label}' of one person: give each person's "
@@ -114,11 +114,19 @@ def group(points: Iterable[Point], boxes: Iterable[Box], image: str) -> list[Per
     return [person for person in persons.values() if person.points]
 
 
-def _person_of(point: Point, persons: dict[Hashable, Person], boxed: list[Person]) -> Person:
+def _around(point: Point, boxed: list[Person]) -> list[Person]:
+    """Return the persons whose boxes hold a point without a group, the nearest first."""
     if point.group is not None:
-        return persons.setdefault(point.group, Person())
-    holding = (p for p in boxed if p.box.holds(point) and point.label not in p.points)
-    return next(holding, None) or persons.setdefault(None, Person())
+        return []
+    near = [person for person in boxed if person.box.distance(point) <= SLACK]
+    return sorted(near, key=lambda person: person.box.distance(point))
+
+
+def _person_of(point: Point, around: list[Person], persons: dict[Hashable, Person]) -> Person:
+    free = (person for person in around if point.label not in person.points)
+    if point.group is None and (person := next(free, None)):
+        return person
+    return persons.setdefault(point.group, Person())
 
 
 class Builder:

@@ -5,6 +5,7 @@ A line is `class cx cy w h x1 y1 v1 ...`; without v, a point at (0, 0) is not la
 Legend: K keypoints.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def _images(path: Path, data: dict, images: Path | None, split: str) -> list[Pat
             files += sorted(f for f in place.rglob('*') if f.suffix.lower() in SUFFIXES)
         else:
             lines = place.read_text(encoding='utf-8').splitlines()
-            files += [(place.parent / line.strip()).resolve() for line in lines if line.strip()]
+            files += [_absolute(place.parent / line.strip()) for line in lines if line.strip()]
     return files
 
 
@@ -109,8 +110,13 @@ def _place(path: Path, data: dict, images: Path | None, entry: str) -> Path:
     roots += [path.parent / str(data.get('path') or ''), path.parent]
     for root in roots:
         if (root / entry).exists():
-            return (root / entry).resolve()
+            return _absolute(root / entry)
     raise DataError(f"'{path}': '{entry}' is neither in '{roots[0]}' nor in '{path.parent}'")
+
+
+def _absolute(path: Path) -> Path:
+    """Return a path without . and .., links unresolved: labels lie beside a link of an image."""
+    return Path(os.path.abspath(path))
 
 
 def _label_file(image: Path) -> Path:
