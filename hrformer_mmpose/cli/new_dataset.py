@@ -5,16 +5,25 @@ metainfo.py, train.json, val.json, config.py and sheet.jpg -> the data check -> 
 """
 
 import argparse
-import json
 import os
-import secrets
 from dataclasses import replace
 from pathlib import Path
 
 from ..checkpoint import files, state_dict_adapter
-from ..errors import ConfigError, DataError
+from ..errors import DataError
 from ..imaging.skeleton import Skeleton
-from ..owndata import category, config, flip_pairs, metainfo, readers, schedule, sheet, sigmas
+from ..owndata import (
+    category,
+    config,
+    dataset_folder,
+    flip_pairs,
+    metainfo,
+    readers,
+    schedule,
+    sheet,
+    sigmas,
+    summary,
+)
 from ..owndata.flip_pairs import Flips
 from ..owndata.image_files import ImageFolder
 from ..owndata.repair import KeypointSet, repair
@@ -23,8 +32,6 @@ from . import check_dataset
 from .arguments import positive
 
 MODELS = ('tiny', 'small', 'base')
-UNUSABLE = '\'"\\{}\n\r'  # in the path of a config: it stands in a string of the config
-NAMES_SHOWN = 12
 
 
 def parser() -> argparse.ArgumentParser:
@@ -69,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Write the folder, check the data and return the status of the check."""
-    out = _new_folder(args.out)
+    out = dataset_folder.check_name(args.out)
     folder = ImageFolder(args.images)
     labels = _labels(args.annotations, args.images, folder, args)
     names = labels.category.names
@@ -79,21 +86,20 @@ def run(args: argparse.Namespace) -> int:
     values, origins = sigmas.choose(names, labels, second)
     train, val, val_folder = _parts(labels, folder, args)
     settings = _settings(train, folder, val_folder, args)
-    _describe(labels, flips, skeleton, origins)
-    _describe_training(train, val, settings)
+    print(*summary.keypoint_lines(skeleton, flips, origins), sep='\n')
+    print(*summary.training_lines(train, val, settings), sep='\n')
     about = f'{len(names)} keypoints of {labels.category.name!r}, {Path(args.annotations).name}'
+    unsure = summary.unsure_lines(flips)
     written = {
-        'metainfo.py': metainfo.text(out.name, skeleton, values, [about, *_confirm(flips)]),
+        'metainfo.py': metainfo.text(out.name, skeleton, values, [about, *unsure]),
         'config.py': config.text(settings, f'{about}: written by hrformer new-dataset'),
-        'train.json': _coco(train, skeleton),
-        'val.json': _coco(val, skeleton),
+        'train.json': dataset_folder.annotation_file(train, skeleton),
+        'val.json': dataset_folder.annotation_file(val, skeleton),
     }
-    partial = out.with_name(f'{out.name}.{secrets.token_hex(4)}.partial')
-    partial.mkdir(parents=True)
-    for name, content in written.items():
-        (partial / name).write_text(content, encoding='utf-8')
-    sheet.write(partial / 'sheet.jpg', labels, skeleton, folder.root, args.seed)
-    os.rename(partial, out)
+    with dataset_folder.creating(out) as place:
+        for name, content in written.items():
+            (place / name).write_text(content, encoding='utf-8')
+        sheet.write(place / 'sheet.jpg', labels, skeleton, folder.root, args.seed)
     return _finish(args.out)
 
 
@@ -108,18 +114,6 @@ def _finish(out: str) -> int:
     else:
         print(f'next: python tools/train.py {path}')
     return status
-
-
-def _new_folder(out: str) -> Path:
-    path = Path(out).absolute()
-    if path.exists() or path.is_symlink():
-        raise ConfigError(f"--out '{out}' exists, and nothing is overwritten: give a new name")
-    if bad := [c for c in UNUSABLE if c in str(path)]:
-        raise ConfigError(f'--out {out!r}: the path of a config cannot hold {bad[0]!r}')
-    place = next(parent for parent in path.parents if parent.exists())
-    if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
-        raise ConfigError(f"--out '{out}': nothing can be written in '{place}'")
-    return path
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -163,7 +157,7 @@ def _same_keypoints(
         missing = [name for name in names if name not in labels.category.names]
         raise DataError(
             f"{flag} '{annotations}' has other keypoints: {len(labels.category.names)}, without "
-            f'{", ".join(missing[:NAMES_SHOWN]) or "some of its own in the first file"}'
+            f'{summary.some(missing) or "some of its own in the first file"}'
         )
     order = [labels.category.names.index(name) for name in names]
     entries = [dict(a, keypoints=_reordered(a['keypoints'], order)) for a in labels.annotations]
@@ -195,15 +189,7 @@ def _parts(
         val = _same_keypoints('--val', args.val, images, other, args, names)
         return labels, val, other
     train, val = split(labels, args.val_fraction, args.seed)
-    return _only(labels, train), _only(labels, val), folder
-
-
-def _only(labels: KeypointSet, images: set[int]) -> KeypointSet:
-    return replace(
-        labels,
-        images=[image for image in labels.images if image['id'] in images],
-        annotations=[a for a in labels.annotations if a['image_id'] in images],
-    )
+    return labels.of_images(train), labels.of_images(val), folder
 
 
 def _settings(
@@ -231,59 +217,3 @@ def _weights(file: str | None, num_keypoints: int) -> tuple[str | None, bool]:
     weights = files.load_weights(file)
     whole = state_dict_adapter.num_keypoints(weights) == num_keypoints
     return str(Path(file).absolute()), whole
-
-
-def _describe(labels: KeypointSet, flips: Flips, skeleton: Skeleton, origins: list[str]) -> None:
-    names = skeleton.names
-    print(f'{len(names)} keypoints, {len(skeleton.links)} edges')
-    for line in _confirm(flips, names):
-        print(line)
-    for origin in origins:
-        print(f'sigmas {origin}')
-
-
-def _confirm(flips: Flips, names: tuple[str, ...] = ()) -> list[str]:
-    """Return the lines that show the flip pairs for confirmation."""
-    lines = []
-    if names:
-        pairs = ', '.join(f'{names[a]} <-> {names[b]}' for a, b in flips.pairs()) or 'none'
-        middle = [name for k, name in enumerate(names) if flips.indices[k] == k]
-        lines.append(f'flip pairs: {pairs}')
-        lines.append(f'their own mirror image: {_some(middle) or "none"}')
-    if flips.unsure:
-        lines.append(
-            f'flip pairs UNSURE of {_some(flips.unsure)}: if wrong, --flip-pairs LEFT:RIGHT ..., '
-            'or `swap` in metainfo.py'
-        )
-    return lines
-
-
-def _some(names) -> str:
-    names = list(names)
-    more = f' and {len(names) - NAMES_SHOWN} more' if names[NAMES_SHOWN:] else ''
-    return ', '.join(names[:NAMES_SHOWN]) + more
-
-
-def _describe_training(train: KeypointSet, val: KeypointSet, settings: config.Settings) -> None:
-    for use, part in (('train', train), ('val', val)):
-        print(f'{use}: {len(part.persons())} persons on {len(part.images)} images')
-    width, height = settings.input_size
-    plan = settings.schedule
-    print(
-        f'HRFormer {settings.model}, input {height}x{width} (height x width), batch size '
-        f'{plan.batch_size}, {plan.epochs} epochs, learning rate {plan.rate:g}'
-    )
-    if settings.weights is None and settings.model != 'tiny':
-        print('starts from ImageNet weights, downloaded by the training (--weights FILE or none)')
-    elif settings.whole:
-        print(f"starts from backbone and head of '{settings.weights}'")
-    elif settings.weights not in (None, 'none'):
-        print(f"starts from the backbone of '{settings.weights}'; the head starts anew")
-
-
-def _coco(labels: KeypointSet, skeleton: Skeleton) -> str:
-    images = [{k: v for k, v in image.items() if k != 'split'} for image in labels.images]
-    edges = [[a + 1, b + 1] for a, b in skeleton.links]
-    person = dict(id=1, name=labels.category.name, keypoints=list(skeleton.names), skeleton=edges)
-    content = dict(images=images, annotations=labels.annotations, categories=[person])
-    return json.dumps(content, ensure_ascii=False)

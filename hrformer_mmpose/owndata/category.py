@@ -50,7 +50,7 @@ def choose(source: Source, name: str | None, keypoints: Sequence[str] = ()) -> C
         DataError: keypoints that cannot be used.
     """
     chosen = _chosen(source, name, bool(keypoints))
-    lists = {tuple(_strings(category.get('keypoints'))) for category in chosen}
+    lists = {tuple(_names(category)) for category in chosen}
     if len(lists) > 1:
         raise ConfigError('--category all: the categories have different keypoints; choose one')
     label = chosen[0]['name'] if len(chosen) == 1 else f'{len(chosen)} categories'
@@ -72,14 +72,14 @@ def choose(source: Source, name: str | None, keypoints: Sequence[str] = ()) -> C
 
 def _chosen(source: Source, name: str | None, named: bool) -> list[dict]:
     persons = Counter(annotation['category_id'] for annotation in source.annotations)
-    with_points = [c for c in source.categories if c.get('keypoints') or named]
+    with_points = [c for c in source.categories if _names(c) or named]
     if name == 'all' and with_points:
         return with_points
     if name is not None:
         fitting = [c for c in source.categories if str(c['name']) == name]
         if not fitting:
             raise ConfigError(f"--category '{name}': {_listed(source.categories, persons, name)}")
-        if not fitting[0].get('keypoints') and not named:
+        if not _names(fitting[0]) and not named:
             raise DataError(_without_keypoints(fitting[0]['name']))
         return fitting
     if not with_points:
@@ -109,7 +109,8 @@ def _listed(categories: list[dict], persons: Counter, wanted: str | None = None)
     return f'the file has {shown}{more}'
 
 
-def _strings(values: object) -> list[str]:
+def _names(category: dict) -> list[str]:
+    values = category.get('keypoints')
     return [str(value).strip() for value in values] if isinstance(values, list | tuple) else []
 
 

@@ -5,7 +5,7 @@ Legend: N persons, K keypoints.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,14 @@ class KeypointSet:
     def persons(self) -> list[dict]:
         """Return the annotations with labelled keypoints that are not crowds."""
         return [a for a in self.annotations if a['num_keypoints'] and not a['iscrowd']]
+
+    def of_images(self, ids: set[int]) -> 'KeypointSet':
+        """Return the part on some of the images."""
+        return replace(
+            self,
+            images=[image for image in self.images if image['id'] in ids],
+            annotations=[a for a in self.annotations if a['image_id'] in ids],
+        )
 
 
 def repair(source: Source, category: Category, folder: ImageFolder) -> KeypointSet:
