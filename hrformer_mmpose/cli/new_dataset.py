@@ -172,8 +172,8 @@ def _flips(labels: KeypointSet, pairs: list[str] | None) -> Flips:
     names = labels.category.names
     if pairs:
         return flip_pairs.from_pairs(names, pairs)
-    stated = labels.category.flip_indices
-    return Flips(stated, ()) if stated else flip_pairs.guess(names)
+    stated, guess = labels.category.flip_indices, flip_pairs.guess(names)
+    return flip_pairs.stated(names, stated, guess) if stated else guess
 
 
 def _parts(
@@ -201,7 +201,7 @@ def _settings(
         model=args.model,
         num_keypoints=len(train.category.names),
         input_size=args.input_size or schedule.input_size([p['bbox'] for p in persons]),
-        schedule=schedule.schedule(len(persons), args.epochs),
+        schedule=schedule.schedule(len(persons), args.epochs, args.overfit),
         images=str(folder.root),
         val_images=str(val_folder.root),
         weights=weights,

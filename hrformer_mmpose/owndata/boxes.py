@@ -9,6 +9,7 @@ from ..coco.persons import BOX_TO_PERSON_AREA
 from .keypoint_values import numbers, pixels
 
 BOX_MARGIN = 0.15  # of the keypoints' extent, on each side of a box that is made from them
+MANY = 0.2  # share of boxes beyond their images that no annotator leaves
 
 
 def boxes_of(
@@ -20,6 +21,7 @@ def boxes_of(
     given = np.isfinite(boxes).all(1)
     pairs = boxes.reshape(-1, 2, 2)
     boxes = pixels(pairs, np.repeat(given[:, None], 2, 1), size, 'boxes', notes).reshape(-1, 4)
+    boxes = _from_corners(boxes, given, size, notes)
     corners = np.clip(np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1), 0, None)
     corners = np.minimum(corners, np.tile(size - 1, 2))
     usable = given & (corners[:, 2:] > corners[:, :2]).all(1)
@@ -30,6 +32,19 @@ def boxes_of(
     made = _around(keypoints, size)
     boxes[~usable] = np.where(labelled[~usable, None], made[~usable], np.nan)
     return boxes
+
+
+def _from_corners(
+    boxes: np.ndarray, given: np.ndarray, size: np.ndarray, notes: list[str]
+) -> np.ndarray:
+    """Convert boxes of two corners to xywh, if as xywh many would leave their images."""
+    ends = boxes[given, :2] + boxes[given, 2:]
+    beyond = (ends > 1.05 * size[given]).any(1)
+    corners = (boxes[given, 2:] > boxes[given, :2]) & (boxes[given, 2:] <= size[given] + 1)
+    if not len(ends) or beyond.mean() < MANY or not corners.all():
+        return boxes
+    notes.append('boxes are two corners (x0, y0, x1, y1), not corner and size: converted')
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
 
 
 def _around(keypoints: np.ndarray, size: np.ndarray) -> np.ndarray:

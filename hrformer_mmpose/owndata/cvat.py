@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from ..errors import DataError
-from .source import HIDDEN, SLACK, VISIBLE, Box, Builder, Person, Point, Source, group
+from .source import HIDDEN, VISIBLE, Box, Builder, Person, Point, Source, group
 
 EXPORT = "export the task as 'CVAT for images 1.1'"
 
@@ -85,8 +85,7 @@ def _persons(image: ElementTree.Element, name: str) -> list[Person]:
             persons.append((number, _all_points(shape)))
         elif shape.tag == 'points':
             points.append(_point(shape, number))
-    whole = [_with_box(person, number, boxes) for number, person in persons]
-    return whole + group(points, boxes, name)
+    return group(points, boxes, name, persons)
 
 
 def _skeleton(shape: ElementTree.Element) -> Person:
@@ -106,17 +105,3 @@ def _point(shape: ElementTree.Element, number: str | None = None) -> Point:
     visibility = HIDDEN if shape.get('occluded') == '1' else VISIBLE
     visibility = 0 if shape.get('outside') == '1' else visibility
     return Point(shape.attrib['label'], x, y, visibility, number)
-
-
-def _with_box(person: Person, number: str | None, boxes: list[Box]) -> Person:
-    """Take the box of the same group, or else the smallest around the points, off the list."""
-    shown = [point for point in person.points.values() if point.visibility]
-    fitting = [
-        box
-        for box in boxes
-        if (box.group == number if number else all(box.distance(p) <= SLACK for p in shown))
-    ]
-    if fitting and shown:
-        person.box = min(fitting, key=Box.area)
-        boxes.remove(person.box)
-    return person

@@ -54,6 +54,16 @@ def guess(names: Sequence[str]) -> Flips:
     return Flips(tuple(indices), tuple(names[k] for k in sorted(unsure)))
 
 
+def stated(names: Sequence[str], indices: Sequence[int], guessed: Flips) -> Flips:
+    """Take the annotation file's flips; unsure are those of which the names say otherwise."""
+    other = (
+        name
+        for k, name in enumerate(names)
+        if indices[k] != guessed.indices[k] and name not in guessed.unsure
+    )
+    return Flips(tuple(indices), tuple(other))
+
+
 def from_pairs(names: Sequence[str], pairs: Sequence[str]) -> Flips:
     """Build from `LEFT:RIGHT` of the command line; `none` stands for no pair.
 

@@ -15,7 +15,9 @@ BATCH_SIZES = ((1000, 32), (100, 16), (0, 8))  # persons at least, samples in a 
 RECIPE_EPOCHS, RECIPE_SAMPLES = 210, 210 * 150_000
 RECIPE_RATE, RECIPE_BATCH = 5e-4, 256
 RECIPE_STEPS = (170 / 210, 200 / 210)
-MIN_ITERATIONS = 4000  # with which a few hundred persons are learnt by heart
+MIN_ITERATIONS = 4000  # of a small set
+# Learning by heart, without augmentation.
+OVERFIT_EPOCHS, OVERFIT_ITERATIONS, OVERFIT_RATE = 60, 400, 1e-3
 MAX_WARMUP = 500  # iterations
 VALIDATIONS = 21  # as in the recipe: every 10 of 210 epochs
 
@@ -48,16 +50,25 @@ def input_size(boxes: Sequence[Sequence[float]]) -> tuple[int, int]:
     return min(INPUT_SIZES, key=lambda size: abs(math.log(size[0] / size[1]) - shape))
 
 
-def schedule(persons: int, epochs: int | None = None) -> Schedule:
+def schedule(persons: int, epochs: int | None = None, overfit: bool = False) -> Schedule:
     """Choose batch size, epochs and rate by the number of persons to train on.
 
     The recipe's 210 epochs, more for a small set (`MIN_ITERATIONS`), fewer for one larger than
     COCO. The rate falls with the square root of the batch size, the rule for Adam.
+
+    Args:
+        persons: number of samples in an epoch.
+        epochs: overrides the choice.
+        overfit: a short training at a high rate, to learn the persons by heart.
     """
     batch_size = next(size for least, size in BATCH_SIZES if persons >= least)
     iterations = math.ceil(persons / batch_size)
+    rate = RECIPE_RATE * math.sqrt(batch_size / RECIPE_BATCH)
     chosen = max(RECIPE_EPOCHS, math.ceil(MIN_ITERATIONS / iterations))
-    epochs = epochs or max(1, min(chosen, RECIPE_SAMPLES // persons or 1))
+    chosen = max(1, min(chosen, RECIPE_SAMPLES // persons))
+    if overfit:
+        chosen, rate = max(OVERFIT_EPOCHS, math.ceil(OVERFIT_ITERATIONS / iterations)), OVERFIT_RATE
+    epochs = epochs or chosen
     first, second = (max(1, round(epochs * step)) for step in RECIPE_STEPS)
     return Schedule(
         batch_size=batch_size,
@@ -65,5 +76,5 @@ def schedule(persons: int, epochs: int | None = None) -> Schedule:
         val_interval=max(1, epochs // VALIDATIONS),
         milestones=(first, max(first + 1, second)),
         warmup=min(MAX_WARMUP, max(1, epochs * iterations // 20)),
-        rate=float(f'{RECIPE_RATE * math.sqrt(batch_size / RECIPE_BATCH):.2g}'),
+        rate=float(f'{rate:.2g}'),
     )

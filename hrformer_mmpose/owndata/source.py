@@ -82,16 +82,23 @@ class Person:
     box: Box | None = None
 
 
-def group(points: Iterable[Point], boxes: Iterable[Box], image: str) -> list[Person]:
+def group(
+    points: Iterable[Point],
+    boxes: Iterable[Box],
+    image: str,
+    whole: Iterable[tuple[Hashable, Person]] = (),
+) -> list[Person]:
     """Group points and boxes of an image into persons.
 
     Group ids decide. A point without one belongs to the smallest box around it that has no point of
-    its name yet; points with the least choice come first. Points without a box are one person.
+    its name yet; points with the least choice come first. Points without a box are one person. At
+    last, persons without a box take the smallest one around all their points that is left.
 
     Args:
-        points: all points of the image.
+        points: loose points of the image.
         boxes: all boxes of the image.
         image: name in messages.
+        whole: group and points of persons that are one shape.
 
     Raises:
         DataError: a name occurs twice in a person.
@@ -102,6 +109,12 @@ def group(points: Iterable[Point], boxes: Iterable[Box], image: str) -> list[Per
             raise DataError(f"image '{image}': group {box.group} has two boxes")
         persons[box.group if box.group is not None else object()] = Person(box.label, {}, box)
     boxed = sorted(persons.values(), key=lambda person: person.box.area())
+    for number, person in whole:
+        same = persons.get(number) if number is not None else None
+        if same is not None and not same.points:
+            same.category, same.points = person.category, person.points
+        else:
+            persons[object()] = person
     choices = [(point, _around(point, boxed)) for point in points]
     for point, around in sorted(choices, key=lambda choice: len(choice[1])):
         person = _person_of(point, around, persons)
@@ -111,7 +124,20 @@ def group(points: Iterable[Point], boxes: Iterable[Box], image: str) -> list[Per
                 'points a group id of their own, or draw a box around each person'
             )
         person.points[point.label] = point
-    return [person for person in persons.values() if person.points]
+    labelled = [person for person in persons.values() if person.points]
+    _join_boxes(labelled, [person.box for person in boxed if not person.points])
+    return labelled
+
+
+def _join_boxes(persons: list[Person], left: list[Box]) -> None:
+    """Give persons without a box the smallest of the boxes left, in order of size, around them."""
+    for person in persons:
+        shown = [point for point in person.points.values() if point.visibility]
+        fitting = (box for box in left if all(box.distance(point) <= SLACK for point in shown))
+        if person.box is None and shown and (box := next(fitting, None)):
+            person.box = box
+            person.category = person.category or box.label
+            left.remove(box)
 
 
 def _around(point: Point, boxed: list[Person]) -> list[Person]:

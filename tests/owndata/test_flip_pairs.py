@@ -102,6 +102,13 @@ def test_parts():
     assert sides.part('left_big_toe') == 'big_toe'
 
 
+def test_flips_of_the_file_win_and_contradictions_are_unsure():
+    names = ['l_a', 'r_a', 'l_b', 'r_b', 'c']
+    flips = flip_pairs.stated(names, [0, 1, 3, 2, 4], flip_pairs.guess(names))
+    assert flips.indices == (0, 1, 3, 2, 4)
+    assert flips.unsure == ('l_a', 'r_a')
+
+
 def test_pairs_of_the_command_line():
     names = ['a', 'b', 'c']
     assert flip_pairs.from_pairs(names, ['a:c']).indices == (2, 1, 0)

@@ -303,7 +303,6 @@ def test_each_tool_from_export_to_config(three_persons, tmp_path, capsys, monkey
     path = getattr(writers, tool)(content, tmp_path, *extra)
     root = path.parent if tool == 'yolo' else images
     arguments = [str(path), '--images', str(root), '--out', 'mine', '--model', 'tiny']
-    arguments += ['--category', 'person']
     assert new_dataset.run(new_dataset.parser().parse_args(arguments)) == 0
     out = capsys.readouterr().out
     assert 'L_Hand <-> R_Hand' in out

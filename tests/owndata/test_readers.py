@@ -78,6 +78,19 @@ def test_labelme_without_groups_goes_by_boxes(three_persons, expected, tmp_path)
     assert_same(labels_of(folder, images), expected)
 
 
+def test_labelme_boxes_without_groups(three_persons, expected, tmp_path):
+    """The points have group ids, the boxes have none."""
+    content, images = three_persons
+    folder = writers.labelme(content, tmp_path)
+    for file in folder.iterdir():
+        document = json.loads(file.read_text())
+        for shape in document['shapes']:
+            if shape['shape_type'] == 'rectangle':
+                shape['group_id'] = None
+        file.write_text(json.dumps(document))
+    assert_same(labels_of(folder, images), expected)
+
+
 @pytest.mark.parametrize('kind', ['skeleton', 'points'])
 def test_cvat(three_persons, expected, tmp_path, kind):
     content, images = three_persons

@@ -176,6 +176,18 @@ def test_boxes_that_are_none(load, bbox):
     assert 0.3 < w * h / (good[2] * good[3]) < 3
 
 
+def test_boxes_of_two_corners(load):
+    def spoil(content):
+        for a in content['annotations']:
+            x, y, w, h = a['bbox']
+            a['bbox'] = [x, y, x + w, y + h]
+
+    labels = load(spoil)
+    assert 'boxes are two corners' in notes(labels)
+    for ours, good in zip(labels.annotations, load().annotations, strict=True):
+        assert ours['bbox'] == pytest.approx(good['bbox'], abs=2e-3)
+
+
 def test_a_single_point_without_box_gets_a_box_with_area(load):
     def spoil(content):
         content['annotations'][0].update(bbox=None, keypoints=[0, 0, 2] + [0] * 12)

@@ -74,6 +74,13 @@ def test_schedules_of_any_size_can_run(persons):
     assert 0 < plan.rate < schedule.RECIPE_RATE
 
 
+def test_learning_by_heart_is_shorter_and_faster():
+    plan, usual = schedule.schedule(300, overfit=True), schedule.schedule(300)
+    assert plan.epochs < usual.epochs / 3
+    assert plan.rate > 5 * usual.rate
+    assert plan.milestones[1] < plan.epochs
+
+
 def test_epochs_of_the_command_line():
     plan = schedule.schedule(300, epochs=1)
     assert plan.epochs == plan.val_interval == 1
