@@ -198,6 +198,7 @@ def _settings(
     persons = train.persons()
     weights, whole = _weights(args.weights, len(train.category.names))
     return config.Settings(
+        name=Path(args.out).absolute().name,
         model=args.model,
         num_keypoints=len(train.category.names),
         input_size=args.input_size or schedule.input_size([p['bbox'] for p in persons]),

@@ -17,6 +17,7 @@ class Settings:
     """Choices of a config.
 
     Attributes:
+        name: of the data set; names the work folder.
         model: 'tiny', 'small' or 'base'.
         num_keypoints: K.
         input_size: width and height in pixels.
@@ -28,6 +29,7 @@ class Settings:
         augmentation: augment training samples.
     """
 
+    name: str
     model: str
     num_keypoints: int
     input_size: tuple[int, int]
@@ -58,6 +60,7 @@ def text(settings: Settings, about: str) -> str:
         'test_dataloader = val_dataloader',
         "val_evaluator = test_evaluator = dict(ann_file=f'{here}/val.json')",
         *_training(settings.schedule),
+        f"work_dir = 'work_dirs/{settings.name}'",
     ]
     if settings.whole:
         lines.append(f'load_from = {settings.weights!r}')

@@ -19,7 +19,7 @@ MIN_ITERATIONS = 4000  # of a small set
 # Learning by heart, without augmentation.
 OVERFIT_EPOCHS, OVERFIT_ITERATIONS, OVERFIT_RATE = 60, 400, 1e-3
 MAX_WARMUP = 500  # iterations
-VALIDATIONS = 21  # as in the recipe: every 10 of 210 epochs
+VALIDATIONS, OVERFIT_VALIDATIONS = 21, 4  # the recipe: every 10 of 210 epochs
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def schedule(persons: int, epochs: int | None = None, overfit: bool = False) -> 
     return Schedule(
         batch_size=batch_size,
         epochs=epochs,
-        val_interval=max(1, epochs // VALIDATIONS),
+        val_interval=max(1, epochs // (OVERFIT_VALIDATIONS if overfit else VALIDATIONS)),
         milestones=(first, max(first + 1, second)),
         warmup=min(MAX_WARMUP, max(1, epochs * iterations // 20)),
         rate=float(f'{rate:.2g}'),

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..imaging.canvas import Layer, write_text
 from ..imaging.crops import centers_and_scales, crop, crop_matrix
-from ..imaging.drawing import LEFT, MIDDLE, RIGHT, WHITE
+from ..imaging.drawing import LEFT, MIDDLE, RIGHT, WHITE, side_color
 from ..imaging.images import read_image, write_image
 from ..imaging.poses import Pose
 from ..imaging.sheet import SHEET_COLOR, contact_sheet
@@ -22,6 +22,8 @@ PADDING = 1.25
 TITLE = 'left: orange, right: blue, middle: green; fainter: hidden'
 TEXT, LINE = 11, 24  # pixels: capitals, distance of lines
 HIDDEN_SCORE = 0.45  # drawn fainter
+# Radius in pixels: side colors are seen also without edges; not for the points of a face.
+DOT, SPARSE = 6, 40
 ROWS = 40  # of the legend
 
 
@@ -75,6 +77,10 @@ def _item(
     scores = np.where(v == VISIBLE, 1.0, np.where(v > 0, HIDDEN_SCORE, 0.0))
     picture = crop(image, matrix, size)
     cv2.rectangle(picture, *np.rint(corners).astype(int).tolist(), WHITE, 1)
+    for k in np.flatnonzero(v > 0) if len(v) <= SPARSE else ():
+        layer = Layer(picture, points[k] - DOT - 2, points[k] + DOT + 2, 4)
+        layer.disc(points[k], DOT, side_color(skeleton, k), scores[k])
+        layer.blend()
     # Without a box, no score is written: annotations have none.
     pose = Pose(points, scores, np.full(4, np.nan), skeleton=skeleton)
     return picture, [pose], caption

@@ -16,7 +16,7 @@ from ..errors import DataError
 from ..imaging import sides
 from .repair import KeypointSet
 
-# COCO's, and COCO-WholeBody's for the feet; the same for left and right.
+# COCO's, the same for left and right; for the feet those of COCO-WholeBody's left foot.
 PUBLISHED = dict(
     nose=0.026, eye=0.025, ear=0.035, shoulder=0.079, elbow=0.072, wrist=0.062, hip=0.107,
     knee=0.087, ankle=0.089, big_toe=0.068, small_toe=0.066, heel=0.066,

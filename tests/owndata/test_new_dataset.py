@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -66,6 +67,7 @@ def test_what_is_written(ask, tmp_path, monkeypatch):
     monkeypatch.chdir('/')
     cfg = zoo.read_config(folder / 'config.py')
     check(cfg, ['train', 'val', 'test'])
+    assert cfg.work_dir == 'work_dirs/mine'
     metainfo = parse_metainfo(cfg.train_dataloader.dataset.metainfo)
     assert list(metainfo['keypoint_id2name'].values()) == [
         'Nose', 'L_Hand', 'R_Hand', 'L_Foot', 'R_Foot',
@@ -288,6 +290,38 @@ def test_weights_of_a_pose_network(ask, no_init, tmp_path, keypoints):
         assert written.model.backbone.init_cfg.checkpoint == file
         model = MODELS.build(written.model)
         model.backbone.init_weights()
+
+
+def test_133_keypoints(drawn, no_init, tmp_path, capsys):
+    """COCO-WholeBody's names: pairs by name, the numbered points of the face unsure."""
+    import mmpose
+    from mmpose.datasets.datasets.wholebody import CocoWholeBodyDataset as WholeBody
+
+    file = Path(mmpose.__file__).parent / '.mim' / WholeBody.METAINFO['from_file']
+    info = parse_metainfo(dict(from_file=str(file)))
+    names = [info['keypoint_id2name'][k] for k in range(133)]
+    content, images = drawn
+    rng = np.random.default_rng(0)
+    for a in content['annotations']:
+        x, y, w, h = a['bbox']
+        xy = [x, y] + rng.random((133, 2)) * [w, h]
+        a['keypoints'] = np.concatenate([xy, np.full((133, 1), 2)], 1).ravel().tolist()
+    content['categories'][0].update(keypoints=names, skeleton=[[1, 2]])
+    out = tmp_path / 'whole'
+    path = str(writers.coco(content, tmp_path))
+    flags = [path, '--images', str(images), '--out', str(out), '--weights', 'none']
+    assert new_dataset.run(new_dataset.parser().parse_args(flags)) == 0
+    assert 'UNSURE of face-0, ' in capsys.readouterr().out
+    cfg = zoo.read_config(out / 'config.py')
+    check(cfg, ['train', 'val', 'test'])
+    written = parse_metainfo(cfg.train_dataloader.dataset.metainfo)
+    face = {k for k, name in enumerate(names) if name.startswith('face')}
+    for k in set(range(133)) - face:
+        assert written['flip_indices'][k] == info['flip_indices'][k]
+    for k in range(17):  # the body: COCO's, by name
+        assert written['sigmas'][k] == pytest.approx(info['sigmas'][k])
+    init_default_scope('mmpose')
+    assert MODELS.build(cfg.model).head.final_layer.out_channels == 133
 
 
 def test_it_is_a_command():

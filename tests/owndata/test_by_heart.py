@@ -1,0 +1,45 @@
+"""Slow: one command and one training, nothing edited, learn real persons by heart."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('mmpose')
+from tests.conftest import ROOT
+from tests.owndata import writers
+
+COMMAND = 'from hrformer_mmpose.cli.main import main; main()'
+SMALL = ['--model', 'tiny', '--weights', 'none', '--overfit', '--input-size', '192x144']
+
+
+def shell(folder: Path, *command) -> str:
+    """Run a command in a folder of its own, so that nothing depends on the current one."""
+    environment = os.environ | {'PYTHONPATH': str(ROOT), 'PYTHONIOENCODING': 'utf-8'}
+    done = subprocess.run(
+        [sys.executable, *map(str, command)], cwd=folder, env=environment, text=True,
+        capture_output=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+def figures(work_dir: Path) -> list[dict]:
+    """The lines of the training's own log of numbers."""
+    (log,) = work_dir.glob('*/vis_data/scalars.json')
+    return [json.loads(line) for line in log.read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_five_keypoints_are_learnt_by_heart(five_of_coco, tmp_path):
+    """168 images, 299 persons: about ten minutes on two CPU cores."""
+    content, images = five_of_coco
+    path = writers.coco(content, tmp_path)
+    flags = [path, '--images', images, '--out', 'hands']
+    shell(tmp_path, '-c', COMMAND, 'new-dataset', *flags, *SMALL)
+    shell(tmp_path, ROOT / 'tools/train.py', 'hands/config.py', '--work-dir', 'trained')
+    last = [line for line in figures(tmp_path / 'trained') if 'coco/AP' in line][-1]
+    assert last['coco/AP'] > 0.9
