@@ -6,7 +6,7 @@ Legend: N persons, K keypoints.
 import numpy as np
 
 from ..coco.persons import BOX_TO_PERSON_AREA
-from .keypoint_values import numbers, pixels
+from .keypoint_values import MAX_COORDINATE, number, numbers, pixels
 
 BOX_MARGIN = 0.15  # of the keypoints' extent, on each side of a box that is made from them
 MANY = 0.2  # share of boxes beyond their images that no annotator leaves
@@ -18,7 +18,8 @@ def boxes_of(
     """Return (N, 4) xywh; where there is no usable box, one around the keypoints, or NaN."""
     rows = [numbers(entry.get('bbox')) for entry in entries]
     boxes = np.array([row if len(row) == 4 else [np.nan] * 4 for row in rows]).reshape(-1, 4)
-    given = np.isfinite(boxes).all(1)
+    given = (np.abs(boxes) < MAX_COORDINATE).all(1)  # False for NaN
+    boxes[~given] = np.nan
     pairs = boxes.reshape(-1, 2, 2)
     boxes = pixels(pairs, np.repeat(given[:, None], 2, 1), size, 'boxes', notes).reshape(-1, 4)
     boxes = _from_corners(boxes, given, size, notes)
@@ -62,8 +63,9 @@ def _around(keypoints: np.ndarray, size: np.ndarray) -> np.ndarray:
 
 def areas_of(entries: list[dict], boxes: np.ndarray, notes: list[str]) -> np.ndarray:
     """Return (N,) square pixels; a share of the box where the file has none."""
-    areas = np.array([numbers([entry.get('area')])[0] for entry in entries])
-    missing = ~(areas > 1)  # also of a normalised mask
+    areas = np.array([number(entry.get('area')) for entry in entries])
+    # An area below a pixel is that of a normalised mask.
+    missing = ~((areas > 1) & (areas < MAX_COORDINATE**2))
     if missing.any():
         notes.append(
             f'{int(missing.sum())} persons have no area: {BOX_TO_PERSON_AREA} of their boxes, as '

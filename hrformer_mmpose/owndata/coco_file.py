@@ -27,13 +27,13 @@ def read(path: str, content: dict[str, Any]) -> Source:
         if not entries:
             raise DataError(f"'{path}': the list '{key}' is empty")
     for key, needed in (
-        ('images', ('id', 'file_name')),
-        ('annotations', ('image_id', 'category_id')),
-        ('categories', ('id', 'name')),
+        ('images', dict(id=int | str, file_name=str)),
+        ('annotations', dict(image_id=int | str, category_id=int | str)),
+        ('categories', dict(id=int | str, name=int | str)),
     ):
         for number, entry in enumerate(content[key]):
-            for name in needed:
-                if not isinstance(entry.get(name), int | str):
+            for name, kind in needed.items():
+                if not isinstance(entry.get(name), kind):
                     value = entry.get(name)
                     raise DataError(f"'{path}': {key}[{number}] has the {name} {value!r}")
     images, annotations, categories = (content[key] for key in LISTS)

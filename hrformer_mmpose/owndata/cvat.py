@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from ..errors import DataError
-from .source import HIDDEN, VISIBLE, Box, Builder, Person, Point, Source, group
+from .source import HIDDEN, VISIBLE, Box, Builder, Person, Point, Source, group, reading
 
 EXPORT = "export the task as 'CVAT for images 1.1'"
 
@@ -22,25 +22,20 @@ def read(path: Path) -> Source:
     """
     try:
         root = ElementTree.parse(path).getroot()
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
         raise DataError(f"'{path}' is not XML ({error})") from error
     if root.tag != 'annotations':
         raise DataError(f"'{path}' is not CVAT's XML: its root is <{root.tag}>")
     if root.find('track') is not None and root.find('image') is None:
         raise DataError(f"'{path}' holds tracks of a video: {EXPORT}")
     builder = Builder(str(path), 'CVAT')
-    _declare(root, builder)
-    try:
+    with reading(f"'{path}' is not CVAT's XML for images: {EXPORT}"):
+        _declare(root, builder)
         for element in root.iter('image'):
             name = element.attrib['name']
             width, height = int(element.attrib['width']), int(element.attrib['height'])
             image = dict(file_name=name, width=width, height=height)
             builder.add(image, _persons(element, name))
-    except (KeyError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        what = f'{type(error).__name__}: {error}'
-        raise DataError(f"'{path}' is not CVAT's XML for images ({what}): {EXPORT}") from error
     return builder.build()
 
 

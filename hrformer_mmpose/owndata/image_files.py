@@ -45,7 +45,7 @@ class ImageFolder:
 
     def has(self, name: str) -> bool:
         """Return whether a file is where `name` says, relative to the folder or absolute."""
-        return self._stated(name).is_file()
+        return os.path.isfile(self._stated(name))
 
     def _stated(self, name: str) -> Path:
         return self.root / name.replace('\\', '/')  # as Windows writes paths
@@ -60,7 +60,7 @@ class ImageFolder:
             None if there is no such file, or if several fit equally well.
         """
         path = self._stated(name)
-        if path.is_file():
+        if os.path.isfile(path):
             inside = self.root in path.resolve().parents and '..' not in path.parts
             return path.relative_to(self.root).as_posix() if inside else str(path.resolve())
         wanted = PurePosixPath(_normalised(name.replace('\\', '/')))

@@ -11,6 +11,8 @@ from ..errors import DataError
 from .category import Category
 from .source import HIDDEN, VISIBLE
 
+MAX_COORDINATE = 1e6  # pixels; beyond any image
+
 
 def rows(
     entries: list[dict], category: Category, path: str, notes: list[str]
@@ -43,17 +45,29 @@ def rows(
 
 def numbers(value: object) -> list[float]:
     """Return numbers of a flat or nested list; NaN for what is none."""
+    return [number(v) for v in _flat(value)]
+
+
+def _flat(value: object) -> list:
     if not isinstance(value, list | tuple):
         return []
-    if value and isinstance(value[0], list | tuple):
-        value = [number for row in value for number in row]
-    return [float(v) if isinstance(v, int | float) else np.nan for v in value]
+    if value and all(isinstance(row, list | tuple) for row in value):
+        return [number for row in value for number in row]
+    return value
+
+
+def number(value: object) -> float:
+    """Return a number; NaN for what is none."""
+    try:
+        return float(value) if isinstance(value, int | float) else np.nan
+    except OverflowError:  # an integer beyond all floats
+        return np.nan
 
 
 def visibility(keypoints: np.ndarray, entries: list[dict], notes: list[str]) -> np.ndarray:
     """Return keypoints with COCO's 0, 1, 2 as visibility, and zeros where it is 0."""
     xy, v = keypoints[..., :2], keypoints[..., 2]
-    point = np.isfinite(xy).all(-1)
+    point = (np.abs(xy) < MAX_COORDINATE).all(-1)  # False for NaN
     placed = point & (xy != 0).any(-1)
     missing = np.isnan(v)
     if (missing & placed).any():
@@ -81,10 +95,7 @@ def visibility(keypoints: np.ndarray, entries: list[dict], notes: list[str]) -> 
 
 def _has_booleans(entries: Sequence[dict]) -> bool:
     return any(
-        isinstance(value, bool)
-        for entry in entries
-        for value in entry.get('keypoints') or ()
-        if not isinstance(value, list)
+        isinstance(value, bool) for entry in entries for value in _flat(entry.get('keypoints'))
     )
 
 

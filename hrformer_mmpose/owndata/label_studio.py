@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from ..errors import DataError
-from .source import Box, Builder, Point, Source, group
+from .source import Box, Builder, Point, Source, group, reading
 
 UPLOADED = re.compile(r'^[0-9a-f]{8}-')  # Label Studio's prefix of uploaded files
 
@@ -23,16 +23,9 @@ def read(path: str, tasks: list[Any]) -> Source:
         DataError: not the export "JSON".
     """
     builder, notes = Builder(path, 'Label Studio'), Counter()
-    for task in tasks:
-        try:
+    with reading(f"'{path}' is not Label Studio's JSON: export as 'JSON', not 'JSON-MIN'"):
+        for task in tasks:
             _add(builder, task, notes)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, DataError):
-                raise
-            what = f'{type(error).__name__}: {error}'
-            raise DataError(
-                f"'{path}' is not Label Studio's JSON ({what}): export as 'JSON', not 'JSON-MIN'"
-            ) from error
     builder.source.notes += [f'{count} {what}' for what, count in notes.items()]
     return builder.build()
 
@@ -95,7 +88,7 @@ def _corners(value: dict, size: tuple[int, int]) -> tuple[float, float, float, f
 def _file_name(task: dict) -> str:
     """Return the image's path without address, storage and the prefix of uploads."""
     data = task['data']
-    address = data.get('image') or next(v for v in data.values() if isinstance(v, str))
+    address = data.get('image') or next((v for v in data.values() if isinstance(v, str)), '')
     parts = urlsplit(address)
     local = parse_qs(parts.query).get('d')  # /data/local-files/?d=folder/name.jpg
     path = local[0] if local else unquote(parts.path)

@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from ..errors import DataError
-from .source import HIDDEN, VISIBLE, Box, Builder, Person, Point, Source, group
+from .source import HIDDEN, VISIBLE, Box, Builder, Person, Point, Source, group, reading
 
 HIDING = ('occluded', 'hidden', 'difficult')
 
@@ -38,14 +38,8 @@ def read(path: Path) -> Source:
         if not is_labelme(content):
             other += 1
             continue
-        try:
+        with reading(f"'{file}' is not LabelMe's JSON"):
             builder.add(*_image(content, file, root, ignored))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, DataError):
-                raise
-            raise DataError(
-                f"'{file}' is not LabelMe's JSON ({type(error).__name__}: {error})"
-            ) from error
     if other == len(files):
         raise DataError(f"folder '{path}' holds no JSON files of LabelMe")
     if other:
@@ -61,7 +55,7 @@ def _image(content: dict, file: Path, root: Path, ignored: Counter) -> tuple[dic
     stated = content['imagePath'].replace('\\', '/')
     path = Path(os.path.abspath(file.parent / stated))  # the path is relative to the JSON file
     folder = file.parent.relative_to(root).as_posix()
-    name = str(path) if path.is_file() else posixpath.normpath(posixpath.join(folder, stated))
+    name = str(path) if os.path.isfile(path) else posixpath.normpath(posixpath.join(folder, stated))
     image = dict(file_name=name, width=content.get('imageWidth'), height=content.get('imageHeight'))
     points, boxes = [], []
     for shape in content['shapes']:

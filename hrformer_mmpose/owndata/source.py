@@ -1,12 +1,26 @@
 """Labels of one file in COCO's form, and the grouping of loose points and boxes into persons."""
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ..errors import DataError
 
 SLACK = 0.1  # of a box's longer side: points a little outside belong to it
 VISIBLE, HIDDEN = 2, 1  # COCO's visibility of a labelled keypoint; 0 is not labelled
+MALFORMED = (LookupError, TypeError, ValueError, AttributeError, OverflowError)
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Turn the errors of reading malformed content into a `DataError` that begins with `what`."""
+    try:
+        yield
+    except DataError:
+        raise
+    except MALFORMED as error:
+        why = ' '.join(f'{type(error).__name__}: {error}'.split())[:100]
+        raise DataError(f'{what} ({why})') from error
 
 
 @dataclass

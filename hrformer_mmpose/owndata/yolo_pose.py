@@ -14,7 +14,7 @@ import yaml
 from ..errors import DataError
 from ..imaging import skeleton
 from .image_files import SUFFIXES, upright_size
-from .source import Source
+from .source import VISIBLE, Source, reading
 
 
 def read(path: Path, images: Path | None) -> Source:
@@ -28,24 +28,30 @@ def read(path: Path, images: Path | None) -> Source:
         DataError: no pose data set, or a malformed label.
     """
     data = _settings(path)
-    K, numbers = _shape(path, data)
-    source = Source(str(path), 'YOLO-pose', categories=_categories(path, data, K))
-    files = [(split, f) for split in ('train', 'val') for f in _images(path, data, images, split)]
+    with reading(f"'{path}' is no data.yaml of a pose data set"):
+        K, numbers = _shape(path, data)
+        source = Source(str(path), 'YOLO-pose', categories=_categories(path, data, K))
+        files = [(s, f) for s in ('train', 'val') for f in _images(path, data, images, s)]
     if not files:
         raise DataError(f"'{path}': no images in its folders 'train' and 'val'")
     if len({split for split, _ in files}) == 1:
         files = [(None, file) for _, file in files]  # to be split
     for split, file in files:
-        size = upright_size(file)
-        if size is None:
-            raise DataError(f"image '{file}' cannot be read")
-        number = len(source.images) + 1
-        name = str(file.relative_to(images) if images and images in file.parents else file)
-        source.images.append(
-            dict(id=number, file_name=name, width=size[0], height=size[1], split=split)
-        )
-        _add_labels(source, file, number, size, K, numbers)
+        _add_image(source, file, split, images, numbers)
     return source
+
+
+def _add_image(
+    source: Source, file: Path, split: str | None, images: Path | None, numbers: int
+) -> None:
+    size = upright_size(file)
+    if size is None:
+        raise DataError(f"image '{file}' cannot be read")
+    number = len(source.images) + 1
+    name = str(file.relative_to(images) if images and images in file.parents else file)
+    image = dict(id=number, file_name=name, width=size[0], height=size[1], split=split)
+    source.images.append(image)
+    _add_labels(source, file, number, size, numbers)
 
 
 def _settings(path: Path) -> dict:
@@ -74,12 +80,15 @@ def _categories(path: Path, data: dict, K: int) -> list[dict]:
     default = list(skeleton.COCO.names) if is_coco else [f'keypoint_{k}' for k in range(K)]
     edges = [[a + 1, b + 1] for a, b in skeleton.COCO.links] if is_coco else []
     classes, keypoints = _numbered(data.get('names') or ['object']), data.get('kpt_names') or {}
-    keypoints = _numbered(keypoints)
+    keypoints = {number: list(names) for number, names in _numbered(keypoints).items()}
+    for number, names in keypoints.items():
+        if len(names) != K:
+            raise DataError(f"'{path}': kpt_names of class {number} are {len(names)}, not {K}")
     return [
         dict(
             id=number + 1,
             name=str(name),
-            keypoints=list(keypoints.get(number, default)),
+            keypoints=keypoints.get(number, default),
             skeleton=edges,
             **(dict(flip_indices=list(flips)) if flips else {}),
         )
@@ -109,7 +118,7 @@ def _place(path: Path, data: dict, images: Path | None, entry: str) -> Path:
     roots = [images] if images else []
     roots += [path.parent / str(data.get('path') or ''), path.parent]
     for root in roots:
-        if (root / entry).exists():
+        if os.path.exists(root / entry):
             return _absolute(root / entry)
     raise DataError(f"'{path}': '{entry}' is neither in '{roots[0]}' nor in '{path.parent}'")
 
@@ -129,41 +138,34 @@ def _label_file(image: Path) -> Path:
 
 
 def _add_labels(
-    source: Source, image: Path, number: int, size: tuple[int, int], K: int, numbers: int
+    source: Source, image: Path, number: int, size: tuple[int, int], numbers: int
 ) -> None:
     file = _label_file(image)
-    if not file.is_file():
+    if not os.path.isfile(file):
         return
     for row, line in enumerate(file.read_text(encoding='utf-8').splitlines(), 1):
         if not line.strip():
             continue
-        try:
+        with reading(f"'{file}', line {row}: not a class and numbers"):
             kind, cx, cy, w, h, *points = map(float, line.split())
-        except ValueError as error:
-            raise DataError(f"'{file}', line {row}: not class and numbers") from error
+            category = int(kind) + 1
+            if len(points) % numbers:
+                raise ValueError(f'{len(points)} numbers of points')
         keypoints = _keypoints(points, size, numbers)
         box = [(cx - w / 2) * size[0], (cy - h / 2) * size[1], w * size[0], h * size[1]]
         source.annotations.append(
             dict(
-                id=len(source.annotations) + 1, image_id=number, category_id=int(kind) + 1,
+                id=len(source.annotations) + 1, image_id=number, category_id=category,
                 bbox=box, keypoints=keypoints, iscrowd=0,
             )
         )  # fmt: skip
 
 
 def _keypoints(points: list[float], size: tuple[int, int], numbers: int) -> list[float]:
-    """Return x, y, visibility of each point in pixels; a wrong count stays wrong."""
+    """Return x, y, visibility of each point in pixels; without visibility, (0, 0) is no point."""
     keypoints: list[float] = []
     for start in range(0, len(points), numbers):
-        x, y, v = (
-            (*points[start : start + numbers], 2.0)[:3]
-            if numbers == 2
-            else _padded(points[start : start + 3])
-        )
+        x, y, v = [*points[start : start + numbers], VISIBLE][:3]
         labelled = v > 0 and (x, y) != (0, 0)
         keypoints += [x * size[0], y * size[1], v] if labelled else [0.0, 0.0, 0.0]
     return keypoints
-
-
-def _padded(values: list[float]) -> list[float]:
-    return [*values, *[0.0] * (3 - len(values))]
