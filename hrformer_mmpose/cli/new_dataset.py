@@ -65,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument(
         '--input-size', type=_size, metavar='HxW', help='default: by the shape of the boxes'
     )
+    flags.add_argument('--codec', choices=[*config.CODECS], default='udp', help='(udp)')
     flags.add_argument('--epochs', type=positive, help='default: by the number of persons')
     flags.add_argument(
         '--overfit',
@@ -201,6 +202,7 @@ def _settings(
         name=Path(args.out).absolute().name,
         model=args.model,
         num_keypoints=len(train.category.names),
+        codec=args.codec,
         input_size=args.input_size or schedule.input_size([p['bbox'] for p in persons]),
         schedule=schedule.schedule(len(persons), args.epochs, args.overfit),
         images=str(folder.root),

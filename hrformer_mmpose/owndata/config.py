@@ -9,6 +9,10 @@ from dataclasses import dataclass
 
 from .schedule import Schedule
 
+# Endings of the configs' names. UDP is the default: encoding and decoding alone, without a network,
+# leave 299 persons of COCO with five keypoints an AP of 0.984 at 256x192 and of 0.981 at 128x96;
+# with MSRA these are 0.961 and 0.843.
+CODECS = dict(udp='_udp', dark='_dark', msra='')
 PUBLISHED_SIZES = {(192, 256): '256x192', (288, 384): '384x288'}
 
 
@@ -20,6 +24,7 @@ class Settings:
         name: of the data set; names the work folder.
         model: 'tiny', 'small' or 'base'.
         num_keypoints: K.
+        codec: one of `CODECS`.
         input_size: width and height in pixels.
         schedule: length of training.
         images: absolute folder of the training images.
@@ -32,6 +37,7 @@ class Settings:
     name: str
     model: str
     num_keypoints: int
+    codec: str
     input_size: tuple[int, int]
     schedule: Schedule
     images: str
@@ -44,7 +50,7 @@ class Settings:
 def text(settings: Settings, about: str) -> str:
     """Return the config's text; `about` is the comment at its top."""
     size = PUBLISHED_SIZES.get(settings.input_size)
-    base = f'hrformer_{settings.model}_coco_{size or "256x192"}'
+    base = f'hrformer_{settings.model}_coco_{size or "256x192"}{CODECS[settings.codec]}'
     data = dict(data_root='here', metainfo="dict(from_file=f'{here}/metainfo.py')")
     same = settings.images == settings.val_images
     if same:
@@ -94,12 +100,15 @@ def _pipelines(settings: Settings, resized: bool) -> list[str]:
 
 def _model(settings: Settings, resized: bool) -> str:
     head = f'head=dict(out_channels={settings.num_keypoints}{", decoder=codec" * resized})'
+    # A network that has never seen a mirrored image fails on it.
+    test_cfg = '' if settings.augmentation else ', test_cfg=dict(flip_test=False)'
     backbone = {} if settings.augmentation else dict(drop_path_rate='0.0')
     if settings.whole or settings.weights == 'none':
         backbone['init_cfg'] = 'None'
     elif settings.weights is not None:
         backbone['init_cfg'] = f"dict(type='Pretrained', checkpoint={settings.weights!r})"
-    return f'model = dict({head}' + f', backbone=dict({_args(backbone)})' * bool(backbone) + ')'
+    backbone = f', backbone=dict({_args(backbone)})' * bool(backbone)
+    return f'model = dict({head}{backbone}{test_cfg})'
 
 
 def _loader(settings: Settings, use: str, same: bool, resized: bool) -> str:

@@ -78,12 +78,17 @@ def _item(
     picture = crop(image, matrix, size)
     cv2.rectangle(picture, *np.rint(corners).astype(int).tolist(), WHITE, 1)
     for k in np.flatnonzero(v > 0) if len(v) <= SPARSE else ():
-        layer = Layer(picture, points[k] - DOT - 2, points[k] + DOT + 2, 4)
-        layer.disc(points[k], DOT, side_color(skeleton, k), scores[k])
-        layer.blend()
+        _draw_dot(picture, points[k], side_color(skeleton, k), scores[k])
     # Without a box, no score is written: annotations have none.
     pose = Pose(points, scores, np.full(4, np.nan), skeleton=skeleton)
     return picture, [pose], caption
+
+
+def _draw_dot(picture: np.ndarray, point: np.ndarray, color: tuple, opacity: float) -> None:
+    layer = Layer(picture, point - DOT - 2, point + DOT + 2, 4)
+    if layer.part.size:  # the point may lie far outside of its box
+        layer.disc(point, DOT, color, opacity)
+        layer.blend()
 
 
 def _legend(skeleton: Skeleton, width: int) -> np.ndarray:
@@ -96,9 +101,7 @@ def _legend(skeleton: Skeleton, width: int) -> np.ndarray:
         shown = names[:rows] if len(names) <= rows else [*names[: rows - 1], '...']
         for row, name in enumerate(shown):
             y = (row + 1) * LINE
-            layer = Layer(legend, (x - 8, y - 14), (x + 8, y + 6), 4)
-            layer.disc((x, y - TEXT / 2), 5, color, 1)
-            layer.blend()
+            _draw_dot(legend, np.array([x, y - TEXT / 2]), color, 1)
             write_text(legend, name, (x + LINE, y), TEXT, (225, 225, 225), width / 3 - 3 * LINE)
     return legend
 

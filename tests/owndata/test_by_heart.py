@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip('mmpose')
+from hrformer_mmpose.cli import new_dataset
 from tests.conftest import ROOT
 from tests.owndata import writers
 
 COMMAND = 'from hrformer_mmpose.cli.main import main; main()'
-SMALL = ['--model', 'tiny', '--weights', 'none', '--overfit', '--input-size', '192x144']
+SMALL = ['--model', 'tiny', '--weights', 'none', '--overfit', '--input-size', '128x96']
 
 
 def shell(folder: Path, *command) -> str:
@@ -31,6 +32,18 @@ def figures(work_dir: Path) -> list[dict]:
     """The lines of the training's own log of numbers."""
     (log,) = work_dir.glob('*/vis_data/scalars.json')
     return [json.loads(line) for line in log.read_text().splitlines()]
+
+
+def test_real_annotations(five_of_coco, tmp_path, capsys):
+    """168 images of COCO, with keypoints outside of boxes, crowds and persons without keypoints."""
+    content, images = five_of_coco
+    path = str(writers.coco(content, tmp_path))
+    flags = [path, '--images', str(images), '--out', str(tmp_path / 'hands')]
+    assert new_dataset.run(new_dataset.parser().parse_args(flags)) == 0
+    out = capsys.readouterr().out
+    assert '299 persons with keypoints, 168 images' in out
+    assert 'note: images' not in out
+    assert 'no problems' in out
 
 
 @pytest.mark.slow

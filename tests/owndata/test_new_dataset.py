@@ -90,7 +90,8 @@ def test_what_is_written(ask, tmp_path, monkeypatch):
     ('flags', 'size'),
     [
         (['--input-size', '256x192'], (192, 256)),
-        (['--input-size', '384x288', '--model', 'base'], (288, 384)),
+        (['--input-size', '384x288', '--model', 'base', '--codec', 'dark'], (288, 384)),
+        (['--input-size', '64x96', '--model', 'tiny', '--codec', 'msra'], (96, 64)),
         (['--input-size', '96x128', '--model', 'tiny', '--overfit'], (128, 96)),
         (['--input-size', '256x192', '--model', 'tiny', '--overfit'], (192, 256)),
     ],
@@ -107,12 +108,15 @@ def test_configs_of_each_kind_build(ask, no_init, flags, size):
         data = DATASETS.build(cfg[f'{use}_dataloader'].dataset)
         assert tuple(data[0]['inputs'].shape[1:]) == size[::-1]
     assert tuple(cfg.model.head.decoder.input_size) == size
+    assert ('UDP' in cfg.model.head.decoder.type) == ('--codec' not in flags)
+    assert cfg.model.head.decoder == cfg.train_dataloader.dataset.pipeline[-2].encoder
     random_steps = [s for s in cfg.train_dataloader.dataset.pipeline if 'Random' in s['type']]
     assert bool(random_steps) == ('--overfit' not in flags)
     if '--overfit' in flags:
         train, val = (json.loads((folder / f'{use}.json').read_text()) for use in ('train', 'val'))
         assert train == val
         assert cfg.model.backbone.drop_path_rate == 0
+        assert cfg.model.test_cfg.flip_test is False
 
 
 def test_the_config_needs_no_particular_place(ask, tmp_path):
