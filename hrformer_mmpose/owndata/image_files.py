@@ -40,7 +40,7 @@ class ImageFolder:
     def __init__(self, root: str):
         if not os.path.isdir(root):
             raise DataError(f"--images '{root}' is not a folder")
-        self.root = Path(root).resolve()
+        self.root = Path(os.path.abspath(root))  # links unresolved: names stay relative to it
         self._by_name: dict[str, list[PurePosixPath]] | None = None
 
     def has(self, name: str) -> bool:
@@ -61,8 +61,10 @@ class ImageFolder:
         """
         path = self._stated(name)
         if os.path.isfile(path):
-            inside = self.root in path.resolve().parents and '..' not in path.parts
-            return path.relative_to(self.root).as_posix() if inside else str(path.resolve())
+            path = Path(os.path.abspath(path))
+            return (
+                path.relative_to(self.root).as_posix() if self.root in path.parents else str(path)
+            )
         wanted = PurePosixPath(_normalised(name.replace('\\', '/')))
         candidates = self._index().get(wanted.name, [])
         common = [_common_tail(wanted, PurePosixPath(_normalised(str(c)))) for c in candidates]

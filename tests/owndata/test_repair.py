@@ -239,6 +239,15 @@ def test_names_with_folders_spaces_and_other_scripts(load, tmp_path):
     assert {image['id']: image['file_name'] for image in labels.images} == names
 
 
+def test_links_to_images_keep_their_names(load, tmp_path):
+    root = tmp_path / 'images'
+    root.mkdir()
+    for image in load.content['images']:
+        (root / image['file_name']).symlink_to(load.folder / image['file_name'])
+    labels = load(images=root)
+    assert {i['file_name'] for i in labels.images} <= {p.name for p in root.iterdir()}
+
+
 def test_equal_names_in_different_folders(load, tmp_path):
     root = tmp_path / 'images'
     for number, image in enumerate(load.content['images']):
