@@ -27,6 +27,7 @@ from ..owndata import (
 from ..owndata.flip_pairs import Flips
 from ..owndata.image_files import ImageFolder
 from ..owndata.repair import KeypointSet, repair
+from ..owndata.source import counted
 from ..owndata.split import split
 from . import check_dataset
 from .arguments import positive
@@ -89,7 +90,8 @@ def run(args: argparse.Namespace) -> int:
     settings = _settings(train, folder, val_folder, args)
     print(*summary.keypoint_lines(skeleton, flips, origins), sep='\n')
     print(*summary.training_lines(train, val, settings), sep='\n')
-    about = f'{len(names)} keypoints of {labels.category.name!r}, {Path(args.annotations).name}'
+    file = ' '.join(Path(args.annotations).name.split())  # stays in a comment
+    about = f'{counted(len(names), "keypoint")} of {labels.category.name!r}, {file}'
     unsure = summary.unsure_lines(flips)
     written = {
         'metainfo.py': metainfo.text(out.name, skeleton, values, [about, *unsure]),
@@ -134,8 +136,9 @@ def _labels(
     if not labels.persons():
         raise DataError(f"'{annotations}' holds no person with labelled keypoints")
     print(
-        f"'{annotations}' ({source.tool}), '{labels.category.name}': {len(labels.persons())} "
-        f'persons with keypoints, {len(labels.images)} images'
+        f"'{annotations}' ({source.tool}), '{labels.category.name}': "
+        f'{counted(len(labels.persons()), "person")} with keypoints, '
+        f'{counted(len(labels.images), "image")}'
     )
     for note in labels.notes:
         print(f'  note: {note}')

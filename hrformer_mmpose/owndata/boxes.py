@@ -7,6 +7,7 @@ import numpy as np
 
 from ..coco.persons import BOX_TO_PERSON_AREA
 from .keypoint_values import MAX_COORDINATE, number, numbers, pixels
+from .source import counted
 
 BOX_MARGIN = 0.15  # of the keypoints' extent, on each side of a box that is made from them
 MANY = 0.2  # share of boxes beyond their images that no annotator leaves
@@ -27,9 +28,11 @@ def boxes_of(
     corners = np.minimum(corners, np.tile(size - 1, 2))
     usable = given & (corners[:, 2:] > corners[:, :2]).all(1)
     labelled = (keypoints[..., 2] > 0).any(1)
-    for mask, what in ((~given, 'have no box'), (given & ~usable, 'have a box without area')):
+    for mask, what in ((~given, 'without a box'), (given & ~usable, 'with a box without area')):
         if (count := int((mask & labelled).sum())) > 0:
-            notes.append(f'{count} persons {what}: made from their keypoints, with a margin')
+            notes.append(
+                f'{counted(count, "person")} {what}: made from the keypoints, with a margin'
+            )
     made = _around(keypoints, size)
     boxes[~usable] = np.where(labelled[~usable, None], made[~usable], np.nan)
     return boxes
@@ -68,7 +71,7 @@ def areas_of(entries: list[dict], boxes: np.ndarray, notes: list[str]) -> np.nda
     missing = ~((areas > 1) & (areas < MAX_COORDINATE**2))
     if missing.any():
         notes.append(
-            f'{int(missing.sum())} persons have no area: {BOX_TO_PERSON_AREA} of their boxes, as '
-            'MMPose takes it'
+            f'{counted(int(missing.sum()), "person")} without an area: {BOX_TO_PERSON_AREA} of the '
+            'box, as in MMPose'
         )
     return np.where(missing, BOX_TO_PERSON_AREA * boxes[:, 2] * boxes[:, 3], areas)

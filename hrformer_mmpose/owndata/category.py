@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import ConfigError, DataError
-from .source import Source
+from .source import Source, counted
 
 SHOWN = 20  # categories named in a message
 Edges = tuple[tuple[int, int], ...]
@@ -49,6 +49,7 @@ def choose(source: Source, name: str | None, keypoints: Sequence[str] = ()) -> C
         ConfigError: the choice is missing or impossible.
         DataError: keypoints that cannot be used.
     """
+    keypoints = [_spaced(value) for value in keypoints]
     chosen = _chosen(source, name, bool(keypoints))
     lists = {tuple(_names(category)) for category in chosen}
     if len(lists) > 1:
@@ -111,7 +112,12 @@ def _listed(categories: list[dict], persons: Counter, wanted: str | None = None)
 
 def _names(category: dict) -> list[str]:
     values = category.get('keypoints')
-    return [str(value).strip() for value in values] if isinstance(values, list | tuple) else []
+    return [_spaced(value) for value in values] if isinstance(values, list | tuple) else []
+
+
+def _spaced(value: object) -> str:
+    """Return a name on one line, without white space at its ends."""
+    return ' '.join(str(value).split())
 
 
 def _renamed(old: Sequence[str], new: Sequence[str]) -> tuple[tuple[str, ...], tuple[int, ...]]:
@@ -155,8 +161,8 @@ def _edges(skeleton: object, names: Sequence[str]) -> tuple[list[tuple[int, int]
         usable = a != b and all(0 <= end < len(names) for end in edge)
         (good if usable else bad).append(edge if usable else entry)
     if bad:
-        plural = 's name' if len(bad) > 1 else ' names'
-        notes.append(f'{len(bad)} skeleton edge{plural} no keypoint ({bad[0]}): left out')
+        edges = counted(len(bad), 'skeleton edge')
+        notes.append(f'{edges} naming no keypoint ({bad[0]}): left out')
     return list(dict.fromkeys(good)), notes
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import DataError
 from .category import Category
-from .source import HIDDEN, VISIBLE
+from .source import HIDDEN, VISIBLE, counted
 
 MAX_COORDINATE = 1e6  # pixels; beyond any image
 
@@ -33,8 +33,8 @@ def rows(
     if bad := sorted(set(range(len(lists))) - set(good)):
         ids = ', '.join(str(entries[k].get('id', f'number {k + 1}')) for k in bad[:5])
         notes.append(
-            f'{len(bad)} persons have another number of keypoints than the {F} of the category '
-            f'(annotation {ids}{", ..." if bad[5:] else ""}): left out'
+            f'{counted(len(bad), "person")} with another number of keypoints than the {F} of the '
+            f'category (annotation {ids}{", ..." if bad[5:] else ""}): left out'
         )
     values = np.full((len(good), F, 3), np.nan)
     for out, k in zip(values, good, strict=True):
@@ -72,7 +72,7 @@ def visibility(keypoints: np.ndarray, entries: list[dict], notes: list[str]) -> 
     missing = np.isnan(v)
     if (missing & placed).any():
         count = int((missing & placed).sum())
-        notes.append(f'{count} points have no visibility: those not at (0, 0) are read as visible')
+        notes.append(f'{counted(count, "point")} without visibility: visible unless at (0, 0)')
     v = np.where(missing, np.where(placed, VISIBLE, 0), v)
     labelled = v > 0
     if _has_booleans(entries):
@@ -83,12 +83,14 @@ def visibility(keypoints: np.ndarray, entries: list[dict], notes: list[str]) -> 
         v = np.where(labelled, VISIBLE, 0)
     elif (other := ~np.isin(v, (0, HIDDEN, VISIBLE))).any():
         notes.append(
-            f'{int(other.sum())} points have a visibility that is not 0, 1 or 2 '
-            f'({v[other][0]:g}): read as visible if above 0, otherwise as not labelled'
+            f'{counted(int(other.sum()), "point")} with a visibility other than 0, 1 and 2 '
+            f'({v[other][0]:g}): visible if above 0, otherwise not labelled'
         )
         v = np.where(other, np.where(labelled, VISIBLE, 0), v)
     if (lost := (v > 0) & ~point).any():
-        notes.append(f'{int(lost.sum())} labelled points have no numbers: read as not labelled')
+        notes.append(
+            f'{counted(int(lost.sum()), "labelled point")} without numbers: read as not labelled'
+        )
     v = np.where(point, v, 0)
     return np.where(v[..., None] > 0, np.concatenate([xy, v[..., None]], -1), 0.0)
 

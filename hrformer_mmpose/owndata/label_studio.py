@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from ..errors import DataError
-from .source import Box, Builder, Point, Source, group, reading
+from .source import Box, Builder, Point, Source, counted, group, reading
 
 UPLOADED = re.compile(r'^[0-9a-f]{8}-')  # Label Studio's prefix of uploaded files
 
@@ -26,17 +26,19 @@ def read(path: str, tasks: list[Any]) -> Source:
     with reading(f"'{path}' is not Label Studio's JSON: export as 'JSON', not 'JSON-MIN'"):
         for task in tasks:
             _add(builder, task, notes)
-    builder.source.notes += [f'{count} {what}' for what, count in notes.items()]
+    builder.source.notes += [
+        f'{counted(count, noun)} {what}' for (noun, what), count in notes.items()
+    ]
     return builder.build()
 
 
 def _add(builder: Builder, task: dict, notes: Counter) -> None:
     done = [a for a in task['annotations'] if not a.get('was_cancelled')]
     if not done:
-        notes['tasks without an annotation were not read'] += 1
+        notes['task', 'without an annotation: not read'] += 1
         return
     if len(done) > 1:
-        notes['images have several annotations: the first was read'] += 1
+        notes['image', 'with several annotations: the first is read'] += 1
     name = _file_name(task)
     points, boxes, size = _regions(done[0]['result'], notes)
     image = dict(file_name=name, width=size[0], height=size[1])
@@ -53,7 +55,7 @@ def _regions(result: list[dict], notes: Counter) -> tuple[list[Point], list[Box]
         kind = region['type']
         if kind not in ('keypointlabels', 'rectanglelabels'):
             if kind != 'relation':
-                notes[f'regions of type {kind} were not read'] += 1
+                notes['region', f'of type {kind}: not read'] += 1
             continue
         if region.get('image_rotation'):
             raise DataError(

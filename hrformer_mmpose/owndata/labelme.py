@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from ..errors import DataError
-from .source import HIDDEN, VISIBLE, Box, Builder, Person, Point, Source, group, reading
+from .source import HIDDEN, VISIBLE, Box, Builder, Person, Point, Source, counted, group, reading
 
 HIDING = ('occluded', 'hidden', 'difficult')
 
@@ -43,9 +43,9 @@ def read(path: Path) -> Source:
     if other == len(files):
         raise DataError(f"folder '{path}' holds no JSON files of LabelMe")
     if other:
-        builder.source.notes.append(f'{other} JSON files are not LabelMe’s and were not read')
+        builder.source.notes.append(f'{counted(other, "JSON file")} of other tools: not read')
     builder.source.notes += [
-        f'{count} shapes of type {kind} are neither points nor rectangles and were not read'
+        f'{counted(count, "shape")} of type {kind}, neither point nor rectangle: not read'
         for kind, count in ignored.items()
     ]
     return builder.build()

@@ -15,7 +15,7 @@ from .boxes import areas_of, boxes_of
 from .category import Category
 from .image_files import ImageFolder, upright_size
 from .keypoint_values import pixels, rows, visibility
-from .source import Source
+from .source import Source, counted
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,16 @@ def _unique_images(source: Source, notes: list[str]) -> dict:
                 f'the same id {image["id"]!r}'
             )
     if twice := len(source.images) - len(images):
-        notes.append(f'{twice} images are listed twice: counted once')
+        notes.append(f'{counted(twice, "image")} listed twice: counted once')
     return images
 
 
 def _with_image(entries: list[dict], images: dict, notes: list[str]) -> list[dict]:
     good = [entry for entry in entries if entry['image_id'] in images]
     if lost := len(entries) - len(good):
-        notes.append(f'{lost} annotations are of images that the file does not list: left out')
+        notes.append(
+            f'{counted(lost, "annotation")} of images that the file does not list: left out'
+        )
     return good
 
 
@@ -115,9 +117,11 @@ def _existing(
             lost[why].append(image['file_name'])
     if moved := lost.pop('moved', None):
         notes.append(
-            f'{len(moved)} images are not where the file says, and were found ({moved[0]})'
+            f'{counted(len(moved), "image")} not where the file says, but found ({moved[0]})'
         )
-    reasons = [f"{len(names)} images {why} ('{names[0]}')" for why, names in lost.items()]
+    reasons = [
+        f"{counted(len(names), 'image')} {why} ('{names[0]}')" for why, names in lost.items()
+    ]
     if not any(persons[number] for number in found):
         raise DataError(f"no image with persons is usable in '{folder.root}': {'; '.join(reasons)}")
     notes += [f'{reason}: left out' for reason in reasons]
@@ -129,10 +133,10 @@ def _size(image: dict, path: Path) -> tuple[str, tuple[int, int] | None]:
     """Return why an image is unusable, or its width and height."""
     size = upright_size(path)
     if size is None:
-        return 'cannot be read', None
+        return 'unreadable', None
     stated = image.get('width'), image.get('height')
     if all(isinstance(side, int | float) and side > 0 for side in stated) and stated != size:
-        return 'have another size than annotated', None
+        return 'of another size than annotated', None
     return '', size
 
 
@@ -146,7 +150,9 @@ def _entries(
 ) -> list[dict]:
     """Build COCO's entries of the usable rows."""
     if empty := len(entries) - len(usable):
-        notes.append(f'{empty} annotations have neither labelled points nor a box: left out')
+        notes.append(
+            f'{counted(empty, "annotation")} with neither labelled points nor a box: left out'
+        )
     return [
         dict(
             id=entries[row].get('id'),

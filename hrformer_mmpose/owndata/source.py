@@ -11,6 +11,11 @@ VISIBLE, HIDDEN = 2, 1  # COCO's visibility of a labelled keypoint; 0 is not lab
 MALFORMED = (LookupError, TypeError, ValueError, AttributeError, OverflowError)
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun: 1 person, 2 persons."""
+    return f'{count} {noun}{"" if count == 1 else "s"}'
+
+
 @contextmanager
 def reading(what: str) -> Iterator[None]:
     """Turn the errors of reading malformed content into a `DataError` that begins with `what`."""

@@ -6,6 +6,7 @@ from ..imaging.skeleton import Skeleton
 from .config import Settings
 from .flip_pairs import Flips
 from .repair import KeypointSet
+from .source import counted
 
 NAMES_SHOWN = 12
 
@@ -13,7 +14,7 @@ NAMES_SHOWN = 12
 def keypoint_lines(skeleton: Skeleton, flips: Flips, origins: list[str]) -> Iterator[str]:
     """Yield the flip pairs, for confirmation, and the origins of the sigmas."""
     names = skeleton.names
-    yield f'{len(names)} keypoints, {len(skeleton.links)} edges'
+    yield f'{counted(len(names), "keypoint")}, {counted(len(skeleton.links), "edge")}'
     pairs = ', '.join(f'{names[a]} <-> {names[b]}' for a, b in flips.pairs())
     yield f'flip pairs: {pairs or "none"}'
     middle = [name for k, name in enumerate(names) if flips.indices[k] == k]
@@ -34,18 +35,21 @@ def unsure_lines(flips: Flips) -> Iterator[str]:
 def training_lines(train: KeypointSet, val: KeypointSet, settings: Settings) -> Iterator[str]:
     """Yield the numbers of persons, the schedule, and the weights to start from."""
     for use, part in (('train', train), ('val', val)):
-        yield f'{use}: {len(part.persons())} persons on {len(part.images)} images'
+        persons = counted(len(part.persons()), 'person')
+        yield f'{use}: {persons} on {counted(len(part.images), "image")}'
     width, height = settings.input_size
     plan = settings.schedule
     yield (
         f'HRFormer {settings.model}, input {height}x{width} (height x width), batch size '
-        f'{plan.batch_size}, {plan.epochs} epochs, learning rate {plan.rate:g}'
+        f'{plan.batch_size}, {counted(plan.epochs, "epoch")}, learning rate {plan.rate:g}'
     )
-    if settings.weights is None and settings.model != 'tiny':
+    if settings.weights == 'none' or (settings.weights is None and settings.model == 'tiny'):
+        yield 'starts from random weights (--weights FILE)'
+    elif settings.weights is None:
         yield 'starts from ImageNet weights, downloaded by the training (--weights FILE or none)'
     elif settings.whole:
         yield f"starts from backbone and head of '{settings.weights}'"
-    elif settings.weights not in (None, 'none'):
+    else:
         yield f"starts from the backbone of '{settings.weights}'; the head starts anew"
 
 

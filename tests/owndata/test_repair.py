@@ -103,13 +103,18 @@ def test_no_visibility(load):
             a['keypoints'] = rows[:, :2].ravel().tolist()
 
     labels = load(spoil)
-    assert 'have no visibility' in notes(labels)
+    assert 'without visibility' in notes(labels)
     assert (keypoints(labels)[..., 2] == [2, 0, 2, 2, 2]).all()
 
 
 @pytest.mark.parametrize(
     ('value', 'words'),
-    [(1, '0 or 1 only'), (True, 'true or false'), (0.87, 'not 0, 1 or 2'), (3, 'not 0, 1 or 2')],
+    [
+        (1, '0 or 1 only'),
+        (True, 'true or false'),
+        (0.87, 'other than 0, 1 and 2'),
+        (3, 'other than 0, 1 and 2'),
+    ],
 )
 def test_visibility_of_other_tools(load, value, words):
     """The second keypoint is not labelled; some tools write its place all the same."""
@@ -140,7 +145,7 @@ def test_points_that_are_no_numbers(load, value):
         content['annotations'][0]['keypoints'][3] = value
 
     labels = load(spoil)
-    assert '1 labelled points have no numbers' in notes(labels)
+    assert '1 labelled point without numbers' in notes(labels)
     assert keypoints(labels)[0, 1].tolist() == [0, 0, 0]
 
 
@@ -168,7 +173,7 @@ def test_normalised_coordinates(load):
 @pytest.mark.parametrize('bbox', [None, [1, 2, 3], [5, 5, 0, 10], [5, 5, float('nan'), 10], 'x'])
 def test_boxes_that_are_none(load, bbox):
     labels = load(lambda content: content['annotations'][0].update(bbox=bbox))
-    assert '1 persons have' in notes(labels)
+    assert '1 person with' in notes(labels)
     x, y, w, h = labels.annotations[0]['bbox']
     points = keypoints(labels)[0, :, :2]
     assert ((points >= (x, y)) & (points <= (x + w, y + h))).all()
@@ -205,7 +210,7 @@ def test_neither_points_nor_box(load):
         content['annotations'][1].update(keypoints=[0] * 15)
 
     labels = load(spoil)
-    assert '1 annotations have neither labelled points nor a box' in notes(labels)
+    assert '1 annotation with neither labelled points nor a box' in notes(labels)
     assert len(labels.annotations) == len(load.content['annotations']) - 1
     assert len(labels.persons()) == len(labels.annotations) - 1
 
@@ -217,7 +222,7 @@ def test_images_in_other_folders_are_found(load, tmp_path):
     folder = tmp_path / 'пример с пробелом' / '写真'
     shutil.copytree(load.folder, folder)
     labels = load(images=folder.parents[0])
-    assert 'are not where the file says, and were found' in notes(labels)
+    assert 'not where the file says, but found' in notes(labels)
     assert all(image['file_name'].startswith('写真/') for image in labels.images)
 
 
@@ -267,7 +272,7 @@ def test_equal_names_in_different_folders(load, tmp_path):
         spoil(content)
         content['images'][0]['file_name'] = '0001.jpg'
 
-    assert '1 images not there' in notes(load(ambiguous, images=root))
+    assert '1 image not there' in notes(load(ambiguous, images=root))
 
 
 def test_missing_broken_and_other_images(load, tmp_path):
@@ -279,7 +284,7 @@ def test_missing_broken_and_other_images(load, tmp_path):
     broken.write_bytes(b'no image')
     cv2.imwrite(str(small), cv2.imread(str(small))[::2, ::2])
     labels = load(images=root)
-    for words in ('1 images not there', '1 images cannot be read', '1 images have another size'):
+    for words in ('1 image not there', '1 image unreadable', '1 image of another size'):
         assert words in notes(labels)
     left = {a['image_id'] for a in labels.annotations}
     assert left == set(with_persons[3:])
@@ -308,7 +313,7 @@ def test_ids_that_are_no_numbers(load):
 
 def test_an_image_listed_twice(load):
     labels = load(lambda content: content['images'].append(dict(content['images'][0])))
-    assert '1 images are listed twice' in notes(labels)
+    assert '1 image listed twice' in notes(labels)
     assert len(labels.images) == len(load.content['images'])
 
     def other(content):
@@ -319,7 +324,7 @@ def test_an_image_listed_twice(load):
 
 def test_annotations_of_unlisted_images(load):
     labels = load(lambda content: content['annotations'][0].update(image_id=424242))
-    assert '1 annotations are of images that the file does not list' in notes(labels)
+    assert '1 annotation of images that the file does not list' in notes(labels)
 
 
 # Categories, names and edges
@@ -339,8 +344,8 @@ def test_duplicate_and_empty_names(load):
         ([[1, 2], [4, 5]], ((0, 1), (3, 4)), None),
         ([[0, 1], [3, 4]], ((0, 1), (3, 4)), 'from 0 instead of 1'),
         ([['Nose', 'L_Hand'], [4, 5]], ((0, 1), (3, 4)), None),
-        ([[1, 2], [1, 9], [2, 2]], ((0, 1),), '2 skeleton edges name no keypoint ([1, 9])'),
-        ([[0, 1], [1, 5]], ((0, 4),), '1 skeleton edge names no keypoint ([0, 1])'),
+        ([[1, 2], [1, 9], [2, 2]], ((0, 1),), '2 skeleton edges naming no keypoint ([1, 9])'),
+        ([[0, 1], [1, 5]], ((0, 4),), '1 skeleton edge naming no keypoint ([0, 1])'),
         ([[1, 2], [1], 'x', [1, None], ['Nose', 'Tail']], ((0, 1),), '4 skeleton edges'),
         ([[1, 2], [1, 2]], ((0, 1),), None),
         (None, (), None),
