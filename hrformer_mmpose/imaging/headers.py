@@ -170,8 +170,13 @@ def upright_shape(data: bytes) -> tuple[int, int] | None:
     size = jpeg_shape(data) or shape(data)
     if size is None:
         return None
-    orientation = webp_orientation(data) if is_webp(data) else _jpeg_orientation(data)
-    return size[::-1] if orientation > 4 else size
+    if is_webp(data):
+        orientation = webp_orientation(data)
+    elif data.startswith(PNG_START):
+        orientation = _png_orientation(data)
+    else:
+        orientation = _jpeg_orientation(data)
+    return size[::-1] if 5 <= orientation <= 8 else size
 
 
 def _jpeg_orientation(data: bytes) -> int:
@@ -179,4 +184,19 @@ def _jpeg_orientation(data: bytes) -> int:
         if marker == APP1 and data[position + 4 : position + 10] == b'Exif\0\0':
             end = position + 2 + _length(data, position)
             return tiff_tags(data[position + 10 : end]).get(ORIENTATION, UPRIGHT)
+    return UPRIGHT
+
+
+def _png_orientation(data: bytes) -> int:
+    position = 8
+    for _ in range(MAX_ENTRIES):
+        size, kind = (
+            int.from_bytes(data[position : position + 4], 'big'),
+            data[position + 4 : position + 8],
+        )
+        if kind == b'eXIf':
+            return tiff_tags(data[position + 8 : position + 8 + size]).get(ORIENTATION, UPRIGHT)
+        if kind in (b'IDAT', b''):
+            break
+        position += 12 + size
     return UPRIGHT
