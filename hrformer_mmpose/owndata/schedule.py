@@ -16,8 +16,8 @@ RECIPE_EPOCHS, RECIPE_SAMPLES = 210, 210 * 150_000
 RECIPE_RATE, RECIPE_BATCH = 5e-4, 256
 RECIPE_STEPS = (170 / 210, 200 / 210)
 MIN_ITERATIONS = 4000  # of a small set
-# Learning by heart, without augmentation: HRFormer-T needed 30 epochs for an AP of 0.92 on the 299
-# persons of 168 images of COCO (five keypoints, 128x96).
+# Learning by heart, without augmentation: in 42 epochs HRFormer-T reaches an AP of 0.958 on
+# the 299 persons of 168 images of COCO (five keypoints, 128x96), 0.916 after 30.
 OVERFIT_EPOCHS, OVERFIT_ITERATIONS, OVERFIT_RATE = 60, 600, 1e-3
 MAX_WARMUP = 500  # iterations
 VALIDATIONS, OVERFIT_VALIDATIONS = 21, 4  # the recipe: every 10 of 210 epochs
