@@ -12,6 +12,7 @@ COMMANDS = {
     'export': 'write a network as ONNX or for OpenVINO, and check it',
     'benchmark': "time HRFormer beside MMPose's networks, exported files, or whole predictions",
     'doctor': 'list what is installed and what is missing',
+    'new-dataset': 'config and metainfo for annotations of your own, checked and drawn',
     'models': 'list the configs that come with the package',
 }
 USAGE = 'usage: hrformer COMMAND ... (hrformer COMMAND --help lists its flags)'
@@ -23,7 +24,7 @@ def main() -> None:
     if name in ('-h', '--help'):
         print(USAGE + '\n')
         for command, description in COMMANDS.items():
-            print(f'  {command:<10} {description}')
+            print(f'  {command:<11} {description}')
         return
     if name == '--version':
         print(__version__)
@@ -32,7 +33,7 @@ def main() -> None:
         sys.exit(f"error: '{name}' is not one of the commands {', '.join(COMMANDS)}")
     sys.argv[:2] = [f'hrformer {name}']
     try:
-        module = importlib.import_module(f'.{name}', __package__)
+        module = importlib.import_module(f'.{name.replace("-", "_")}', __package__)
         parser: argparse.ArgumentParser = module.parser()
     except ModuleNotFoundError as error:
         sys.exit(f'error: hrformer {name} needs the package {error.name}: see README, "Install"')

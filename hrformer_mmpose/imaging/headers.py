@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterator
 
 JPEG_START, JPEG_SCAN, JPEG_END = b'\xff\xd8', 0xDA, b'\xff\xd9'
+APP1 = 0xE1  # marker of a JPEG's EXIF data
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of a JPEG's frame header
 PNG_START = b'\x89PNG'
 UPRIGHT = 1
@@ -162,3 +163,40 @@ def _segments(data: bytes) -> Iterator[tuple[int, int]]:
 def _length(data: bytes, position: int) -> int:
     """Return the length in bytes of the segment at `position`, without its marker."""
     return int.from_bytes(data[position + 2 : position + 4], 'big')
+
+
+def upright_shape(data: bytes) -> tuple[int, int] | None:
+    """Return (H, W) of an image as it is decoded, its orientation applied; None if unknown."""
+    size = jpeg_shape(data) or shape(data)
+    if size is None:
+        return None
+    if is_webp(data):
+        orientation = webp_orientation(data)
+    elif data.startswith(PNG_START):
+        orientation = _png_orientation(data)
+    else:
+        orientation = _jpeg_orientation(data)
+    return size[::-1] if 5 <= orientation <= 8 else size
+
+
+def _jpeg_orientation(data: bytes) -> int:
+    for marker, position in _segments(data):
+        if marker == APP1 and data[position + 4 : position + 10] == b'Exif\0\0':
+            end = position + 2 + _length(data, position)
+            return tiff_tags(data[position + 10 : end]).get(ORIENTATION, UPRIGHT)
+    return UPRIGHT
+
+
+def _png_orientation(data: bytes) -> int:
+    position = 8
+    for _ in range(MAX_ENTRIES):
+        size, kind = (
+            int.from_bytes(data[position : position + 4], 'big'),
+            data[position + 4 : position + 8],
+        )
+        if kind == b'eXIf':
+            return tiff_tags(data[position + 8 : position + 8 + size]).get(ORIENTATION, UPRIGHT)
+        if kind in (b'IDAT', b''):
+            break
+        position += 12 + size
+    return UPRIGHT

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from . import sides
+
 
 @dataclass(frozen=True)
 class Skeleton:
@@ -19,8 +21,7 @@ class Skeleton:
 
     def side(self, keypoint: int) -> str:
         """Return 'left', 'right' or 'middle': the keypoint's side of the person."""
-        name = self.names[keypoint]
-        return next((side for side in ('left', 'right') if name.startswith(side)), 'middle')
+        return sides.side(self.names[keypoint], self.names[self.flip_indices[keypoint]])
 
 
 COCO = Skeleton(

@@ -6,12 +6,12 @@ import pytest
 
 pytest.importorskip('mmpose')
 from mmengine.hooks import Hook
-from mmpose.models.data_preprocessors import PoseDataPreprocessor
 
 from hrformer_mmpose import config_errors
 from hrformer_mmpose.cli import terminal
 from hrformer_mmpose.engine.runner import Runner
 from hrformer_mmpose.errors import ConfigError, DataError
+from hrformer_mmpose.estimators.data_preprocessor import PoseDataPreprocessor
 
 HINT = ' (HRFORMER_TRACEBACK=1 shows the traceback)'
 WITHOUT_TARGETS = [
@@ -50,6 +50,7 @@ def test_the_first_iteration(train, tmp_path):
     assert line == 'model.data_preprocessor (PoseDataPreprocessor): KeyError: inputs'
 
 
+@pytest.mark.slow
 def test_the_first_validation(train, tmp_path):
     twice = [dict(type='EPE'), dict(type='EPE')]
     line = mistake(train, tmp_path, prepare=_own_evaluation, scores=[0], val_evaluator=twice)
@@ -102,6 +103,7 @@ class FailsLater(Hook):
             raise KeyError('a bug')
 
 
+@pytest.mark.slow
 def test_what_fails_later_is_a_bug(train, tmp_path, monkeypatch):
     with pytest.raises(KeyError, match='a bug'):
         train(tmp_path / 'hook', prepare=lambda runner: runner.register_hook(FailsLater()))

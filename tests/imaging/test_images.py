@@ -120,6 +120,23 @@ def png_with(kind: bytes, content: bytes, image: np.ndarray) -> bytes:
     return plain[:33] + struct.pack('>I', len(content)) + chunk + checksum + plain[33:]
 
 
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_the_upright_size_is_read_from_the_header(orientation):
+    image = np.random.default_rng(0).integers(0, 256, (24, 40, 3), np.uint8)
+    files = {
+        'a.jpg': with_exif(encoded(image), orientation),
+        'a.png': png_with(b'eXIf', exif(orientation), image),
+        'a.webp': webp_with_exif(image, exif(orientation), 90),
+        'b.jpg': encoded(image),
+        'b.png': encoded(image, '.png'),
+        'b.bmp': encoded(image, '.bmp'),
+        'b.tif': encoded(image, '.tif'),
+    }
+    for name, data in files.items():
+        assert headers.upright_shape(data) == decode(data, name).shape[:2], name
+    assert headers.upright_shape(b'GIF89a') is None
+
+
 def test_damaged_exif_of_webp_leaves_the_image_as_it_is():
     image, data = picture(20, 30, 3), exif(6)
     expected = decode(webp_with_exif(image, b'', 101), 'a.webp')
