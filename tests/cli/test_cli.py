@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip('mmpose')
 from hrformer_mmpose import zoo
-from hrformer_mmpose.benchmark import data
+from hrformer_mmpose.benchmark import loading
 from hrformer_mmpose.cli import benchmark_data, check_dataset, launch, terminal, test, train
 from hrformer_mmpose.errors import DataError
 
@@ -231,7 +231,7 @@ def test_loading_is_timed_without_training_annotations(
     missing.unlink()
     flags = ['--samples', '2', '--rounds', '1', '--boxes', '1']
     timed = []
-    monkeypatch.setattr(data, '_compare', lambda name, *arguments: timed.append(name))
+    monkeypatch.setattr(loading, '_compare', lambda name, *arguments: timed.append(name))
     benchmark_data.run(benchmark_data.parser().parse_args(['loading', str(root), *flags]))
     assert timed == ['test, persons a second']
     assert f"training: not timed, since '{missing}' does not exist" in capsys.readouterr().out
