@@ -3,6 +3,7 @@
 import argparse
 import errno
 import importlib.util
+import logging
 import os
 import shutil
 import sys
@@ -31,6 +32,9 @@ def run(tool: Callable[[argparse.Namespace], int | None], parser: argparse.Argum
         parser: parser of the command line.
     """
     args = parser.parse_args()
+    # A log that cannot be written, as on a full disk, would print a traceback for each line. What
+    # matters fails with a line of its own.
+    logging.raiseExceptions = False
     os.environ.setdefault('LOCAL_RANK', str(getattr(args, 'local_rank', 0)))
     if hasattr(sys.stdout, 'reconfigure'):  # terminals may lack characters of file names
         sys.stdout.reconfigure(errors='backslashreplace', line_buffering=True)

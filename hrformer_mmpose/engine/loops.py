@@ -1,9 +1,13 @@
 """Epoch-based training that can resume within an epoch."""
 
+import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 
 from mmengine.dist import get_rank
+from mmengine.hooks import Hook, LoggerHook
 from mmengine.logging import print_log
 from mmengine.runner import EpochBasedTrainLoop as _EpochBasedTrainLoop
 from torch import nn
@@ -39,7 +43,8 @@ class EpochBasedTrainLoop(_EpochBasedTrainLoop):
         # The best network's file is saved again when it is validated, and knows of it.
         validated = self.runner.message_hub.runtime_info.get(_VALIDATED)
         if self._iter and not self._done and validated != self._epoch:
-            self._validate_if_due()
+            with _not_logged(self.runner.hooks) if self._is_logged() else nullcontext():
+                self._validate_if_due()
         while self._epoch < self._max_epochs and not self.stop_training:
             self.run_epoch()
             self._decide_current_val_interval()
@@ -82,6 +87,16 @@ class EpochBasedTrainLoop(_EpochBasedTrainLoop):
             self.runner.message_hub.update_info(_VALIDATED, self._epoch)
             self.runner.val_loop.run()
 
+    def _is_logged(self) -> bool:
+        """Return whether an earlier run in this folder has logged this epoch's validation."""
+        for path in Path(self.runner.work_dir).glob('*/vis_data/scalars.json'):
+            for line in path.read_text().splitlines():
+                with suppress(ValueError):  # a line that was cut off
+                    entry = json.loads(line)
+                    if entry.get('step') == self._epoch and 'iter' not in entry:
+                        return True
+        return False
+
     def _batches_done(self) -> int:
         """Return the number of batches of the current epoch that were already used."""
         place = self.runner.message_hub.runtime_info.get(_PLACE)
@@ -104,3 +119,16 @@ class EpochBasedTrainLoop(_EpochBasedTrainLoop):
             level=logging.WARNING,
         )
         return 0
+
+
+@contextmanager
+def _not_logged(hooks: Sequence[Hook]) -> Iterator[None]:
+    """Keep the logger's hook from logging a validation that it has logged before."""
+    loggers = [hook for hook in hooks if isinstance(hook, LoggerHook)]
+    for hook in loggers:
+        hook.after_val_epoch = lambda *args, **kwargs: None
+    try:
+        yield
+    finally:
+        for hook in loggers:
+            del hook.after_val_epoch
