@@ -1,5 +1,6 @@
 """A run's folder: held by one run, never emptied by a start that fails, repaired after a kill."""
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -232,6 +233,27 @@ def test_what_a_kill_left_undone_is_done_when_the_run_resumes(train, tmp_path, m
     assert {*listing(folder)} == {'epoch_1.pth', 'epoch_2.pth', BEST(2), 'last_checkpoint'}
     assert (folder / 'last_checkpoint').read_text() == str(folder / 'epoch_2.pth')
     assert list(runner.message_hub.get_scalar('val/coco/AP').data[0]) == [0.1, 0.2]
+
+
+def test_a_validation_that_is_repeated_is_logged_once(train, tmp_path, monkeypatch):
+    """Killed after the log has the validation, before the best network's file is there."""
+    folder, save = tmp_path / 'work', checkpoint_hook.CheckpointHook._save_best_checkpoint
+
+    def killed(self, *args, **kwargs):
+        raise Killed
+
+    monkeypatch.setattr(checkpoint_hook.CheckpointHook, '_save_best_checkpoint', killed)
+    with pytest.raises(Killed):
+        train(folder, {1: 0.1, 2: 0.2})
+    monkeypatch.setattr(checkpoint_hook.CheckpointHook, '_save_best_checkpoint', save)
+    train(folder, {1: 0.1, 2: 0.2}, resume=True)
+    assert {BEST(2)} <= {*listing(folder)}
+    lines = [
+        json.loads(line)
+        for path in folder.glob('*/vis_data/scalars.json')
+        for line in path.read_text().splitlines()
+    ]
+    assert sorted(line['step'] for line in lines if 'coco/AP' in line) == [1, 2]
 
 
 @pytest.mark.slow
