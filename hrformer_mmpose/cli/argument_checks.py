@@ -60,7 +60,6 @@ OTHERS: dict[str, Any] = {  # values that reach no signature
     'compile': bool | dict,
     'env_cfg.cudnn_benchmark': bool,
     'env_cfg.dist_cfg': dict,
-    'env_cfg.mp_cfg': dict,
     'env_cfg.mp_cfg.mp_start_method': Literal['fork', 'spawn', 'forkserver'],
     'find_unused_parameters': bool,
     'log_processor.window_size': int,

@@ -5,7 +5,7 @@ from .block import DropPath, HRFormerBlock
 from .ffn import CrossFFN
 from .fusion import BasicBlock, Bottleneck, MultiScaleFusion, build_transition, conv_norm
 from .norm import build_batch_norm, build_layer_norm
-from .sync_batch_norm import SyncBatchNorm, merge_moments, sync_group
+from .sync_batch_norm import SyncBatchNorm
 from .window import padding_mask, shift_mask, window_partition, window_reverse
 
 __all__ = [
@@ -22,10 +22,8 @@ __all__ = [
     'build_layer_norm',
     'build_transition',
     'conv_norm',
-    'merge_moments',
     'padding_mask',
     'shift_mask',
-    'sync_group',
     'window_partition',
     'window_reverse',
 ]
