@@ -30,7 +30,8 @@ def train(tmp_path, synthetic_root, monkeypatch):
     def run(work_dir, scores=None, prepare=None, **options):
         cfg = Config.fromfile(path)
         cfg.work_dir = str(work_dir)
-        cfg.experiment_name = f'{tmp_path.name}_{next(numbers)}'
+        # MMEngine hands out loggers and visualizers by name, those of earlier tests included.
+        cfg.experiment_name = cfg.visualizer.name = f'{tmp_path.name}_{next(numbers)}'
         cfg.train_dataloader.batch_size = 4
         cfg.train_dataloader.dataset.indices = 8
         cfg.val_dataloader.dataset.indices = 2
