@@ -22,7 +22,7 @@ demo: $(VENV)/.installed
 	$(VENV)/bin/python tools/demo.py --data-root $(DEMO)
 
 test: $(VENV)/.triton
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile --durations=10
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=10
 
 test-slow: $(VENV)/.triton
 	$(VENV)/bin/python -m pytest -q -m 'slow or not slow' --durations=20

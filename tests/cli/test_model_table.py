@@ -16,12 +16,12 @@ from hrformer_mmpose.errors import ConfigError, UserError
 from tests.conftest import ROOT
 
 CONFIG = 'hrformer_small_coco_256x192'
+QUICK = 'hrformer_tiny_shapes_64'
 
 
-def run(tmp_path) -> dict:
+def run(tmp_path, name=CONFIG) -> dict:
     out = tmp_path / 'table.json'
-    config = zoo.find(CONFIG)
-    model_table.run(argparse.Namespace(configs=[config], json=str(out)))
+    model_table.run(argparse.Namespace(configs=[zoo.find(name)], json=str(out)))
     return json.loads(out.read_text())[0]
 
 
@@ -63,12 +63,14 @@ def test_a_file_without_a_model_is_named():
 
 
 def test_a_count_that_deviates_ends_it_with_a_line(tmp_path, monkeypatch):
-    wrong = replace(model_table.PUBLISHED[CONFIG], gflops=3.0)
-    monkeypatch.setitem(model_table.PUBLISHED, CONFIG, wrong)
-    with pytest.raises(UserError, match=f'{CONFIG}: GFLOPs 2.75., published 3.0'):
-        run(tmp_path)
-    monkeypatch.setitem(model_table.REASONS, CONFIG, 'because')
-    run(tmp_path)
+    counted = run(tmp_path, QUICK)
+    figures = {'params': counted['params'], 'gflops': 1.1 * counted['gflops_as_published']}
+    wrong = replace(model_table.PUBLISHED[CONFIG], **figures, digits=(6, 6))
+    monkeypatch.setitem(model_table.PUBLISHED, QUICK, wrong)
+    with pytest.raises(UserError, match=f'{QUICK}: GFLOPs .*, published {wrong.gflops}'):
+        run(tmp_path, QUICK)
+    monkeypatch.setitem(model_table.REASONS, QUICK, 'because')
+    run(tmp_path, QUICK)
 
 
 def test_every_published_name_is_a_config():
