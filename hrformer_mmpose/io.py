@@ -1,9 +1,10 @@
 """Atomic writes: after a crash a file is the old one or the new one, never a part."""
 
 import io
+import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from .errors import WeightsError
 
 PARTIAL = '.partial'  # suffix of a file that is being written
+KEYPOINTS = 'keypoints'  # in the meta of a file of weights alone: their names, as JSON
 
 
 def save_weights(
@@ -20,6 +22,7 @@ def save_weights(
     path: str | Path,
     origin: str,
     wrapper: str = 'state_dict',
+    keypoints: Sequence[str] = (),
 ) -> None:
     """Write weights alone, as `.safetensors` or in PyTorch's format.
 
@@ -28,18 +31,18 @@ def save_weights(
         path: the suffix `.safetensors` selects that format.
         origin: origin of the weights, stored in the file (`recorded_origin`).
         wrapper: name of the entry that holds the weights, in PyTorch's format.
+        keypoints: names of the head's keypoints, stored in the file if there are any.
 
     Raises:
         OSError: the file cannot be written; an existing one is unchanged.
     """
     tensors = {key: value.contiguous() for key, value in state_dict.items()}
+    meta = {'origin': origin} | ({KEYPOINTS: json.dumps([*keypoints])} if keypoints else {})
     if str(path).endswith('.safetensors'):
-        data = safetensors_package().torch.save(
-            tensors, metadata={'format': 'pt', 'origin': origin}
-        )
+        data = safetensors_package().torch.save(tensors, metadata={'format': 'pt', **meta})
     else:
         buffer = io.BytesIO()
-        torch.save({'meta': {'origin': origin}, wrapper: tensors}, buffer)
+        torch.save({'meta': meta, wrapper: tensors}, buffer)
         data = buffer.getvalue()
     with replacing(path) as partial:
         Path(partial).write_bytes(data)

@@ -26,6 +26,9 @@ TRANSFORMS = _child(
     'datasets.mask_folder',
 )
 OPTIM_WRAPPERS = _child(mmpose_registry.OPTIM_WRAPPERS, 'engine.optim_wrapper')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(
+    mmpose_registry.OPTIM_WRAPPER_CONSTRUCTORS, 'engine.layer_decay'
+)
 DATA_SAMPLERS = _child(mmpose_registry.DATA_SAMPLERS, 'datasets.sampler')
 KEYPOINT_CODECS = _child(mmpose_registry.KEYPOINT_CODECS, 'codecs')
 METRICS = _child(

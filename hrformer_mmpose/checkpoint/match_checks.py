@@ -42,8 +42,9 @@ def check_head(state: State, target: Mapping, wrong: list[str], source: str | Pa
         return
     held, built = num_keypoints(state), num_keypoints(target)
     hint = (
-        'to train from its backbone alone, set model.backbone.init_cfg.type=Pretrained and '
-        'model.backbone.init_cfg.checkpoint to the file instead of load_from'
+        'to train from its backbone alone, set model.backbone.init_cfg.type=Pretrained, '
+        'model.backbone.init_cfg.prefix=backbone and model.backbone.init_cfg.checkpoint to the '
+        'file instead of load_from'
     )
     if held != built:
         raise WeightsError(

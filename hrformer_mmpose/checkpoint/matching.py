@@ -2,8 +2,8 @@
 
 Entries that the network lacks (a head, index buffers, maps of lower resolution) are skipped.
 Missing entries are accepted only when training starts from the file: a head then keeps its initial
-values. Any other difference is an error that names the content of the file and the configured
-network.
+values, except for the rows of keypoints that both have (`head_rows`). Any other difference is an
+error that names the content of the file and the configured network.
 """
 
 import logging
@@ -16,6 +16,7 @@ from torch import nn
 
 from ..errors import WeightsError
 from . import files
+from .head_rows import Keypoints, take_rows
 from .match_checks import HEAD, check_architecture, check_head
 from .match_report import conversion, groups, is_finite
 from .state_dict_adapter import INDEX, TABLE, State, architecture, num_keypoints, origin, to_mmpose
@@ -49,6 +50,7 @@ def match(
     source: str | Path,
     stored_origin: str | None = None,
     complete: bool = False,
+    keypoints: Keypoints | None = None,
 ) -> Match:
     """Convert weights to the names of a network and check that they fit.
 
@@ -63,6 +65,7 @@ def match(
         stored_origin: origin stored in the file (`files.recorded_origin`), if any.
         complete: require weights for the whole network, as for testing. Otherwise its head and its
             lower maps may keep their initial values.
+        keypoints: names on both sides, for a training that may have other keypoints than the file.
 
     Raises:
         WeightsError: the file is of another architecture, predicts another number of keypoints, or
@@ -79,19 +82,25 @@ def match(
     _fit_tables(result, state, model, target, source, source_origin)
     result.state.update({key: value for key, value in target.items() if key.endswith(INDEX)})
 
-    wrong = [key for key, value in result.state.items() if tuple(value.shape) != shapes[key]]
+    def misfits() -> list[str]:
+        return [key for key, value in result.state.items() if tuple(value.shape) != shapes[key]]
+
     missing = [
         key for key in shapes if key not in result.state and not key.endswith('num_batches_tracked')
     ]
-    check_architecture(state, target, wrong, missing, source)
-    check_head(state, target, wrong, source)
+    check_architecture(state, target, misfits(), missing, source)
     files.check_types(result.state, target, source)
+    line = None
+    if keypoints is not None:
+        line = take_rows(result.state, target, keypoints, source_origin, source)
+    check_head(state, target, misfits(), source)
     if missing and complete:
         raise WeightsError(
             f"'{source}' holds no weights for {groups(missing)}, which the config builds: "
             'a backbone alone can start a training, not be tested or resumed'
         )
     _describe(result, weights, state, missing, source, source_origin)
+    result.lines += [line] if line else []
     return result
 
 

@@ -80,7 +80,8 @@ def _buildable(cfg: Mapping, uses: list[str]) -> Iterator[tuple[str, Any]]:
     yield from ((path, value) for path in optional if (value := value_at(cfg, path)) is not None)
     for path in ('custom_hooks', 'vis_backends'):
         yield from _elements(path, cfg.get(path) or [])
-    several_optimizers = 'constructor' in (cfg.get('optim_wrapper') or {})
+    optim_wrapper = cfg.get('optim_wrapper') or {}
+    several_optimizers = 'constructor' in optim_wrapper and 'optimizer' not in optim_wrapper
     if not several_optimizers:
         yield from _one_or_more('param_scheduler', cfg.get('param_scheduler') or [])
     if 'train' in uses and not several_optimizers:

@@ -9,6 +9,7 @@ import torch
 
 from ..checkpoint import files
 from ..checkpoint import state_dict_adapter as adapter
+from ..checkpoint.head_rows import names_in_file
 from ..errors import ConfigError, WeightsError
 
 
@@ -56,8 +57,9 @@ def run(args: argparse.Namespace) -> None:
     # The authors' classification code reads the key `model` only; their pose and segmentation code
     # read both keys.
     to_model = args.to == 'official' and origin == 'official-classification'
+    wrapper = 'model' if to_model else 'state_dict'
     try:
-        files.save_weights(converted, target, origin, 'model' if to_model else 'state_dict')
+        files.save_weights(converted, target, origin, wrapper, names_in_file(content) or ())
     except OSError as error:
         raise WeightsError(f"cannot write '{target}': {error.strerror or error}") from error
     print(f'origin        {origin}')

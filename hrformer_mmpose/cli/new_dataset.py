@@ -9,7 +9,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from ..checkpoint import files, state_dict_adapter
+from ..checkpoint import files
 from ..errors import DataError
 from ..imaging.skeleton import Skeleton
 from ..owndata import (
@@ -200,7 +200,6 @@ def _settings(
     train: KeypointSet, folder: ImageFolder, val_folder: ImageFolder, args: argparse.Namespace
 ) -> config.Settings:
     persons = train.persons()
-    weights, whole = _weights(args.weights, len(train.category.names))
     return config.Settings(
         name=Path(args.out).absolute().name,
         model=args.model,
@@ -210,16 +209,14 @@ def _settings(
         schedule=schedule.schedule(len(persons), args.epochs, args.overfit),
         images=str(folder.root),
         val_images=str(val_folder.root),
-        weights=weights,
-        whole=whole,
+        weights=_weights(args.weights),
         augmentation=not args.overfit,
     )
 
 
-def _weights(file: str | None, num_keypoints: int) -> tuple[str | None, bool]:
-    """Return the file to start from, and whether its head fits, too."""
+def _weights(file: str | None) -> str | None:
+    """Return the file to start from; a local one is read, so that a bad one is known now."""
     if file is None or file == 'none' or '://' in file:
-        return file, False
-    weights = files.load_weights(file)
-    whole = state_dict_adapter.num_keypoints(weights) == num_keypoints
-    return str(Path(file).absolute()), whole
+        return file
+    files.load_weights(file)
+    return str(Path(file).absolute())

@@ -12,17 +12,18 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 from mmengine.dist import is_main_process
-from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop
 from mmengine.runner import Runner as _Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ..backbones import HRFormer
 from ..checkpoint import files, matching
+from ..checkpoint.head_rows import Keypoints, load_head, names_in, names_in_file
 from ..datasets.collate import pseudo_collate
 from ..errors import WeightsError, device_errors, smaller_batch
 from ..registry import RUNNERS
-from .finite_hook import FiniteHook
+from .finite_hook import FiniteHook, unwrapped_model
 from .first_use import BlamesConfig
 from .hooks import ClassesHook, LeftOutHook
 from .loops import EpochBasedTrainLoop
@@ -136,9 +137,10 @@ class Runner(BlamesConfig, _Runner):
         """
         content = files.read(filename)
         weights = files.weights_in(content, filename)
-        model = self.model.module if is_model_wrapper(self.model) else self.model
+        model = unwrapped_model(self)
         origin = files.recorded_origin(content)
-        result = matching.match(weights, model, filename, origin, complete=self._complete)
+        keypoints = Keypoints(self._keypoints(), names_in_file(content))
+        result = matching.match(weights, model, filename, origin, self._complete, keypoints)
         result.log(self.logger)
         checkpoint = {}
         if is_training_state(content):
@@ -147,7 +149,8 @@ class Runner(BlamesConfig, _Runner):
             from_plain(checkpoint)
             checkpoint['meta'].pop('config', None)  # MMEngine would run it
         checkpoint['state_dict'] = result.state
-        check_averages(checkpoint, filename)
+        if self._resume:  # otherwise the averages start anew
+            check_averages(checkpoint, filename)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         result.state = checkpoint['state_dict']
         result.load_into(model)
@@ -204,8 +207,20 @@ class Runner(BlamesConfig, _Runner):
 
     def _init_model_weights(self) -> None:
         """Initialize the weights, unless a resumed file replaces all of them."""
-        if not self._resume:
-            super()._init_model_weights()
+        if self._resume:
+            return
+        super()._init_model_weights()
+        model, names = unwrapped_model(self), self._keypoints()
+        if self._load_from is not None or not names or not isinstance(model.backbone, HRFormer):
+            return
+        if line := load_head(model, names):
+            self.logger.info(line)
+
+    def _keypoints(self) -> tuple[str, ...]:
+        """Return the names of the keypoints to learn; () unless a training starts."""
+        if self._complete or not isinstance(self._train_loop, BaseLoop):
+            return ()
+        return names_in(getattr(self.train_dataloader.dataset, 'metainfo', None)) or ()
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the training loop, by default `EpochBasedTrainLoop` of this package."""

@@ -17,9 +17,11 @@ def checkpointed(
     Args:
         forward: function to recompute.
         module: module whose BatchNorms `forward` calls.
-        x: input; without a gradient nothing is checkpointed.
+        x: input; nothing is checkpointed if neither it nor `module` needs a gradient. Behind frozen
+            stages the parameters need one and the input does not.
     """
-    if not x.requires_grad:
+    needs_grad = x.requires_grad or any(p.requires_grad for p in module.parameters())
+    if not (needs_grad and torch.is_grad_enabled()):
         return forward(x)
     contexts = lambda: (contextlib.nullcontext(), _FrozenStatistics(module))  # noqa: E731
     return checkpoint(forward, x, use_reentrant=False, context_fn=contexts)

@@ -34,6 +34,15 @@ def part(name: str) -> str:
     return '_'.join(word for word in words(name) if word not in SIDE_OF)
 
 
+def canonical(name: str) -> str:
+    """Return a name without case, delimiters and language of its side.
+
+    `L-Eye`, `LeftEye` and `left_eye` -> `lefteye`. Numbers stay apart: `p_1_1` is not `p_11`.
+    """
+    named = (('left', 'right')[SIDE_OF[w]] if w in SIDE_OF else w for w in words(name))
+    return ''.join(f'{word}_' if word.isdigit() else word for word in named)
+
+
 def by_word(name: str) -> Iterator[tuple[int, Key]]:
     """Yield side and rest of a name for each of its words that is a side."""
     parts = words(name)

@@ -30,7 +30,6 @@ class Settings:
         images: absolute folder of the training images.
         val_images: likewise for validation.
         weights: file to start from, None for the base config's, 'none' for random ones.
-        whole: the file holds a head of K keypoints, too.
         augmentation: augment training samples.
     """
 
@@ -43,7 +42,6 @@ class Settings:
     images: str
     val_images: str
     weights: str | None = None
-    whole: bool = False
     augmentation: bool = True
 
 
@@ -68,7 +66,7 @@ def text(settings: Settings, about: str) -> str:
         *_training(settings.schedule),
         f"work_dir = 'work_dirs/{settings.name}'",
     ]
-    if settings.whole:
+    if settings.weights not in (None, 'none'):
         lines.append(f'load_from = {settings.weights!r}')
     return '\n'.join(lines) + '\n'
 
@@ -103,10 +101,8 @@ def _model(settings: Settings, resized: bool) -> str:
     # A network that has never seen a mirrored image fails on it.
     test_cfg = '' if settings.augmentation else ', test_cfg=dict(flip_test=False)'
     backbone = {} if settings.augmentation else dict(drop_path_rate='0.0')
-    if settings.whole or settings.weights == 'none':
-        backbone['init_cfg'] = 'None'
-    elif settings.weights is not None:
-        backbone['init_cfg'] = f"dict(type='Pretrained', checkpoint={settings.weights!r})"
+    if settings.weights is not None:
+        backbone['init_cfg'] = 'None'  # load_from has all weights
     backbone = f', backbone=dict({_args(backbone)})' * bool(backbone)
     return f'model = dict({head}{backbone}{test_cfg})'
 

@@ -47,10 +47,11 @@ def training_lines(train: KeypointSet, val: KeypointSet, settings: Settings) -> 
         yield 'starts from random weights (--weights FILE)'
     elif settings.weights is None:
         yield 'starts from ImageNet weights, downloaded by the training (--weights FILE or none)'
-    elif settings.whole:
-        yield f"starts from backbone and head of '{settings.weights}'"
     else:
-        yield f"starts from the backbone of '{settings.weights}'; the head starts anew"
+        yield (
+            f"starts from '{settings.weights}'; of its head, from the rows of keypoints of these "
+            'names'
+        )
 
 
 def some(names: Iterable[str]) -> str:

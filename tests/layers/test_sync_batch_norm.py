@@ -25,6 +25,7 @@ def _run(rank: int, folder: str) -> None:
     )
     results = {kind: layer_step(rank, kind) for kind in KINDS}
     results |= {dtype: train(rank, dtype) for dtype in (torch.float32, torch.float64)}
+    results['frozen'] = train(rank, torch.float64, 3, frozen_stages=2)
     results['autocast'] = autocast_step(rank)
     torch.save(results, f'{folder}/{rank}.pt')
     distributed.barrier()
@@ -91,14 +92,18 @@ def test_uneven_batches_train_as_one(kind, shares):
             assert torch.allclose(part['buffers'][name], expected, rtol=1e-12), name
 
 
-def train(rank: int | None, dtype: torch.dtype, iterations: int = 20) -> dict:
+def make_network(dtype: torch.dtype, **options) -> HRFormer:
+    torch.manual_seed(1)
+    return HRFormer(arch=SMALL, norm_cfg=dict(type='SyncBN'), **options).to(dtype)
+
+
+def train(rank: int | None, dtype: torch.dtype, iterations: int = 20, **options) -> dict:
     """Train a network, in float32 at a low learning rate.
 
     A higher one amplifies rounding: in one process, another order of the images within a batch then
     changes the losses of 20 iterations by 1 %. In float64 the network learns at such a rate.
     """
-    torch.manual_seed(1)
-    network = HRFormer(arch=SMALL, norm_cfg=dict(type='SyncBN')).to(dtype)
+    network = make_network(dtype, **options)
     images = torch.rand(iterations, 4, 3, 64, 48, dtype=dtype)
     model = network if rank is None else DistributedDataParallel(network)
     lr = 0.01 if dtype is torch.float64 else 1e-5
@@ -139,6 +144,19 @@ def test_twenty_iterations_equal_those_of_one_process(dtype, rtol, shares):
             assert relative_error(ours[name], expected[name]) < rtol, name
     if dtype is torch.float64:
         assert whole['losses'][-1] < whole['losses'][0] / 2
+
+
+def test_frozen_stages_need_no_search_for_unused_parameters(shares):
+    """DistributedDataParallel with its defaults fails at the second step if one is unused."""
+    before = make_network(torch.float64).state_dict()
+    whole = train(None, torch.float64, 3, frozen_stages=2)
+    for part in (results['frozen'] for results in shares):
+        assert torch.allclose(part['losses'], whole['losses'], rtol=1e-9)
+        for name, value in part['state'].items():
+            if name.startswith(('stage3', 'stage4', 'transition3')):
+                assert torch.allclose(value, whole['state'][name], rtol=1e-7, atol=1e-9), name
+            else:
+                assert torch.equal(value, before[name]), name
 
 
 def autocast_step(rank: int | None) -> torch.Tensor:

@@ -10,9 +10,9 @@ import pytest
 TAKEN = {'Nose': 0, 'L_Hand': 9, 'R_Hand': 10, 'L_Foot': 15, 'R_Foot': 16}  # of COCO's 17
 
 
-def five(content: dict) -> dict:
-    """Five of COCO's keypoints, renamed, of persons with a box."""
-    columns = list(TAKEN.values())
+def five(content: dict, taken: dict[str, int] = TAKEN) -> dict:
+    """Five of COCO's keypoints (or those of `taken`), renamed, of persons with a box."""
+    columns = list(taken.values())
     annotations = []
     for annotation in content['annotations']:
         rows = np.reshape(annotation['keypoints'], (17, 3))[columns]
@@ -20,7 +20,7 @@ def five(content: dict) -> dict:
         count = int((rows[:, 2] > 0).sum())
         entry.update(category_id=1, keypoints=rows.ravel().tolist(), num_keypoints=count)
         annotations.append(entry)
-    category = dict(id=1, name='person', keypoints=list(TAKEN), skeleton=[[1, 2], [1, 3], [1, 4]])
+    category = dict(id=1, name='person', keypoints=list(taken), skeleton=[[1, 2], [1, 3], [1, 4]])
     images = [
         {key: image[key] for key in ('id', 'file_name', 'width', 'height')}
         for image in content['images']

@@ -12,6 +12,8 @@ pytest.importorskip('mmpose')
 from hrformer_mmpose.cli import new_dataset
 from tests.conftest import ROOT
 from tests.owndata import writers
+from tests.owndata.conftest import five
+from tests.owndata.test_other_keypoints import EIGHT, LINE
 
 COMMAND = 'from hrformer_mmpose.cli.main import main; main()'
 SMALL = ['--model', 'tiny', '--weights', 'none', '--overfit', '--input-size', '128x96']
@@ -48,8 +50,8 @@ def test_real_annotations(five_of_coco, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_five_keypoints_are_learnt_by_heart(five_of_coco, tmp_path):
-    """168 images, 299 persons, 798 iterations on a CPU."""
+def test_five_keypoints_are_learnt_by_heart(five_of_coco, coco_mini, tmp_path):
+    """168 images, 299 persons, 798 iterations on a CPU; then eight keypoints start from them."""
     content, images = five_of_coco
     path = writers.coco(content, tmp_path)
     flags = [path, '--images', images, '--out', 'hands']
@@ -57,3 +59,11 @@ def test_five_keypoints_are_learnt_by_heart(five_of_coco, tmp_path):
     shell(tmp_path, ROOT / 'tools/train.py', 'hands/config.py', '--work-dir', 'trained')
     last = [line for line in figures(tmp_path / 'trained') if 'coco/AP' in line][-1]
     assert last['coco/AP'] > 0.9
+    whole = json.loads((coco_mini / 'annotations/person_keypoints_train2017.json').read_text())
+    (tmp_path / 'eight').mkdir()
+    path = writers.coco(five(whole, EIGHT), tmp_path / 'eight')
+    (best,) = tmp_path.glob('trained/best_*.pth')
+    flags = [path, '--images', images, '--out', 'body', *SMALL, '--weights', best, '--epochs', 1]
+    shell(tmp_path, '-c', COMMAND, 'new-dataset', *flags)
+    out = shell(tmp_path, ROOT / 'tools/train.py', 'body/config.py', '--no-validate')
+    assert f"{LINE} '{best}'; 5 keypoints start anew: left_ear, hip_l, " in out
