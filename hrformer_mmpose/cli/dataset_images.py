@@ -8,7 +8,7 @@ from pathlib import Path
 from mmengine import ProgressBar
 
 from ..coco.annotations import Annotations
-from ..datasets.coco import sizes_of
+from ..datasets.files import sizes_of
 from ..datasets.image_folder import ImageFolder
 from ..datasets.mask_folder import MaskFolder
 from ..errors import DataError
