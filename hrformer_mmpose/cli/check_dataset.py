@@ -18,15 +18,17 @@ from ..coco import annotations, checks, persons
 from ..datasets.coco import CocoDataset
 from ..datasets.image_folder import ImageFolder
 from ..datasets.mask_folder import MaskFolder
+from ..datasets.mpii import MpiiDataset
 from ..errors import DataError, UserError
 from ..zoo import merge_options, read_config
 from .arguments import CfgOptions
 from .config_checks import check
 from .dataset_findings import Split, annotation_counts, detection_counts, print_findings
-from .dataset_images import check_folder, check_images
+from .dataset_images import check_folder, check_images, check_samples
 from .key_checks import check_option_names
 
 SPLITS = ('train', 'val', 'test')
+METRICS_WITH_ANNOTATIONS = 'hrformer_mmpose.CocoMetric', 'hrformer_mmpose.CocoWholeBodyMetric'
 
 
 def parser() -> argparse.ArgumentParser:
@@ -107,10 +109,13 @@ def _check(split: Split, cfg: Config, settings: dict, names: list[str], full: bo
     if isinstance(data, ImageFolder | MaskFolder):
         check_folder(split, data, full)
         return
+    if isinstance(data, MpiiDataset):
+        check_samples(split, data, full)
+        return
     if not isinstance(data, BaseCocoStyleDataset):
         split.note([f'data sets of type {settings["type"]} are not checked'])
         return
-    ann = annotations.read(data.ann_file)
+    ann = annotations.read(data.ann_file, getattr(data, 'layout', 'coco'))
     folder = data.data_prefix['img']
     used = _used_persons(split, data, ann)
     if used is None or not len(used):
@@ -158,7 +163,7 @@ def _evaluator_problems(cfg: Config, names: list[str], ann_file: str) -> Iterato
             other = evaluator.get('ann_file')
             if other and osp.realpath(other) != osp.realpath(ann_file):
                 yield f"{name}_evaluator compares with '{other}', the data set is of '{ann_file}'"
-            elif evaluator['type'] == 'hrformer_mmpose.CocoMetric':
+            elif evaluator['type'] in METRICS_WITH_ANNOTATIONS:
                 yield from _build_error({**evaluator, 'ann_file': ann_file})
 
 
