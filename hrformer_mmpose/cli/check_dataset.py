@@ -26,9 +26,9 @@ from .config_checks import check
 from .dataset_findings import Split, annotation_counts, detection_counts, print_findings
 from .dataset_images import check_folder, check_images, check_samples
 from .key_checks import check_option_names
+from .keypoint_checks import as_list, is_own_metric
 
 SPLITS = ('train', 'val', 'test')
-METRICS_WITH_ANNOTATIONS = 'hrformer_mmpose.CocoMetric', 'hrformer_mmpose.CocoWholeBodyMetric'
 
 
 def parser() -> argparse.ArgumentParser:
@@ -158,12 +158,11 @@ def _used_persons(
 def _evaluator_problems(cfg: Config, names: list[str], ann_file: str) -> Iterator[str]:
     """Yield a line for each evaluator that cannot evaluate with the annotations of the data set."""
     for name in names:
-        evaluators = cfg.get(f'{name}_evaluator') or []
-        for evaluator in evaluators if isinstance(evaluators, list | tuple) else [evaluators]:
+        for evaluator in as_list(cfg.get(f'{name}_evaluator') or []):
             other = evaluator.get('ann_file')
             if other and osp.realpath(other) != osp.realpath(ann_file):
                 yield f"{name}_evaluator compares with '{other}', the data set is of '{ann_file}'"
-            elif evaluator['type'] in METRICS_WITH_ANNOTATIONS:
+            elif is_own_metric(evaluator):
                 yield from _build_error({**evaluator, 'ann_file': ann_file})
 
 

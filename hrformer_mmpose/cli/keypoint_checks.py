@@ -19,6 +19,8 @@ METRIC_NAMES = dict(
     AUC=('AUC',),
     EPE=('EPE',),
 )
+OKS_METRICS = 'CocoMetric', 'CocoWholeBodyMetric'
+LAYOUTS_OF_METRICS = dict(CocoWholeBodyMetric='coco_wholebody')
 CODECS = ('MSRAHeatmap', 'UDPHeatmap', 'MegviiHeatmap')
 
 
@@ -93,14 +95,14 @@ def _check_sigmas(metric: Mapping, name: str, metainfo: Mapping) -> None:
 
 def _check_layout(metric: Mapping, dataset: Mapping, use: str) -> None:
     """Check that this package's metric reads the annotations as the data set does."""
-    ours = 'hrformer_mmpose.CocoMetric', 'hrformer_mmpose.CocoDataset'
-    if (metric['type'], dataset['type']) != ours:
+    if not is_own_metric(metric) or dataset['type'] != 'hrformer_mmpose.CocoDataset':
         return
-    expected, layout = (settings.get('layout', 'coco') for settings in (dataset, metric))
+    of_metric = LAYOUTS_OF_METRICS.get(_name(metric), 'coco')
+    layout, expected = metric.get('layout', of_metric), dataset.get('layout', 'coco')
     if layout != expected:
         raise ConfigError(
-            f'{use}_evaluator has layout={layout!r}, {use}_dataloader.dataset has '
-            f'layout={expected!r}: set it in both'
+            f'{use}_evaluator reads layout={layout!r}, {use}_dataloader.dataset has '
+            f'layout={expected!r}: they must be equal'
         )
 
 
@@ -137,7 +139,8 @@ def _metric_names(metric: Mapping) -> list[str]:
     names = METRIC_NAMES.get(_name(metric), ())
     if metric in _oks_metrics([metric]):
         names = NAMES.get(metric.get('iou_type', 'keypoints'), ())
-        names = (*names, *PART_METRICS * (metric['type'] == 'hrformer_mmpose.CocoWholeBodyMetric'))
+        with_parts = is_own_metric(metric) and _name(metric) == 'CocoWholeBodyMetric'
+        names = (*names, *PART_METRICS * with_parts)
     if not names:
         return []
     prefix = metric.get('prefix') or getattr(METRICS.get(metric['type']), 'default_prefix', None)
@@ -150,7 +153,12 @@ def _metrics(cfg: Mapping, use: str) -> list[Mapping]:
 
 
 def _oks_metrics(evaluators: list) -> list[Mapping]:
-    return [item for item in evaluators if _name(item) in ('CocoMetric', 'CocoWholeBodyMetric')]
+    return [item for item in evaluators if _name(item) in OKS_METRICS]
+
+
+def is_own_metric(evaluator: Any) -> bool:
+    """Return whether settings are of this package's `CocoMetric` or `CocoWholeBodyMetric`."""
+    return evaluator.get('type') in [f'hrformer_mmpose.{name}' for name in OKS_METRICS]
 
 
 def as_list(value: Any) -> list:

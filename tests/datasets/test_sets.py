@@ -21,6 +21,7 @@ from . import naive
 from .sets import SETS
 
 NAMES = list(SETS)
+HANDS = 'onehand10k', 'coco_wholebody_hand'
 
 
 @pytest.fixture(scope='module')
@@ -56,10 +57,13 @@ def build(settings, **changes):
     return DATASETS.build({**settings, 'bbox_file': None, 'pipeline': [], **changes})
 
 
-@pytest.mark.parametrize('arch', ['small', 'base'])
 @pytest.mark.parametrize('name', NAMES)
-def test_configs(read, name, arch):
-    cfg = read(name, arch)
+def test_configs(read, name):
+    cfg, large = read(name), read(name, 'base')
+    differs = dict(model=None, pretrained=None)
+    assert {**large, **differs} == {**cfg, **differs}
+    assert large.model.head == {**cfg.model.head, 'in_channels': 78}
+    assert large.model.backbone.arch == 'base'
     check(cfg, ['train', 'val', 'test'])
     height, width = map(int, SETS[name].size.split('x'))
     assert cfg.codec.input_size == (width, height)
@@ -78,14 +82,13 @@ def test_configs(read, name, arch):
     assert half_turn == (name in HANDS)
 
 
-HANDS = 'onehand10k', 'coco_wholebody_hand'
-
-
-@pytest.mark.parametrize('use', ['train', 'val', 'test'])
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize(
+    ('name', 'use'),
+    [(name, 'val') for name in NAMES]
+    + [('ochuman', 'test'), ('ap10k', 'test')]
+    + [pytest.param(name, 'train', marks=pytest.mark.slow) for name in NAMES if name != 'ochuman'],
+)
 def test_samples_are_mmposes(read, name, use):
-    if (name, use) == ('ochuman', 'train'):
-        pytest.skip('trains on COCO')
     cfg = read(name)
     settings = cfg[f'{use}_dataloader'].dataset
     ours = build(settings)
@@ -222,7 +225,7 @@ def average_precision(people: list[dict], sigmas, part=slice(None)) -> float:
     return float(np.mean(averages))
 
 
-@pytest.mark.parametrize('seed', [1, 2])
+@pytest.mark.parametrize('seed', [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize('name', NAMES)
 def test_shifted_predictions_have_the_figures_of_plain_loops(evaluate, name, seed):
     values, samples, data = evaluate(name, seed)
@@ -343,7 +346,7 @@ def test_mpii_counts_pixels_from_0_in_data_set_and_metric(read):
 def test_data_set_and_metric_have_one_layout(read):
     cfg = read('halpe26')
     del cfg.val_evaluator['layout']
-    with pytest.raises(ConfigError, match="val_evaluator has layout='coco', val_dataloader"):
+    with pytest.raises(ConfigError, match="val_evaluator reads layout='coco', val_dataloader"):
         check(cfg, ['val'])
     cfg.val_dataloader.dataset.layout = 'halpe'
     with pytest.raises(ConfigError, match="layout='halpe' of the data set is none of coco, "):
