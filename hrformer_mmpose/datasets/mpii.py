@@ -4,6 +4,7 @@ import json
 import os.path as osp
 from typing import Any
 
+import numpy as np
 from mmpose.datasets.datasets import MpiiDataset as _MpiiDataset
 from scipy.io import loadmat
 
@@ -16,7 +17,6 @@ from .pipeline import Pipeline
 from .sampler import ReproducibleSamples
 
 HEADS = 'headboxes_src'  # variable of mpii_gt_val.mat, (2, 2, number of annotations)
-FIELDS = dict(image=str, center=list, scale=int | float, joints=list, joints_vis=list)
 
 
 @DATASETS.register_module()
@@ -79,15 +79,27 @@ def _read_annotations(path: str, num_keypoints: int, advice: str) -> list[dict]:
 
 
 def _problem(entry: Any, num_keypoints: int) -> str | None:
+    """Return what is wrong with a person, if anything."""
     if not isinstance(entry, dict):
         return 'is no JSON object'
-    for key, kind in FIELDS.items():
-        if not isinstance(entry.get(key), kind):
-            return f'has no {key}, or one of another type (mpii_test.json has no keypoints)'
-    for key in ('joints', 'joints_vis'):
-        if len(entry[key]) != num_keypoints:
-            return f'has {len(entry[key])} {key} for {num_keypoints} keypoints'
+    image = entry.get('image')
+    if not isinstance(image, str) or not image.partition('.')[0].isdecimal():
+        return f"has image={str(image)[:40]!r}: the names of MPII's images are numbers"
+    shapes = dict(center=(2,), scale=(), joints=(num_keypoints, 2), joints_vis=(num_keypoints,))
+    for key, shape in shapes.items():
+        if key not in entry:
+            return f'has no {key} (mpii_test.json has no keypoints, the others have)'
+        if not _is_finite(entry[key], shape):
+            return f'has {key} that are no numbers of shape {shape}'
     return None
+
+
+def _is_finite(values: Any, shape: tuple[int, ...]) -> bool:
+    try:
+        array = np.array(values, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return array.shape == shape and bool(np.isfinite(array).all())
 
 
 def _check_heads(path: str, ann_file: str, count: int, advice: str) -> None:
