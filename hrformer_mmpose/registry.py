@@ -17,7 +17,11 @@ def _child(parent: Registry, *locations: str) -> Registry:
 
 MODELS = _child(mmpose_registry.MODELS, 'models', 'backbones.swin', 'backbones.vit')
 DATASETS = _child(
-    mmpose_registry.DATASETS, 'datasets.coco', 'datasets.image_folder', 'datasets.mask_folder'
+    mmpose_registry.DATASETS,
+    'datasets.coco',
+    'datasets.mpii',
+    'datasets.image_folder',
+    'datasets.mask_folder',
 )
 TRANSFORMS = _child(
     mmpose_registry.TRANSFORMS,
@@ -32,7 +36,12 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(
 DATA_SAMPLERS = _child(mmpose_registry.DATA_SAMPLERS, 'datasets.sampler')
 KEYPOINT_CODECS = _child(mmpose_registry.KEYPOINT_CODECS, 'codecs')
 METRICS = _child(
-    mmpose_registry.METRICS, 'evaluation.coco_metric', 'evaluation.accuracy', 'evaluation.iou'
+    mmpose_registry.METRICS,
+    'evaluation.coco_metric',
+    'evaluation.coco_wholebody_metric',
+    'evaluation.mpii',
+    'evaluation.accuracy',
+    'evaluation.iou',
 )
 HOOKS = _child(mmpose_registry.HOOKS, 'engine.checkpoint_hook', 'engine.hooks')
 LOOPS = _child(mmpose_registry.LOOPS, 'engine.loops')

@@ -18,13 +18,15 @@ from ..coco import annotations, checks, persons
 from ..datasets.coco import CocoDataset
 from ..datasets.image_folder import ImageFolder
 from ..datasets.mask_folder import MaskFolder
+from ..datasets.mpii import MpiiDataset
 from ..errors import DataError, UserError
 from ..zoo import merge_options, read_config
 from .arguments import CfgOptions
 from .config_checks import check
 from .dataset_findings import Split, annotation_counts, detection_counts, print_findings
-from .dataset_images import check_folder, check_images
+from .dataset_images import check_folder, check_images, check_samples
 from .key_checks import check_option_names
+from .keypoint_checks import as_list, is_own_metric
 
 SPLITS = ('train', 'val', 'test')
 
@@ -107,10 +109,13 @@ def _check(split: Split, cfg: Config, settings: dict, names: list[str], full: bo
     if isinstance(data, ImageFolder | MaskFolder):
         check_folder(split, data, full)
         return
+    if isinstance(data, MpiiDataset):
+        check_samples(split, data, full)
+        return
     if not isinstance(data, BaseCocoStyleDataset):
         split.note([f'data sets of type {settings["type"]} are not checked'])
         return
-    ann = annotations.read(data.ann_file)
+    ann = annotations.read(data.ann_file, getattr(data, 'layout', 'coco'))
     folder = data.data_prefix['img']
     used = _used_persons(split, data, ann)
     if used is None or not len(used):
@@ -153,12 +158,11 @@ def _used_persons(
 def _evaluator_problems(cfg: Config, names: list[str], ann_file: str) -> Iterator[str]:
     """Yield a line for each evaluator that cannot evaluate with the annotations of the data set."""
     for name in names:
-        evaluators = cfg.get(f'{name}_evaluator') or []
-        for evaluator in evaluators if isinstance(evaluators, list | tuple) else [evaluators]:
+        for evaluator in as_list(cfg.get(f'{name}_evaluator') or []):
             other = evaluator.get('ann_file')
             if other and osp.realpath(other) != osp.realpath(ann_file):
                 yield f"{name}_evaluator compares with '{other}', the data set is of '{ann_file}'"
-            elif evaluator['type'] == 'hrformer_mmpose.CocoMetric':
+            elif is_own_metric(evaluator):
                 yield from _build_error({**evaluator, 'ann_file': ann_file})
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from mmengine import ProgressBar
 
 from ..coco.annotations import Annotations
-from ..datasets.coco import sizes_of
+from ..datasets.files import sizes_of
 from ..datasets.image_folder import ImageFolder
 from ..datasets.mask_folder import MaskFolder
+from ..datasets.mpii import MpiiDataset
 from ..errors import DataError
 from ..imaging.headers import conversion_note
 from ..imaging.images import decode
@@ -29,6 +30,15 @@ def check_folder(split: Split, data: ImageFolder | MaskFolder, full: bool) -> No
     split.images = {info['img_path'] for info in infos}
     if full:
         _decode(split, sorted(set(paths) - set(empty)))
+
+
+def check_samples(split: Split, data: MpiiDataset, full: bool) -> None:
+    """Check a data set that checks its files itself; raise any error that a run would raise."""
+    data.full_init()
+    split.images = {data.get_data_info(index)['img_path'] for index in range(len(data))}
+    split.counts.append(f"'{data.ann_file}': {len(data)} persons, {len(split.images)} images")
+    if full:
+        _decode(split, sorted(split.images))
 
 
 def check_images(split: Split, ann: Annotations, folder: str, full: bool) -> None:

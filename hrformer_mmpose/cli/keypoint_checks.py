@@ -1,21 +1,31 @@
-"""Checks that data, head and metric of a config have the same keypoints."""
+"""Checks that data, head and metrics of a config have the same keypoints."""
 
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from mmpose.datasets.datasets.base import BaseCocoStyleDataset
-from mmpose.registry import DATASETS
+from mmpose.registry import DATASETS, METRICS
 
 from ..coco.metainfo import parse_metainfo
 from ..errors import ConfigError
+from ..evaluation.coco_wholebody_metric import PART_METRICS
 from ..evaluation.evaluator import NAMES
 
+# Of MMPose's evaluators without OKS; the metrics of others are not known before a validation.
+METRIC_NAMES = dict(
+    PCKAccuracy=('PCK', 'PCKh', 'tPCK'),
+    MpiiPCKAccuracy=('PCK', 'PCK@0.1'),
+    AUC=('AUC',),
+    EPE=('EPE',),
+)
+OKS_METRICS = 'CocoMetric', 'CocoWholeBodyMetric'
+LAYOUTS_OF_METRICS = dict(CocoWholeBodyMetric='coco_wholebody')
 CODECS = ('MSRAHeatmap', 'UDPHeatmap', 'MegviiHeatmap')
 
 
 def check_keypoints(cfg: Mapping, uses: list[str]) -> None:
-    """Check that head and metrics have as many keypoints as the data.
+    """Check that head and metrics have as many keypoints as the data, and the same layout of files.
 
     Combined data sets and conversions between sets of keypoints are not checked.
 
@@ -27,11 +37,15 @@ def check_keypoints(cfg: Mapping, uses: list[str]) -> None:
         ConfigError: the numbers differ, or a metainfo file cannot be used.
     """
     for use in uses:
-        metainfo = _metainfo(cfg[f'{use}_dataloader']['dataset'])
+        dataset = cfg[f'{use}_dataloader']['dataset']
+        metainfo = _metainfo(dataset)
         if metainfo is not None:
             _check_head(cfg, use, metainfo['num_keypoints'])
             for metric in _metrics(cfg, use):
                 _check_sigmas(metric, f'{use}_evaluator', metainfo)
+                _check_layout(metric, dataset, use)
+            for metric in as_list(cfg.get(f'{use}_evaluator')):
+                _check_first_pixel(metric, dataset, use)
     if 'train' in uses and 'val' in uses:
         _check_save_best(cfg)
 
@@ -79,18 +93,38 @@ def _check_sigmas(metric: Mapping, name: str, metainfo: Mapping) -> None:
         raise ConfigError(f'{name} has {len(sigmas)} sigmas for {count} keypoints')
 
 
+def _check_layout(metric: Mapping, dataset: Mapping, use: str) -> None:
+    """Check that this package's metric reads the annotations as the data set does."""
+    if not is_own_metric(metric) or dataset['type'] != 'hrformer_mmpose.CocoDataset':
+        return
+    of_metric = LAYOUTS_OF_METRICS.get(_name(metric), 'coco')
+    layout, expected = metric.get('layout', of_metric), dataset.get('layout', 'coco')
+    if layout != expected:
+        raise ConfigError(
+            f'{use}_evaluator reads layout={layout!r}, {use}_dataloader.dataset has '
+            f'layout={expected!r}: they must be equal'
+        )
+
+
+def _check_first_pixel(metric: Any, dataset: Mapping, use: str) -> None:
+    """Check that MPII's data set and metric count pixels from the same number."""
+    if (_name(dataset), _name(metric)) != ('MpiiDataset', 'MpiiPCKAccuracy'):
+        return
+    if dataset['type'].rpartition('.')[0] != metric['type'].rpartition('.')[0]:
+        raise ConfigError(
+            f'{use}_evaluator is {metric["type"]}, {use}_dataloader.dataset {dataset["type"]}: '
+            'take both from hrformer_mmpose (pixels count from 0) or both from MMPose (from 1)'
+        )
+
+
 def _check_save_best(cfg: Mapping) -> None:
     """Check that `save_best` is a metric; the run would fail after its first validation."""
     save_best = ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get(
         'save_best'
     ) or 'auto'
-    metrics = _metrics(cfg, 'val')
-    names = [
-        f'{metric.get("prefix") or "coco"}/{name}'
-        for metric in metrics
-        for name in NAMES.get(metric.get('iou_type', 'keypoints'), ())
-    ]
-    if not names or len(metrics) < len(as_list(cfg['val_evaluator'])):
+    groups = [_metric_names(metric) for metric in as_list(cfg['val_evaluator'])]
+    names = [name for group in groups for name in group]
+    if not all(groups):
         return
     for name in as_list(save_best):
         if name != 'auto' and name not in names:
@@ -100,9 +134,31 @@ def _check_save_best(cfg: Mapping) -> None:
             )
 
 
+def _metric_names(metric: Mapping) -> list[str]:
+    """Return the names of an evaluator's metrics; none if they are not known here."""
+    names = METRIC_NAMES.get(_name(metric), ())
+    if metric in _oks_metrics([metric]):
+        names = NAMES.get(metric.get('iou_type', 'keypoints'), ())
+        with_parts = is_own_metric(metric) and _name(metric) == 'CocoWholeBodyMetric'
+        names = (*names, *PART_METRICS * with_parts)
+    if not names:
+        return []
+    prefix = metric.get('prefix') or getattr(METRICS.get(metric['type']), 'default_prefix', None)
+    return [f'{prefix}/{name}' if prefix else name for name in names]
+
+
 def _metrics(cfg: Mapping, use: str) -> list[Mapping]:
-    """Return the evaluators of type `CocoMetric`."""
-    return [item for item in as_list(cfg.get(f'{use}_evaluator')) if _name(item) == 'CocoMetric']
+    """Return the evaluators of type `CocoMetric` and `CocoWholeBodyMetric`."""
+    return _oks_metrics(as_list(cfg.get(f'{use}_evaluator')))
+
+
+def _oks_metrics(evaluators: list) -> list[Mapping]:
+    return [item for item in evaluators if _name(item) in OKS_METRICS]
+
+
+def is_own_metric(evaluator: Any) -> bool:
+    """Return whether settings are of this package's `CocoMetric` or `CocoWholeBodyMetric`."""
+    return evaluator.get('type') in [f'hrformer_mmpose.{name}' for name in OKS_METRICS]
 
 
 def as_list(value: Any) -> list:

@@ -10,6 +10,7 @@ from ..errors import ConfigError
 from ..execution.precision import autocast_dtype
 from ..zoo import merge_options
 from .arguments import check_out, common_parser
+from .keypoint_checks import as_list, is_own_metric
 from .launch import build_runner, default_hook, existing_checkpoint, load_config
 
 OUT_FORMATS = ('.json', '.yaml', '.yml', '.pkl', '.pickle')
@@ -36,9 +37,9 @@ def run(args: argparse.Namespace) -> None:
     cfg = load_config(args, ('test',))
     cfg.load_from = existing_checkpoint(args.checkpoint)
     cfg.resume = False
-    evaluators = _evaluators(cfg)
+    evaluators = as_list(cfg.test_evaluator)
     # This package's metric reports the worst predictions itself, see `ReportHook`.
-    if args.badcase and all(x['type'] != 'hrformer_mmpose.CocoMetric' for x in evaluators):
+    if args.badcase and not any(map(is_own_metric, evaluators)):
         _enable_badcase(cfg, args)
     if args.dump is not None:
         cfg.test_evaluator = [*evaluators, dict(type='DumpResults', out_file_path=args.dump)]
@@ -69,7 +70,7 @@ def _enable_badcase(cfg: Config, args: argparse.Namespace) -> None:
         )
     if 'metric' not in hook:
         loss = (cfg.model.get('head') or {}).get('loss')
-        hook.metric = loss if metric_type == 'loss' else _evaluators(cfg)[0]
+        hook.metric = loss if metric_type == 'loss' else as_list(cfg.test_evaluator)[0]
     if hook.metric is None:
         raise ConfigError(
             '--badcase compares losses, and model.head of the config has no loss: set '
@@ -77,8 +78,3 @@ def _enable_badcase(cfg: Config, args: argparse.Namespace) -> None:
         )
     if 'visualization' in cfg.default_hooks:
         cfg.default_hooks.visualization.show = False
-
-
-def _evaluators(cfg: Config) -> list[dict]:
-    evaluators = cfg.test_evaluator
-    return [*evaluators] if isinstance(evaluators, list | tuple) else [evaluators]

@@ -20,9 +20,10 @@ import numpy as np
 
 from ..errors import DataError
 from .columns import first_numbers, floats, integers, most_frequent, numbers, objects, rows
+from .layouts import LAYOUTS, PACKED
+from .roots import HINT
 
 MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
-HINT = 'set COCO_ROOT to the folder that holds annotations/, train2017/ and val2017/'
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,28 +104,37 @@ class Detections:
 _read: 'weakref.WeakValueDictionary[tuple, Annotations]' = weakref.WeakValueDictionary()
 
 
-def read(path: str) -> Annotations:
+def read(path: str, layout: str = 'coco', hint: str = HINT) -> Annotations:
     """Read an annotation file; return the same object while it is in use and the file unchanged.
 
+    Args:
+        path: of the file.
+        layout: one of `LAYOUTS`.
+        hint: advice if the file is missing.
+
     Raises:
-        DataError: the file is missing, empty, or not in COCO's keypoint format.
+        DataError: the file is missing, empty, or not in COCO's keypoint format or its layout.
     """
-    _check_json(path, 'annotation', dict)
+    _check_json(path, 'annotation', dict, hint)
     stat = os.stat(path)
-    key = os.path.realpath(path), stat.st_mtime_ns, stat.st_size
+    key = os.path.realpath(path), layout, stat.st_mtime_ns, stat.st_size
     annotations = _read.get(key)
     if annotations is None:
-        annotations = _read[key] = _parse(path)
+        annotations = _read[key] = _parse(path, layout)
     return annotations
 
 
-def read_detections(path: str) -> Detections:
+def read_detections(path: str, hint: str = HINT) -> Detections:
     """Read a detection file.
+
+    Args:
+        path: of the file.
+        hint: advice if it is missing.
 
     Raises:
         DataError: the file is missing, empty, or not a list of detections.
     """
-    _check_json(path, 'detection', list)
+    _check_json(path, 'detection', list, hint)
     entries = _load(path, 'a list of detections')
     try:
         objects(entries, 'the file')
@@ -148,9 +158,9 @@ def rows_of(ids: np.ndarray, table: np.ndarray) -> np.ndarray:
     return np.where(table[order][place] == ids, order[place], -1)
 
 
-def _check_json(path: str, kind: str, expected: type) -> None:
+def _check_json(path: str, kind: str, expected: type, hint: str) -> None:
     if not os.path.isfile(path):
-        raise DataError(f"{kind} file '{path}' does not exist: {HINT}")
+        raise DataError(f"{kind} file '{path}' does not exist: {hint}")
     if os.path.getsize(path) == 0:
         raise DataError(f"{kind} file '{path}' is empty")
     start = '{' if expected is dict else '['
@@ -159,11 +169,11 @@ def _check_json(path: str, kind: str, expected: type) -> None:
             raise DataError(f"{kind} file '{path}' does not hold a JSON {expected.__name__}")
 
 
-def _parse(path: str) -> Annotations:
-    kind = "in COCO's keypoint format"
+def _parse(path: str, layout: str) -> Annotations:
+    kind = "in COCO's keypoint format" + (f' with layout {layout!r}' if LAYOUTS[layout] else '')
     content = _load(path, kind)
     try:
-        return _arrays(path, content)
+        return _arrays(path, content, layout)
     except MALFORMED as error:
         raise _malformed(path, kind, error) from error
 
@@ -179,7 +189,7 @@ def _load(path: str, kind: str) -> Any:
 def _compact(entry: dict) -> dict:
     """Drop the mask of an object and pack its lists of numbers."""
     entry.pop('segmentation', None)
-    for key in ('keypoints', 'bbox'):
+    for key in PACKED:
         value = entry.get(key)
         if isinstance(value, list):
             with suppress(TypeError, OverflowError):  # names, in a category; null; 10^400
@@ -192,13 +202,15 @@ def _malformed(path: str, kind: str, error: Exception) -> DataError:
     return DataError(f"'{path}' is not {kind} ({why})")
 
 
-def _arrays(path: str, content: dict) -> Annotations:
+def _arrays(path: str, content: dict, layout: str) -> Annotations:
     images, entries, categories = (
         objects(content.get(key, []), key) for key in ('images', 'annotations', 'categories')
     )
     integers(categories, 'id')
     if not images:
         raise ValueError('it lists no images')
+    if convert := LAYOUTS[layout]:
+        entries = [*convert(entries)]
     keypoints = [numbers(entry.get('keypoints')) for entry in entries]
     length = np.array([-1 if k is None else len(k) for k in keypoints], np.int32)
     width = most_frequent(length)

@@ -84,6 +84,7 @@ def check_annotations(annotations: Annotations, num_keypoints: int) -> list[Find
     beyond = (v > 0) & ((x < 0) | (y < 0) | (x > width[:, None]) | (y > height[:, None]))
     add('annotation', person & beyond.any(1), 'has labelled keypoints outside its image', False)
     stated = right & (a.num_keypoints >= 0) & (a.num_keypoints != labelled)
+    stated &= np.isnan(a.crowd_index[place])  # CrowdPose counts the visible ones only
     add('annotation', stated, 'has num_keypoints that differs from its labelled ones', False)
     return found
 

@@ -23,9 +23,9 @@ def most_frequent(length: np.ndarray) -> int:
     return counts.most_common(1)[0][0] if counts else 3
 
 
-def numbers(value: Any) -> array | list | None:
+def numbers(value: Any) -> array | np.ndarray | list | None:
     """Return a list of numbers, NaN for what is none; None if there is no list."""
-    if isinstance(value, array):
+    if isinstance(value, array | np.ndarray):
         return value
     if not isinstance(value, list):
         return None

@@ -1,8 +1,10 @@
 """Reading and checking of keypoint meta information (names, flips, weights, sigmas)."""
 
+import os.path as osp
 from collections.abc import Mapping
 from typing import Any
 
+import mmpose
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
 
 from ..errors import ConfigError
@@ -10,11 +12,26 @@ from ..errors import ConfigError
 REQUIRED = 'dataset_name, keypoint_info, skeleton_info, joint_weights, sigmas'
 
 
+def locate(metainfo: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace MMPose's relative path of a file that its package contains by the full path.
+
+    Args:
+        metainfo: of a data set. `from_file='configs/_base_/datasets/NAME.py'` names a file of the
+            package, unless the working directory has it; MMPose finds it, too, with a warning.
+    """
+    path = metainfo.get('from_file')
+    if isinstance(path, str) and not osp.isfile(path):
+        shipped = osp.join(osp.dirname(mmpose.__file__), '.mim', path)
+        if osp.isfile(shipped):
+            return dict(metainfo, from_file=shipped)
+    return dict(metainfo)
+
+
 def parse_metainfo(metainfo: Mapping[str, Any]) -> dict[str, Any]:
     """Parse meta information by MMPose's `parse_pose_metainfo`, and check its lengths.
 
     Args:
-        metainfo: the entries, or `from_file`, the path of a file with the entries.
+        metainfo: the entries, or `from_file`, the path of a file with the entries, see `locate`.
 
     Raises:
         ConfigError: missing file, missing entry, or a number of weights or sigmas that differs
@@ -23,7 +40,7 @@ def parse_metainfo(metainfo: Mapping[str, Any]) -> dict[str, Any]:
     path = metainfo.get('from_file')
     name = f"metainfo file '{path}'" if path else "the data set's metainfo"
     try:
-        parsed = parse_pose_metainfo(metainfo)
+        parsed = parse_pose_metainfo(locate(metainfo))
     except FileNotFoundError as error:
         raise ConfigError(f'{name} does not exist') from error
     except AssertionError as error:

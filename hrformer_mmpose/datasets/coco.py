@@ -7,13 +7,10 @@ Invalid data stops the run in one line that names file and id: before training, 
 cannot be decoded. With `on_error='skip'` invalid samples are skipped and reported.
 """
 
-import os
-import os.path as osp
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import mmpose
 import numpy as np
 import torch
 from mmengine.dataset import force_full_init
@@ -21,10 +18,12 @@ from mmengine.logging import print_log
 from mmpose.datasets.datasets import CocoDataset as _CocoDataset
 
 from ..coco import annotations, checks, persons
-from ..coco.annotations import HINT
-from ..coco.metainfo import parse_metainfo
+from ..coco.layouts import LAYOUTS
+from ..coco.metainfo import locate, parse_metainfo
+from ..coco.roots import hint
 from ..errors import ConfigError, DataError
 from ..registry import DATASETS
+from .files import check_data_root, check_images, join_data_root
 from .pipeline import Pipeline
 from .sampler import ReproducibleSamples
 
@@ -32,13 +31,6 @@ METAINFO_OF_A_SAMPLE = (
     'dataset_name', 'upper_body_ids', 'lower_body_ids', 'flip_pairs', 'dataset_keypoint_weights',
     'flip_indices', 'skeleton_links',
 )  # fmt: skip
-
-
-def _metainfo() -> dict:
-    """Return the full path of MMPose's COCO meta information, which is read without a warning."""
-    file = _CocoDataset.METAINFO['from_file']
-    shipped = osp.join(osp.dirname(mmpose.__file__), '.mim', file)
-    return dict(from_file=shipped if osp.isfile(shipped) else file)
 
 
 @DATASETS.register_module()
@@ -49,11 +41,15 @@ class CocoDataset(ReproducibleSamples, _CocoDataset):
     and `raw_ann_info` has none (no top-down transform reads them). Samples share the meta
     information of the data set, so a transform must not modify it in place.
 
+    Other sets in COCO's format differ in `metainfo` only, and in `layout` where their annotations
+    have other fields.
+
     Args:
         args: arguments of MMPose's class.
         bbox_file: person detections in COCO's result format, in test mode only, instead of the
             annotated boxes. A path that does not exist is relative to `data_root`.
         data_root: folder of the data.
+        layout: one of `LAYOUTS`: 'coco', 'coco_wholebody', 'coco_wholebody_hand', 'halpe26'.
         on_error: 'raise' or 'skip'. 'skip' skips, counts and reports unusable persons, detections
             and images. In test mode the next usable sample replaces the sample of a broken image
             (`CocoMetric` counts each sample once).
@@ -68,13 +64,14 @@ class CocoDataset(ReproducibleSamples, _CocoDataset):
         DataError: missing or invalid file or folder.
     """
 
-    METAINFO = _metainfo()
+    METAINFO = locate(_CocoDataset.METAINFO)
 
     def __init__(
         self,
         *args,
         bbox_file: str | None = None,
         data_root: str = '',
+        layout: str = 'coco',
         on_error: str = 'raise',
         serialize_data: bool = True,
         **kwargs,
@@ -86,11 +83,11 @@ class CocoDataset(ReproducibleSamples, _CocoDataset):
                 f'hrformer_mmpose.CocoDataset has no data_mode={kwargs["data_mode"]!r}, only '
                 "'topdown'; for others use type='mmpose.CocoDataset'"
             )
-        if data_root and not osp.isdir(data_root):
-            raise DataError(f"data root '{data_root}' is not a folder: {HINT}")
-        # In MMPose's configs this path includes the data root, and MMPose does not join them.
-        if bbox_file and not (osp.isfile(bbox_file) or bbox_file.startswith(data_root)):
-            bbox_file = osp.join(data_root, bbox_file)
+        if layout not in LAYOUTS:
+            raise ConfigError(f'layout={layout!r} of the data set is none of {", ".join(LAYOUTS)}')
+        check_data_root(data_root, kwargs.get('metainfo') or self.METAINFO)
+        bbox_file = join_data_root(bbox_file, data_root)
+        self.layout = layout
         self.on_error = on_error
         self.annotations: annotations.Annotations | None = None
         self._broken: torch.Tensor | None = None
@@ -110,7 +107,8 @@ class CocoDataset(ReproducibleSamples, _CocoDataset):
         Returns:
             The persons, in the order of MMPose's class.
         """
-        ann = annotations.read(self.ann_file)
+        advice = hint(self.metainfo['dataset_name'])
+        ann = annotations.read(self.ann_file, self.layout, advice)
         if self.test_mode:
             self.annotations = ann
         if ann.categories:
@@ -118,7 +116,7 @@ class CocoDataset(ReproducibleSamples, _CocoDataset):
         num_keypoints = self.metainfo['num_keypoints']
         prefix = self.data_prefix['img']
         if self.bbox_file:
-            dets = annotations.read_detections(self.bbox_file)
+            dets = annotations.read_detections(self.bbox_file, advice)
             usable = self._usable(checks.check_detections(dets, ann), 'detection', len(dets.image))
             samples = persons.detected(dets, ann, prefix, usable, num_keypoints)
         else:
@@ -129,7 +127,7 @@ class CocoDataset(ReproducibleSamples, _CocoDataset):
         if not len(samples):
             use = 'test on' if self.test_mode else 'train on (with a box and a labelled keypoint)'
             raise DataError(f"'{self.bbox_file or self.ann_file}' holds no person to {use}")
-        self._check_images(samples.img_paths())
+        check_images(samples.img_paths(), advice, self.on_error)
         return samples
 
     def filter_data(self) -> persons.Persons:
@@ -218,35 +216,3 @@ class CocoDataset(ReproducibleSamples, _CocoDataset):
             print_log(f'left out: {line}', 'current', level=30)
         self._skipped = lines
         return checks.usable(findings, kind, count)
-
-    def _check_images(self, paths: list[str]) -> None:
-        """Check that no image is missing or empty, by one listing of each folder."""
-        sizes = sizes_of(paths)
-        bad = [path for path in paths if not sizes.get(path)]
-        if bad and (self.on_error == 'raise' or len(bad) == len(paths)):
-            state = 'is empty' if bad[0] in sizes else 'does not exist'
-            more = f' ({len(bad) - 1} more of {len(paths)} are missing or empty)' if bad[1:] else ''
-            raise DataError(f"image '{bad[0]}' {state}{more}")
-        print_log(f'found {len(paths) - len(bad)} of {len(paths)} images', logger='current')
-
-
-def sizes_of(paths: list[str]) -> dict[str, int]:
-    """Return the size in bytes of each existing file.
-
-    Args:
-        paths: files in any number of folders.
-
-    Raises:
-        DataError: missing folder.
-    """
-    sizes: dict[str, int] = {}
-    files = set(paths)
-    for folder in {osp.dirname(path) for path in paths}:
-        if not osp.isdir(folder):
-            raise DataError(f"image folder '{folder}' does not exist: {HINT}")
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                path = osp.join(folder, entry.name)
-                if path in files and entry.is_file():  # neither a folder nor a broken link
-                    sizes[path] = entry.stat().st_size
-    return sizes

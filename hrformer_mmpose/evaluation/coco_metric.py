@@ -6,7 +6,7 @@ without duplicates -> scores -> suppression -> COCO's metrics (`evaluator`) -> r
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +16,7 @@ from mmengine.logging import MessageHub, print_log
 
 from ..coco import annotations
 from ..coco.checks import finite
+from ..coco.layouts import LAYOUTS
 from ..errors import ConfigError, DataError
 from ..imaging.poses import KEYPOINT_THRESHOLD
 from ..registry import METRICS
@@ -57,6 +58,7 @@ class CocoMetric(BaseMetric):
         pred_converter: arguments of MMPose's KeypointConverter for the predictions.
         gt_converter: likewise for the annotations.
         outfile_prefix: write `PREFIX.keypoints.json`, in COCO's result format.
+        layout: of the annotations, as of the data set.
         collect_device: as in MMEngine's `BaseMetric`.
         prefix: as in MMEngine's `BaseMetric`.
 
@@ -69,6 +71,7 @@ class CocoMetric(BaseMetric):
     """
 
     default_prefix = 'coco'
+    fields: Mapping[str, slice] = dict(keypoints=slice(None))  # of results, with their keypoints
 
     def __init__(
         self,
@@ -84,6 +87,7 @@ class CocoMetric(BaseMetric):
         pred_converter: dict | None = None,
         gt_converter: dict | None = None,
         outfile_prefix: str | None = None,
+        layout: str = 'coco',
         collect_device: str = 'cpu',
         prefix: str | None = None,
     ):
@@ -91,6 +95,7 @@ class CocoMetric(BaseMetric):
         _check_choice('iou_type', iou_type, evaluator.IOU_TYPES)
         _check_choice('score_mode', score_mode, SCORE_MODES)
         _check_choice('nms_mode', nms_mode, tuple(NMS_MODES))
+        _check_choice('layout', layout, tuple(LAYOUTS))
         if format_only and outfile_prefix is None:
             raise ConfigError('CocoMetric: format_only=True needs outfile_prefix, where to write')
         self.ann_file = ann_file
@@ -105,6 +110,7 @@ class CocoMetric(BaseMetric):
         self.pred_converter = parse_converter('pred_converter', pred_converter)
         self.gt_converter = parse_converter('gt_converter', gt_converter)
         self.outfile_prefix = outfile_prefix
+        self.layout = layout
         self.outcome: Outcome | None = None
         self._truth: GroundTruth | None = None
         if ann_file is not None and not format_only:
@@ -181,7 +187,7 @@ class CocoMetric(BaseMetric):
         if path is None:
             raise DataError('CocoMetric: ann_file is not set, and the data set names none')
         self._truth = prepare_ground_truth(
-            annotations.read(path), self.iou_type, self.use_area, self.gt_converter
+            annotations.read(path, self.layout), self.iou_type, self.use_area, self.gt_converter
         )
 
     def _finite(self, predictions: Predictions) -> Predictions:
@@ -216,7 +222,7 @@ class CocoMetric(BaseMetric):
     def _write(self, predictions: Predictions, scores: np.ndarray) -> None:
         path = f'{self.outfile_prefix}.keypoints.json'
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        write_json(predictions, scores, path)
+        write_json(predictions, scores, path, self.fields)
         print_log(f"{len(predictions)} predictions are in '{path}'", logger='current')
 
     def _settings(self, sigmas: np.ndarray) -> dict:

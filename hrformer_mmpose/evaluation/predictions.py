@@ -4,7 +4,7 @@ Legend: P predictions, K keypoints.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -171,26 +171,39 @@ def apply_nms(
     return np.concatenate(selected)
 
 
-def write_json(predictions: Predictions, scores: np.ndarray, path: str) -> None:
-    """Write COCO's result format atomically, with coordinates rounded to 1e-4 pixels."""
+def write_json(
+    predictions: Predictions, scores: np.ndarray, path: str, fields: Mapping[str, slice]
+) -> None:
+    """Write COCO's result format atomically, with coordinates rounded to 1e-4 pixels.
+
+    Args:
+        predictions: P predictions.
+        scores: (P,).
+        path: of the file.
+        fields: names of the fields of keypoints, and the keypoints in each.
+    """
     with replacing(path) as partial, open(partial, 'w', encoding='utf-8') as file:
         separator = '['
         for start in range(0, len(predictions), 1000):
             part = slice(start, start + 1000)
-            rows = _results(predictions[part], scores[part])
+            rows = _results(predictions[part], scores[part], fields)
             file.write(separator + json.dumps(rows, separators=(',', ':'))[1:-1])
             separator = ','
         file.write(']' if len(predictions) else '[]')
 
 
-def _results(predictions: Predictions, scores: np.ndarray) -> list[dict]:
+def _results(
+    predictions: Predictions, scores: np.ndarray, fields: Mapping[str, slice]
+) -> list[dict]:
     p = predictions
     keypoints = np.concatenate([p.keypoints, p.keypoint_scores[..., None]], 2)
-    keypoints = rows_of_numbers(keypoints.astype(np.float64).round(4))
+    keypoints = keypoints.astype(np.float64).round(4)
+    columns = [rows_of_numbers(keypoints[:, part]) for part in fields.values()]
     rows = [
-        dict(image_id=image, category_id=category, keypoints=k, score=score)
-        for image, category, k, score in zip(
-            p.image.tolist(), p.category.tolist(), keypoints, scores.tolist(), strict=True
+        dict(image_id=image, category_id=category, score=score)
+        | dict(zip(fields, numbers, strict=True))
+        for image, category, score, *numbers in zip(
+            p.image.tolist(), p.category.tolist(), scores.tolist(), *columns, strict=True
         )
     ]
     if len(p) and np.isfinite(p.bbox[0]).all():

@@ -1,0 +1,6 @@
+_base_ = [
+    '../_base_/schedule_coco_210e.py',
+    '../_base_/hrformer_base.py',
+    '../_base_/crowdpose_256x192.py',
+]
+model = dict(head=dict(out_channels=14, decoder=_base_.codec))
