@@ -29,7 +29,11 @@ OPTIM_WRAPPERS = _child(mmpose_registry.OPTIM_WRAPPERS, 'engine.optim_wrapper')
 DATA_SAMPLERS = _child(mmpose_registry.DATA_SAMPLERS, 'datasets.sampler')
 KEYPOINT_CODECS = _child(mmpose_registry.KEYPOINT_CODECS, 'codecs')
 METRICS = _child(
-    mmpose_registry.METRICS, 'evaluation.coco_metric', 'evaluation.accuracy', 'evaluation.iou'
+    mmpose_registry.METRICS,
+    'evaluation.coco_metric',
+    'evaluation.pck',
+    'evaluation.accuracy',
+    'evaluation.iou',
 )
 HOOKS = _child(mmpose_registry.HOOKS, 'engine.checkpoint_hook', 'engine.hooks')
 LOOPS = _child(mmpose_registry.LOOPS, 'engine.loops')

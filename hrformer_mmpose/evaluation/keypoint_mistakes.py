@@ -1,0 +1,56 @@
+"""Keypoints that are predicted where another one of the same person is annotated.
+
+Seen are keypoints that are further apart than `APART` of the person's size (root of its area): hips
+and wrists of a standing person, not the eyes.
+
+Legend: M pairs of a person and a prediction, K keypoints.
+"""
+
+import numpy as np
+
+from .pairs import Pairs
+
+NEAR = 0.1  # sizes of the person
+APART = 2 * NEAR
+MIN_PERSONS = 5  # with both keypoints, apart
+MIN_SHARE, MIN_SHARE_OF_ONE = 0.2, 0.1  # of both keypoints of a pair, and of each
+
+
+def exchanges(pairs: Pairs) -> list[tuple[int, int, float, list[tuple[int, int, int]]]]:
+    """Return pairs of keypoints that are often mistaken for each other.
+
+    Returns:
+        For each pair, most frequent first: two indices, share of persons on which a keypoint is
+        near the other one instead of its own place, and where: entries (m, i, j) say that in pair
+        m of persons and predictions, the predicted i is near the annotated j.
+    """
+    both = pairs.labelled[:, :, None] & pairs.labelled[:, None] & (pairs.separation > APART)
+    mistaken = both & (pairs.distance <= NEAR)  # so that it is further from its own
+    count = both.sum(0)
+    share = mistaken.sum(0) / np.maximum(count, 1)
+    often = (share + share.T) / 2 >= MIN_SHARE
+    often &= (np.minimum(share, share.T) >= MIN_SHARE_OF_ONE) & (count >= MIN_PERSONS)
+    listed = []
+    for i, j in np.argwhere(np.triu(often)).tolist():
+        either = mistaken[:, i, j] | mistaken[:, j, i]
+        where = [(m, a, b) for a, b in ((i, j), (j, i)) for m in np.flatnonzero(mistaken[:, a, b])]
+        listed.append((i, j, float(either.sum() / count[i, j]), where))
+    return sorted(listed, key=lambda entry: -entry[2])
+
+
+def reorder(pairs: Pairs) -> np.ndarray | None:
+    """Return the order of the keypoints in which predictions are near the annotations.
+
+    Returns:
+        (K,) index of the annotated keypoint that each predicted one is nearest to on average. None
+        if these are not all different, if none is another one, or if pairs are exchanged only.
+    """
+    K = pairs.labelled.shape[1]
+    count = pairs.labelled.sum(0)
+    if len(pairs) < MIN_PERSONS or not count.all():
+        return None
+    distance = np.where(pairs.labelled[:, None], np.minimum(pairs.distance, 1), 0)
+    order = (distance.sum(0) / count).argmin(1)
+    if len(set(order.tolist())) < K or (order[order] == np.arange(K)).all():
+        return None
+    return order
