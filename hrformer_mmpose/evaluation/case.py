@@ -57,6 +57,12 @@ class Case:
         names, K = self.meta.get('keypoint_id2name', {}), self.truth.keypoints.shape[1]
         return [names[k] if len(names) == K else str(k) for k in range(K)]
 
+    def mirror(self) -> np.ndarray:
+        """Return the (K,) mirror images of the keypoints; themselves after a conversion."""
+        K = self.truth.keypoints.shape[1]
+        mirror = np.asarray(self.meta.get('flip_indices', range(K)))
+        return mirror if len(mirror) == K else np.arange(K)
+
     def ap_with(self, **changes) -> float:
         """Return the AP with another `truth`, `predictions` or `sigmas`."""
         case = replace(self, **changes)

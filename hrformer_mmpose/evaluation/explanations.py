@@ -15,9 +15,9 @@ from .box_readings import unfit_boxes
 from .case import GAIN, LOW_AP, Case
 from .error_analysis import persons_by_image
 from .ground_truth import GroundTruth, box_area, with_area
-from .keypoint_mistakes import exchanges, reorder
+from .keypoint_mistakes import better_mirrored, exchanges, reorder
 
-NO_AP, USABLE_AP = 0.001, 0.5
+NO_AP, USABLE_AP = 0.001, 0.2
 NORMALISED_EXTENT = 2  # pixels; a smaller extent of all keypoints suggests normalised coordinates
 WIDE_SIGMA, SMALLEST_SIGMA = 0.072, 0.025  # median and smallest of COCO's
 
@@ -155,15 +155,20 @@ def _exchanged(case: Case) -> Iterator[str]:
     mistaken = exchanges(pairs)
     if not mistaken:
         return
-    keypoints = case.predictions.keypoints.copy()
+    corrected = case.predictions.keypoints.copy()
     for m, i, j in (entry for _, _, _, where in mistaken for entry in where):
         person = case.truth.keypoints[pairs.row[m], :, :2]
-        keypoints[pairs.prediction[m], i] += person[i] - person[j]
-    ap = case.ap_with(predictions=replace(case.predictions, keypoints=keypoints))
+        corrected[pairs.prediction[m], i] += person[i] - person[j]
+    names, mirror = case.names(), case.mirror()
+    swapped = case.predictions.keypoints.copy()
+    better = pairs.prediction[better_mirrored(pairs, mirror)]
+    swapped[better] = swapped[better][:, mirror]
+    ap = max(
+        case.ap_with(predictions=replace(case.predictions, keypoints=keypoints))
+        for keypoints in (corrected, swapped)
+    )
     if ap < case.ap + GAIN:
         return
-    names, K = case.names(), len(case.sigmas)
-    mirror = [*case.meta.get('flip_indices', range(K))]
     listed = [
         f'{names[i]} and {names[j]} ({100 * share:.0f} % of the persons'
         f'{"" if mirror[i] == j else "; no flip pair of the metainfo"})'

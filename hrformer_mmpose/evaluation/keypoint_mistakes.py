@@ -38,6 +38,21 @@ def exchanges(pairs: Pairs) -> list[tuple[int, int, float, list[tuple[int, int, 
     return sorted(listed, key=lambda entry: -entry[2])
 
 
+def better_mirrored(pairs: Pairs, mirror: np.ndarray) -> np.ndarray:
+    """Return the (M,) mask of predictions that are nearer to the person with all sides exchanged.
+
+    Args:
+        pairs: persons and predictions.
+        mirror: (K,) index of the keypoint on the other side of the body.
+    """
+    own = np.arange(len(mirror))
+    as_is, exchanged = (
+        np.where(pairs.labelled, np.minimum(pairs.distance[:, predicted, own], 1), 0).sum(1)
+        for predicted in (own, mirror)
+    )
+    return exchanged < as_is
+
+
 def reorder(pairs: Pairs) -> np.ndarray | None:
     """Return the order of the keypoints in which predictions are near the annotations.
 
