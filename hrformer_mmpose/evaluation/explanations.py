@@ -15,7 +15,7 @@ from .box_readings import unfit_boxes
 from .case import GAIN, LOW_AP, Case
 from .error_analysis import persons_by_image
 from .ground_truth import GroundTruth, box_area, with_area
-from .keypoint_mistakes import better_mirrored, exchanges, reorder
+from .keypoint_mistakes import better_mirrored, coinciding, exchanges, reorder
 
 NO_AP, USABLE_AP = 0.001, 0.2
 NORMALISED_EXTENT = 2  # pixels; a smaller extent of all keypoints suggests normalised coordinates
@@ -31,7 +31,7 @@ def explain(case: Case) -> list[str]:
     start = f'AP is {case.ap:.3f}: '
     if not len(case.predictions):
         return [start + 'there are no predictions']
-    causes = (_unmet, _coordinates, _areas, _sigmas, unfit_boxes, _order, _exchanged)
+    causes = (_unmet, _coordinates, _areas, _sigmas, unfit_boxes, _order, _exchanged, _coinciding)
     reasons = [reason for cause in causes for reason in cause(case)]
     if not reasons and case.ap <= NO_AP:
         reasons = [
@@ -178,6 +178,23 @@ def _exchanged(case: Case) -> Iterator[str]:
         f'keypoints are mistaken for each other: {_few(listed)}; with each on its own side AP is '
         f'{ap:.3f}: are flip pairs (metainfo) and the sides in the annotations right?'
     )
+
+
+def _coinciding(case: Case) -> Iterator[str]:
+    """Yield pairs that are predicted at the same place, and that the metainfo does not exchange."""
+    if reorder(case.pairs) is not None:
+        return
+    names, mirror = case.names(), case.mirror()
+    listed = [
+        f'{names[i]} and {names[j]} ({100 * share:.0f} % of the persons)'
+        for i, j, share in coinciding(case.pairs)
+        if mirror[i] != j
+    ]
+    if listed:
+        yield (
+            f'keypoints are predicted at the same place, and are no flip pairs of the metainfo: '
+            f'{_few(listed)}; if they are left and right, mirrored images mix them'
+        )
 
 
 def _best_oks(case: Case) -> float:

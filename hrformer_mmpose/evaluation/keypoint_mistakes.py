@@ -14,6 +14,8 @@ NEAR = 0.1  # sizes of the person
 APART = 2 * NEAR
 MIN_PERSONS = 5  # with both keypoints, apart
 MIN_SHARE, MIN_SHARE_OF_ONE = 0.2, 0.1  # of both keypoints of a pair, and of each
+TOGETHER = 0.3  # of the distance of the annotated keypoints
+MIN_TOGETHER, USUAL = 0.5, 0.25  # share of persons; of a typical pair in a usable network
 
 
 def exchanges(pairs: Pairs) -> list[tuple[int, int, float, list[tuple[int, int, int]]]]:
@@ -24,7 +26,7 @@ def exchanges(pairs: Pairs) -> list[tuple[int, int, float, list[tuple[int, int, 
         near the other one instead of its own place, and where: entries (m, i, j) say that in pair
         m of persons and predictions, the predicted i is near the annotated j.
     """
-    both = pairs.labelled[:, :, None] & pairs.labelled[:, None] & (pairs.separation > APART)
+    both = _apart(pairs)
     mistaken = both & (pairs.distance <= NEAR)  # so that it is further from its own
     count = both.sum(0)
     share = mistaken.sum(0) / np.maximum(count, 1)
@@ -36,6 +38,34 @@ def exchanges(pairs: Pairs) -> list[tuple[int, int, float, list[tuple[int, int, 
         where = [(m, a, b) for a, b in ((i, j), (j, i)) for m in np.flatnonzero(mistaken[:, a, b])]
         listed.append((i, j, float(either.sum() / count[i, j]), where))
     return sorted(listed, key=lambda entry: -entry[2])
+
+
+def coinciding(pairs: Pairs) -> list[tuple[int, int, float]]:
+    """Return pairs of keypoints that are predicted at the same place, unlike most pairs.
+
+    Each is the other's most frequent partner. In a network that has not learnt anything, all
+    keypoints coincide: then none is returned.
+
+    Returns:
+        Two indices and the share of persons, for each pair.
+    """
+    both = _apart(pairs)
+    count = both.sum(0)
+    share = (both & (pairs.spread < TOGETHER * pairs.separation)).sum(0) / np.maximum(count, 1)
+    known = np.triu(count >= MIN_PERSONS, 1)
+    if not known.any() or np.median(share[known]) > USUAL:
+        return []
+    partner = np.where(known | known.T, share, -1).argmax(1)
+    return [
+        (i, j, float(share[i, j]))
+        for i, j in enumerate(partner.tolist())
+        if i < j and partner[j] == i and share[i, j] >= MIN_TOGETHER
+    ]
+
+
+def _apart(pairs: Pairs) -> np.ndarray:
+    """Return the (M, K, K) mask of labelled keypoints that are not close to each other."""
+    return pairs.labelled[:, :, None] & pairs.labelled[:, None] & (pairs.separation > APART)
 
 
 def better_mirrored(pairs: Pairs, mirror: np.ndarray) -> np.ndarray:

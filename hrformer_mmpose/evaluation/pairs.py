@@ -29,6 +29,7 @@ class Pairs:
         distance: (M, K, K) from predicted to annotated keypoints, in sizes of the person (root of
             its area), float32.
         separation: (M, K, K) between annotated keypoints, likewise.
+        spread: (M, K, K) between predicted keypoints, likewise.
     """
 
     row: np.ndarray
@@ -36,6 +37,7 @@ class Pairs:
     labelled: np.ndarray
     distance: np.ndarray
     separation: np.ndarray
+    spread: np.ndarray
 
     def __len__(self) -> int:
         return len(self.row)
@@ -64,13 +66,15 @@ def nearest(truth: GroundTruth, predictions: Predictions, evaluated: np.ndarray)
             if cost.min() <= MAX_COST:
                 chosen.append((row, candidates[cost.argmin()]))
     row, prediction = np.array(chosen, np.intp).reshape(-1, 2).T
-    person, scale = truth.keypoints[row, :, :2], size[row, None, None]
+    person, scale = truth.keypoints[row, :, :2], size[row, None, None].astype(np.float32)
+    predicted = predictions.keypoints[prediction]
     return Pairs(
         row=row,
         prediction=prediction,
         labelled=truth.keypoints[row, :, 2] > 0,
-        distance=_distances(predictions.keypoints[prediction], person) / scale,
+        distance=_distances(predicted, person) / scale,
         separation=_distances(person, person) / scale,
+        spread=_distances(predicted, predicted) / scale,
     )
 
 

@@ -228,12 +228,28 @@ def test_a_flip_test_with_a_pair_missing(tmp_path):
         found.append(codec.decode(mean)[0][0] / scale + start)
     samples = predicted(np.array(found), data, 0.01)
     meta = dict(flip_indices=[0, 1, 2, 4, 3])
-    ap, (sentence,) = explained(tmp_path, data, samples, **meta)
+    ap, (sentence, other) = explained(tmp_path, data, samples, **meta)
     assert ap < 0.8
     assert 'left_wrist and right_wrist' in sentence
     assert 'no flip pair of the metainfo' in sentence
-    assert 'ankle' not in sentence
+    assert 'at the same place' in other
+    assert 'ankle' not in sentence + other
     assert figure(sentence, 'on its own side AP is ') > ap + 0.1
+
+
+def test_a_pair_between_its_places(tmp_path):
+    """Two peaks that are near each other are one peak in the middle: both wrists are there."""
+    keypoints = persons()
+    data = dataset(keypoints)
+    mixed = keypoints.copy()
+    mixed[:, 1:3] = keypoints[:, 1:3].mean(1, keepdims=True)
+    samples = predicted(mixed, data)
+    ap, (sentence,) = explained(tmp_path, data, samples, flip_indices=[0, 1, 2, 4, 3])
+    assert ap < 0.8
+    assert 'left_wrist and right_wrist (100 % of the persons)' in sentence
+    assert 'no flip pairs of the metainfo' in sentence
+    assert 'ankle' not in sentence
+    assert explained(tmp_path, data, samples) == (ap, []), 'a flip pair is not the cause'
 
 
 def test_another_order_of_the_keypoints(tmp_path):
