@@ -40,6 +40,7 @@ METRICS = _child(
     'evaluation.coco_metric',
     'evaluation.coco_wholebody_metric',
     'evaluation.mpii',
+    'evaluation.pck',
     'evaluation.accuracy',
     'evaluation.iou',
 )

@@ -53,12 +53,21 @@ def _evaluate(scope: str, ann_file: str, count: int) -> tuple[float, float, floa
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     start = time.perf_counter()
     metric = METRICS.build(dict(type=f'{scope}.CocoMetric', ann_file=ann_file))
-    metric.dataset_meta = parse_pose_metainfo(CocoDataset.METAINFO)
+    metric.dataset_meta = _metainfo(samples[0]['pred_instances']['keypoints'].shape[1])
     for first in range(0, count, 32):
         metric.process({}, samples[first : first + 32])
     figures = metric.evaluate(count)
     seconds = time.perf_counter() - start
     return seconds, before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, figures
+
+
+def _metainfo(K: int) -> dict:
+    """Return COCO's metainfo, for other keypoints with the median of COCO's sigmas."""
+    metainfo = parse_pose_metainfo(CocoDataset.METAINFO)
+    if metainfo['num_keypoints'] == K:
+        return metainfo
+    sigmas = np.full(K, np.median(metainfo['sigmas']))
+    return dict(metainfo, num_keypoints=K, keypoint_id2name={}, sigmas=sigmas)
 
 
 def simulate(ann_file: str, count: int) -> list[dict]:
@@ -68,20 +77,21 @@ def simulate(ann_file: str, count: int) -> list[dict]:
     samples = []
     for number, pick in enumerate(np.sort(rng.integers(0, len(persons), count))):
         x, y, w, h = persons[pick]['bbox']
-        labelled = np.reshape(persons[pick]['keypoints'], (17, 3)).astype(float)
-        anywhere = rng.uniform((x, y), (x + w + 1, y + h + 1), (17, 2))
+        labelled = np.reshape(persons[pick]['keypoints'], (-1, 3)).astype(float)
+        K = len(labelled)
+        anywhere = rng.uniform((x, y), (x + w + 1, y + h + 1), (K, 2))
         keypoints = np.where(labelled[:, 2:] > 0, labelled[:, :2], anywhere)
         if rng.random() < 0.3:
             keypoints = anywhere
         spread = rng.choice([0.01, 0.03, 0.1, 0.3]) * np.sqrt(w * h + 1)
-        keypoints = keypoints + rng.normal(0, spread, (17, 2))
+        keypoints = keypoints + rng.normal(0, spread, (K, 2))
         samples.append(
             dict(
                 id=number,
                 img_id=persons[pick]['image_id'],
                 pred_instances=dict(
                     keypoints=keypoints[None].astype(np.float32),
-                    keypoint_scores=rng.random((1, 17)).astype(np.float32),
+                    keypoint_scores=rng.random((1, K)).astype(np.float32),
                     bboxes=np.array([[x, y, x + w, y + h]], np.float32),
                 ),
                 gt_instances=dict(

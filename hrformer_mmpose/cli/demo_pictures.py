@@ -36,7 +36,7 @@ def prediction_sheet(
 
 
 def _comparison(prediction: dict, ann: dict, height: int) -> np.ndarray:
-    truth = Pose.from_annotation(np.reshape(ann['keypoints'], (17, 3)), ann['bbox'])
+    truth = Pose.from_annotation(np.reshape(ann['keypoints'], (-1, 3)), ann['bbox'])
     instances = prediction['pred_instances']
     keypoints, scores = (np.asarray(instances[key])[0] for key in ('keypoints', 'keypoint_scores'))
     predicted = Pose(keypoints, scores, truth.box)

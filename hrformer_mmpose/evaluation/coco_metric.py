@@ -46,7 +46,8 @@ class CocoMetric(BaseMetric):
 
     Args:
         ann_file: annotations (default: those of the data set).
-        use_area: use the annotated area of a person instead of 0.53 times the area of the box.
+        use_area: use the annotated area of a person instead of 0.53 times the area of the box,
+            which persons without an annotated area have in any case.
         iou_type: 'keypoints', or 'keypoints_crowd' for CrowdPose's metrics.
         score_mode: score of a prediction: 'bbox', 'keypoint', 'bbox_keypoint' or 'bbox_rle' (see
             `predictions.rescore`).

@@ -48,7 +48,7 @@ def match(
     """
     pairs = dict(row=[], prediction=[], oks=[])
     rows_of_image = persons_by_image(truth)
-    evaluated = _group(evaluation.evaluated, predictions.image, predictions.category)
+    evaluated = group(evaluation.evaluated, predictions.image, predictions.category)
     for key, oks in evaluation.oks.items():
         rows = rows_of_image[key]
         numbers = evaluated[key][np.argsort(-scores[evaluated[key]], kind='stable')]
@@ -67,10 +67,10 @@ def match(
 
 def persons_by_image(truth: GroundTruth) -> dict[tuple[int, int], np.ndarray]:
     """Return the rows of the evaluated annotations by image and category."""
-    return _group(truth.rows, truth.annotations.image, truth.annotations.category_id)
+    return group(truth.rows, truth.annotations.image, truth.annotations.category_id)
 
 
-def _group(
+def group(
     rows: np.ndarray, image: np.ndarray, category: np.ndarray
 ) -> dict[tuple[int, int], np.ndarray]:
     """Group `rows` by image and category."""

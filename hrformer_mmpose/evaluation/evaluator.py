@@ -44,6 +44,7 @@ class Evaluation:
         oks: (D, G) by (image, category); persons in the order of `GroundTruth.rows`.
         evaluated: indices of the evaluated predictions, the `MAX_DETS` best of each image and
             category.
+        iou_type: one of `IOU_TYPES`.
     """
 
     metrics: dict[str, float]
@@ -53,6 +54,7 @@ class Evaluation:
     recalls: np.ndarray
     oks: dict[tuple[int, int], np.ndarray]
     evaluated: np.ndarray
+    iou_type: str
 
 
 def evaluate(
@@ -96,6 +98,7 @@ def evaluate(
         recalls=np.array(evaluator.params.recThrs),
         oks={key: value for key, value in evaluator.ious.items() if len(value)},
         evaluated=evaluated,
+        iou_type=iou_type,
     )
 
 

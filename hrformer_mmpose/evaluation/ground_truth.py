@@ -4,7 +4,7 @@ Legend: G persons that are evaluated, K keypoints, N annotations.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from faster_coco_eval import COCO
@@ -26,6 +26,7 @@ class GroundTruth:
         gt: data set of the evaluator; ids are row numbers + 1.
         rows: (G,) rows of the evaluated annotations.
         area: (N,) square pixels.
+        area_of_box: (N,) mask of areas that are 0.53 times the area of the box.
         ignored: (N,) mask of persons excluded from precision and recall (crowds, no labelled
             keypoints).
         unusable: number of annotations that cannot be evaluated.
@@ -36,6 +37,7 @@ class GroundTruth:
     gt: COCO
     rows: np.ndarray
     area: np.ndarray
+    area_of_box: np.ndarray
     ignored: np.ndarray
     unusable: int
     annotations: Annotations
@@ -53,7 +55,8 @@ def prepare_ground_truth(
     Args:
         annotations: arrays of the file.
         iou_type: one of `IOU_TYPES`.
-        use_area: use the annotated area instead of 0.53 times the area of the box.
+        use_area: use the annotated area instead of 0.53 times the area of the box, which persons
+            without an annotated area have in any case.
         mapping: arguments of `convert_keypoints` after the first.
 
     Raises:
@@ -67,20 +70,33 @@ def prepare_ground_truth(
         )
     keypoints = a.keypoints if mapping is None else convert_keypoints(a.keypoints, *mapping)
     labelled = _labelled(a, keypoints, iou_type)
-    area = a.area if use_area else a.bbox[:, 2] * a.bbox[:, 3] * BOX_TO_PERSON_AREA
+    area_of_box = np.isnan(a.area) | (not use_area)
+    area = np.where(area_of_box, box_area(a), a.area)
     _warn_about_repeated_ids(a)
     usable = finite(keypoints) & finite(a.bbox) & (a.rows_of(a.image) >= 0)
-    if use_area and np.isnan(area[usable]).any():
-        first = a.id[usable][np.isnan(area[usable])][0]
-        raise DataError(
-            f"annotation {first} in '{a.path}' has no area; set use_area=False of CocoMetric to "
-            "take a share of the box's"
-        )
     ignored = a.iscrowd | ~labelled
     rows = np.flatnonzero(usable)
+    gt = _gt(a, rows, area, ignored, keypoints)
+    unusable = len(a.id) - len(rows)
+    return GroundTruth(gt, rows, area, area_of_box, ignored, unusable, a, keypoints)
+
+
+def with_area(truth: GroundTruth, area: np.ndarray) -> GroundTruth:
+    """Return the same persons with other areas, (N,) square pixels."""
+    gt = _gt(truth.annotations, truth.rows, area, truth.ignored, truth.keypoints)
+    return replace(truth, gt=gt, area=area)
+
+
+def box_area(a: Annotations) -> np.ndarray:
+    """Return the (N,) share of the boxes' areas that persons cover on average."""
+    return a.bbox[:, 2] * a.bbox[:, 3] * BOX_TO_PERSON_AREA
+
+
+def _gt(
+    a: Annotations, rows: np.ndarray, area: np.ndarray, ignored: np.ndarray, keypoints: np.ndarray
+) -> COCO:
     entries = _entries(a, rows, area, ignored, keypoints)
-    gt = coco_of(np.unique(a.image_id).tolist(), a.category_id, entries)
-    return GroundTruth(gt, rows, area, ignored, len(a.id) - len(rows), a, keypoints)
+    return coco_of(np.unique(a.image_id).tolist(), a.category_id, entries)
 
 
 def _entries(

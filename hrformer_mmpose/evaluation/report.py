@@ -2,14 +2,15 @@
 
 import numpy as np
 
-from .error_analysis import KINDS, MATCH_OKS, errors_by_keypoint, match, persons_by_image
+from .case import Case
+from .error_analysis import KINDS, MATCH_OKS, errors_by_keypoint, match
 from .evaluator import Evaluation
+from .explanations import explain
 from .ground_truth import GroundTruth
 from .predictions import Predictions
 
 FOUND_OKS = 0.5
 MEDIUM, LARGE = 32**2, 96**2  # square pixels
-NORMALISED_EXTENT = 2  # pixels; a smaller extent of all keypoints suggests normalised coordinates
 
 
 def build(
@@ -47,12 +48,14 @@ def build(
             counted=len(counted),
             ignored=len(a.id) - len(counted) - truth.unusable,
             unusable=truth.unusable,
+            area_of_box=int(truth.area_of_box[counted].sum()),
             found=int(np.isin(counted, found_rows).sum()),
         ),
         sizes=_sizes(truth, counted, found_rows, evaluation.metrics),
         keypoints=errors_by_keypoint(truth, predictions, pairs, sigmas, meta),
     )
-    report['explanations'] = _explanations(truth, predictions, counted, evaluation)
+    case = Case(truth, predictions, scores, evaluation, sigmas, meta)
+    report['explanations'] = explain(case)
     return report
 
 
@@ -104,10 +107,13 @@ def _settings_and_counts(report: dict) -> list[str]:
     dropped = f', {counts["not_finite"]} not finite' if counts['not_finite'] else ''
     persons = report['persons']
     unusable = f', {persons["unusable"]} unusable' if persons['unusable'] else ''
+    area = 'annotated' if s['use_area'] else '0.53 of the box'
+    if s['use_area'] and persons['area_of_box']:
+        area += f' (0.53 of the box for {persons["area_of_box"]} persons without)'
     return [
         f'{origin}; score: {score}; nms: {nms}: {counts["kept"]} of {counts["predicted"]} '
         f'predictions kept{dropped}; sigmas: {"given" if s["own_sigmas"] else "of the data set"}; '
-        f'area: {"annotated" if s["use_area"] else "0.53 of the box"}',
+        f'area: {area}',
         f"{persons['counted']} persons of '{s['ann_file']}' count ({persons['ignored']} are "
         f'ignored: crowds or without labelled keypoints{unusable}), {persons["found"]} are found '
         f'at OKS 0.5; of {images["with_persons"]} images with persons '
@@ -134,66 +140,3 @@ def _sizes(truth: GroundTruth, counted: np.ndarray, found: np.ndarray, metrics: 
         )
         for name, (mask, key) in ranges.items()
     }
-
-
-def _explanations(
-    truth: GroundTruth, predictions: Predictions, counted: np.ndarray, evaluation: Evaluation
-) -> list[str]:
-    """Return probable reasons for an AP of -1 or (almost) 0."""
-    a, ap = truth.annotations, evaluation.metrics['AP']
-    if ap > 0.001:
-        return []
-    if not len(counted):
-        crowds = int(a.iscrowd.sum())
-        return [
-            f"AP is -1: '{a.path}' has no person to find: {len(a.id)} annotations, of which "
-            f'{crowds} are crowds and {len(a.id) - crowds} have no labelled keypoint'
-        ]
-    start = f'AP is {ap:.3f}: '
-    if not len(predictions):
-        return [start + 'there are no predictions']
-    reasons = []
-    annotated, predicted = np.unique(a.category_id[counted]), np.unique(predictions.category)
-    if not np.isin(predicted, annotated).any():
-        reasons.append(
-            f'{start}the predictions have category {_few(predicted)}, the persons {_few(annotated)}'
-        )
-    overlap = np.isin(np.unique(a.image[counted]), predictions.image).sum()
-    if not overlap:
-        reasons.append(f'{start}no image with persons has a prediction')
-    place = a.rows_of(predictions.image)
-    size = np.stack([a.width, a.height], 1)[place]
-    center = predictions.keypoints.mean(1)
-    outside = ((center < 0) | (center > size)).any(1).mean()
-    if outside > 0.5:
-        reasons.append(
-            f'{start}{100 * outside:.0f} % of the predictions lie outside their images; are they '
-            'in pixels of the whole image?'
-        )
-    elif np.ptp(predictions.keypoints, axis=1).max() <= NORMALISED_EXTENT:
-        reasons.append(
-            f'{start}all keypoints of a prediction lie within {NORMALISED_EXTENT} pixels'
-        )
-    if not (predictions.keypoint_scores > 0).any():
-        reasons.append(f'{start}no keypoint has a score above 0')
-    if not reasons:
-        reasons.append(
-            f'{start}categories, images and coordinates fit, but hardly any prediction is near a '
-            f'person (best OKS {_best_oks(truth, evaluation):.2f}): is the network trained, and on '
-            'this data?'
-        )
-    return reasons
-
-
-def _best_oks(truth: GroundTruth, evaluation: Evaluation) -> float:
-    """Return the highest OKS of any prediction with a person who is not ignored."""
-    rows = persons_by_image(truth)
-    counted = (
-        np.asarray(oks)[:, ~truth.ignored[rows[key]]].max(initial=0)
-        for key, oks in evaluation.oks.items()
-    )
-    return max(counted, default=0.0)
-
-
-def _few(values: np.ndarray) -> str:
-    return ', '.join(map(str, values[:5].tolist())) + (', ...' if len(values) > 5 else '')

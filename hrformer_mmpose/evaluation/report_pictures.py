@@ -5,6 +5,7 @@ Legend: T OKS thresholds, R recalls, C categories, A ranges of area.
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ import numpy as np
 
 from ..imaging.poses import Pose
 from ..imaging.sheet import comparison_sheet, pose_comparison
+from ..imaging.skeleton import Skeleton
 from . import report
 from .evaluator import Evaluation
 from .outcome import Outcome
@@ -76,7 +78,7 @@ def worst_cases(
 
     Returns:
         Names of the written files: `results.json`, and `worst.png` and `missed.png` if there are
-        such persons and they have 17 keypoints.
+        such persons.
     """
     os.makedirs(folder, exist_ok=True)
     truth, predictions = outcome.truth, outcome.predictions
@@ -91,9 +93,11 @@ def worst_cases(
     cases = dict(worst=worst, missed=[_case(truth, int(row), 0.0) for row in missed])
     Path(folder, 'results.json').write_text(json.dumps(cases, indent=1))
     names = ['results.json']
+    skeleton = Skeleton.from_metainfo(meta, truth.keypoints.shape[1])
     for name, listed in cases.items():
-        if listed and truth.keypoints.shape[1] == 17:
-            drawn = [_draw(case, outcome, meta['image_folder'], height) for case in listed]
+        if listed:
+            images = meta['image_folder']
+            drawn = [_draw(case, outcome, skeleton, images, height) for case in listed]
             comparison_sheet(drawn, os.path.join(folder, f'{name}.png'))
             names.append(f'{name}.png')
     return names
@@ -113,17 +117,19 @@ def _case(truth, row: int, oks: float, prediction: int | None = None) -> dict:
     )
 
 
-def _draw(case: dict, outcome: Outcome, image_folder: str, height: int) -> np.ndarray:
+def _draw(
+    case: dict, outcome: Outcome, skeleton: Skeleton, image_folder: str, height: int
+) -> np.ndarray:
     image = cv2.imread(os.path.join(image_folder, case['file_name']))
     if image is None:  # unreadable, reported by the data set
         image = np.full((480, 640, 3), 40, np.uint8)
-    truth = Pose.from_annotation(outcome.truth.keypoints[case['row']], case['bbox'])
-    predicted, title = Pose(truth.keypoints, np.zeros(17), truth.box), 'not found'
+    truth = Pose.from_annotation(outcome.truth.keypoints[case['row']], case['bbox'], skeleton)
+    predicted, title = replace(truth, scores=np.zeros(len(truth.scores))), 'not found'
     if case['prediction'] is not None:
         number, title = case['prediction'], f'OKS {case["oks"]:.2f}'
         predictions = outcome.predictions
         keypoints, scores = predictions.keypoints[number], predictions.keypoint_scores[number]
-        predicted = Pose(keypoints, scores, truth.box)
+        predicted = replace(truth, keypoints=keypoints, scores=scores)
     return pose_comparison(
         image, (truth, f'truth {case["annotation"]}'), (predicted, title), height
     )

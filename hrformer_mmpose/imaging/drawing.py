@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from . import sides
 from .canvas import Layer, check_image, text_size
 from .skeleton import Skeleton
 
@@ -125,7 +126,7 @@ class _Person:
 
 
 def _of_head(name: str) -> bool:
-    return name.endswith(('nose', 'eye', 'ear'))
+    return sides.part(name).rpartition('_')[2] in ('nose', 'eye', 'ear')
 
 
 def _draw_person(image: np.ndarray, person: _Person, threshold: float, boxes: bool) -> None:

@@ -68,16 +68,20 @@ class Pose:
         )
 
     @classmethod
-    def from_annotation(cls, keypoints: np.ndarray, bbox: Sequence[float]) -> 'Pose':
+    def from_annotation(
+        cls, keypoints: np.ndarray, bbox: Sequence[float], skeleton: Skeleton = COCO
+    ) -> 'Pose':
         """Create a pose from a COCO annotation; the score of a labelled keypoint is 1, else 0.
 
         Args:
-            keypoints: (17, 3), x and y in pixels and visibility.
+            keypoints: (K, 3), x and y in pixels and visibility.
             bbox: x0, y0, width, height in pixels.
+            skeleton: definition of the keypoints.
         """
         x, y, width, height = bbox
         box = np.array([x, y, x + width, y + height], np.float32)
-        return cls(keypoints[:, :2], (keypoints[:, 2] > 0).astype(np.float32), box)
+        scores = (keypoints[:, 2] > 0).astype(np.float32)
+        return cls(keypoints[:, :2], scores, box, skeleton=skeleton)
 
     @classmethod
     def from_dict(cls, values: dict, skeleton: Skeleton = COCO) -> 'Pose':

@@ -1,5 +1,6 @@
 """Names, links and mirror images of a set of keypoints."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from . import sides
@@ -18,6 +19,28 @@ class Skeleton:
     names: tuple[str, ...]
     links: tuple[tuple[int, int], ...]
     flip_indices: tuple[int, ...]
+
+    @classmethod
+    def from_metainfo(cls, metainfo: Mapping, num_keypoints: int | None = None) -> 'Skeleton':
+        """Create the skeleton of MMPose's parsed metainfo.
+
+        Args:
+            metainfo: output of `parse_pose_metainfo`.
+            num_keypoints: K, if keypoints were converted since; if the metainfo has another number,
+                they are numbered and have neither links nor mirror images.
+        """
+        names = metainfo.get('keypoint_id2name', {})
+        K = len(names) if num_keypoints is None else num_keypoints
+        if len(names) != K:
+            return cls(tuple(map(str, range(K))), (), tuple(range(K)))
+        links = tuple((int(a), int(b)) for a, b in metainfo['skeleton_links'])
+        flip_indices = tuple(map(int, metainfo['flip_indices']))
+        return cls(tuple(names[k] for k in range(K)), links, flip_indices)
+
+    def category(self) -> dict:
+        """Return COCO's entry of a category 1 with these keypoints; its links count from 1."""
+        links = [[a + 1, b + 1] for a, b in self.links]
+        return dict(id=1, name='person', keypoints=list(self.names), skeleton=links)
 
     def side(self, keypoint: int) -> str:
         """Return 'left', 'right' or 'middle': the keypoint's side of the person."""

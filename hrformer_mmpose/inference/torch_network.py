@@ -249,7 +249,4 @@ def skeleton(cfg: Config) -> Skeleton:
     """Return the definition of the keypoints of a config's test data."""
     settings = cfg.test_dataloader.dataset
     metainfo = settings.get('metainfo') or DATASETS.get(settings.type).METAINFO
-    parsed = parse_metainfo(metainfo)
-    names = tuple(parsed['keypoint_id2name'][i] for i in range(parsed['num_keypoints']))
-    links = tuple(tuple(int(end) for end in link) for link in parsed['skeleton_links'])
-    return Skeleton(names, links, tuple(int(i) for i in parsed['flip_indices']))
+    return Skeleton.from_metainfo(parse_metainfo(metainfo))

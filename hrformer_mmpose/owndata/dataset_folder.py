@@ -57,7 +57,6 @@ def creating(path: Path) -> Iterator[Path]:
 def annotation_file(labels: KeypointSet, skeleton: Skeleton) -> str:
     """Return COCO's file of a set, with `skeleton` as its only category."""
     images = [{k: v for k, v in image.items() if k != 'split'} for image in labels.images]
-    edges = [[a + 1, b + 1] for a, b in skeleton.links]
-    person = dict(id=1, name=labels.category.name, keypoints=list(skeleton.names), skeleton=edges)
+    person = dict(skeleton.category(), name=labels.category.name)
     content = dict(images=images, annotations=labels.annotations, categories=[person])
     return json.dumps(content, ensure_ascii=False)

@@ -199,7 +199,7 @@ def test_the_check_and_a_run_agree(root, capsys, kind):
             data[index]
     except UserError as error:
         refusal = str(error)
-    assert (status == 0) == (refusal is None) == (kind in ('good', 'widest'))
+    assert (status == 0) == (refusal is None) == (kind in ('good', 'widest', 'no area'))
     problems = [line.split('PROBLEM: ')[1] for line in out.splitlines() if 'PROBLEM: ' in line]
     if refusal:
         assert '\n' not in refusal

@@ -16,6 +16,7 @@ from mmpose.registry import METRICS
 from hrformer_mmpose.backbones import HRFormer
 from hrformer_mmpose.engine.hooks import FuseHook, LeftOutHook, ReportHook
 from hrformer_mmpose.evaluation import report_pictures
+from hrformer_mmpose.imaging.drawing import LEFT, RIGHT
 from tests.conftest import relative_error
 from tests.fake_cuda import fake_cuda, to_fake_cuda
 
@@ -83,6 +84,38 @@ def test_the_worst_cases_are_those(metric, tmp_path):
     halves = [(sheet[30:120, x + 6 : x + 96], sheet[30:120, x + 98 : x + 188]) for x in (0, 194)]
     differ = [np.mean(left != right) for left, right in halves]
     assert differ[1] < 0.02 < differ[0]
+
+
+@pytest.mark.parametrize('K', [3, 21])
+def test_the_worst_cases_of_any_number_of_keypoints(synthetic_root, tmp_path, K):
+    """In the colours of the set's own sides: the true pose in orange, at its place."""
+    image = next((synthetic_root / 'val2017').iterdir())
+    height, width = cv2.imread(str(image)).shape[:2]
+    names = ['paw left', 'paw right', *(f'tail{k}' for k in range(2, K))]
+    points = np.column_stack([np.linspace(30, width - 30, K), np.full(K, height / 2)])
+    keypoints = np.column_stack([points, np.full(K, 2)]).ravel().tolist()
+    person = dict(id=1, image_id=1, category_id=1, bbox=[0, 0, width, height], area=1e4,
+                  iscrowd=0, keypoints=keypoints, num_keypoints=K)  # fmt: skip
+    entry = dict(id=1, width=width, height=height, file_name=image.name)
+    content = dict(images=[entry], annotations=[person], categories=[dict(id=1, name='cat')])
+    path = tmp_path / 'cats.json'
+    path.write_text(json.dumps(content))
+    made = METRICS.build(dict(type='hrformer_mmpose.CocoMetric', ann_file=str(path)))
+    made.dataset_meta = dict(
+        dataset_name='cats', keypoint_id2name=dict(enumerate(names)), sigmas=np.full(K, 0.07),
+        skeleton_links=[(0, 1)], flip_indices=[1, 0, *range(2, K)],
+        image_folder=str(synthetic_root / 'val2017'),
+    )  # fmt: skip
+    instances = dict(keypoints=points[None] + 9, keypoint_scores=np.ones((1, K)))
+    made.process({}, [dict(id=1, img_id=1, pred_instances=instances)])
+    assert 0 < made.evaluate(1)['coco/AP'] < 1
+    rows = made.outcome.report['keypoints']
+    assert [row['name'] for row in rows] == names
+    files = report_pictures.worst_cases(made.outcome, made.dataset_meta, str(tmp_path / 'worst'))
+    assert files == ['results.json', 'worst.png']
+    sheet = cv2.imread(str(tmp_path / 'worst/worst.png'))
+    for side in (LEFT, RIGHT):
+        assert (abs(sheet.astype(int) - side).max(-1) < 20).any()
 
 
 def test_evaluators_of_others_are_only_saved(tmp_path):

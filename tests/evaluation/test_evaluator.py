@@ -145,18 +145,11 @@ def test_annotations_stay_as_they_are(tmp_path):
     assert first.metrics == second.metrics
 
 
-@pytest.mark.parametrize(
-    ('change', 'error', 'words'),
-    [
-        (lambda d: d.pop('annotations'), DataError, 'format_only=True'),
-        (lambda d: d['annotations'][0].pop('area'), DataError, 'use_area=False'),
-    ],
-)
-def test_annotations_that_cannot_be_evaluated(tmp_path, change, error, words):
+def test_a_file_without_annotations_cannot_be_evaluated(tmp_path):
     dataset, _ = random_case(7)
-    change(dataset)
+    del dataset['annotations']
     path = write(tmp_path / 'a.json', dataset)
-    with pytest.raises(error, match=words) as caught:
+    with pytest.raises(DataError, match='format_only=True') as caught:
         prepare_ground_truth(annotations.read(path))
     assert path in str(caught.value)
     assert '\n' not in str(caught.value)

@@ -71,6 +71,12 @@ def test_colours_follow_the_names_of_any_skeleton():
     assert near(drawn[80, 80], RIGHT)
 
 
+def test_faces_are_found_in_the_names_of_any_set():
+    """Thin lines leave a face visible; `rear` is no ear."""
+    names = ('Nose', 'L_Eye', 'EarLeft', 'rear', 'left_rear', 'spear')
+    assert [drawing._of_head(name) for name in names] == [True, True, True, False, False, False]
+
+
 def test_what_is_below_the_threshold_or_not_finite_leaves_no_mark(image):
     pose = pose_of(
         {5: (150, 60), 6: (50, 60, 0.29), 7: (np.nan, 120), 8: (50, np.inf), 0: (100, 30, np.nan)}

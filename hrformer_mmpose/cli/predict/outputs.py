@@ -25,7 +25,7 @@ from .shards import entry_of, journal_name
 SHEET = 24  # images on the contact sheet
 JOURNAL = re.compile(r'poses(-\d+-of-\d+)?\.jsonl')
 RECORDING = re.compile(r'camera-\d+(-\d+)?\.(jsonl|mp4)')
-RESULTS = ('keypoints.json', 'images.json', 'sheet.jpg')
+RESULTS = ('keypoints.json', 'categories.json', 'images.json', 'sheet.jpg')
 FOLDERS = ('pictures', 'videos')
 
 
@@ -169,7 +169,11 @@ def merge(
     if missing or not names:
         return {}
     _write_results(out, entries, ids, skeleton)
-    written = {'COCO results': out / 'keypoints.json', 'image ids': out / 'images.json'}
+    written = {
+        'COCO results': out / 'keypoints.json',
+        'keypoint names': out / 'categories.json',
+        'image ids': out / 'images.json',
+    }
     if options.pictures and (sheet := _sheet(names, entries, skeleton, out / 'sheet.jpg')):
         written['contact sheet'] = sheet
     return written
@@ -178,13 +182,14 @@ def merge(
 def _write_results(
     out: Path, entries: Mapping[str, dict], ids: Mapping[str, int], skeleton: Skeleton
 ) -> None:
-    """Write `keypoints.json` and `images.json`."""
+    """Write `keypoints.json`, `categories.json` and `images.json`."""
     results, rows = [], []
     for name, entry in entries.items():
         results += [pose.to_coco(ids[name]) for pose in _poses(entry, skeleton)]
         height, width = entry['shape'] or (None, None)
         rows.append(dict(id=ids[name], file_name=name, height=height, width=width))
     _write_json(out / 'keypoints.json', results)
+    _write_json(out / 'categories.json', [skeleton.category()])
     _write_json(out / 'images.json', rows)
 
 

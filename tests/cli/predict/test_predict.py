@@ -12,7 +12,7 @@ import pytest
 
 from hrformer_mmpose.cli.predict import outputs
 from hrformer_mmpose.errors import UserError
-from hrformer_mmpose.imaging.skeleton import Skeleton
+from hrformer_mmpose.imaging.skeleton import COCO, Skeleton
 from hrformer_mmpose.inference.detectors import CocoDetections
 from hrformer_mmpose.inference.estimator import Estimator
 
@@ -28,6 +28,7 @@ def test_a_folder(run):
         '5 images, 5 persons',
         'pictures: out/pictures',
         'COCO results: out/keypoints.json',
+        'keypoint names: out/categories.json',
         'image ids: out/images.json',
         'contact sheet: out/sheet.jpg',
     ]
@@ -47,7 +48,7 @@ def test_a_folder(run):
     assert cv2.imread('out/sheet.jpg').shape[0] > 100
     # No stray files are left.
     assert {path.name for path in Path('out').iterdir()} == {
-        'poses.jsonl', 'keypoints.json', 'images.json', 'sheet.jpg', 'pictures'
+        'poses.jsonl', 'keypoints.json', 'categories.json', 'images.json', 'sheet.jpg', 'pictures'
     }  # fmt: skip
 
 
@@ -61,6 +62,9 @@ def test_coordinates_survive(run, network):
         dict(id=number, file_name=name, height=60, width=80)
         for number, name in enumerate(sorted(PHOTOS), start=1)
     ]
+    (category,) = json.loads(Path('out/categories.json').read_text())
+    assert category['keypoints'] == list(COCO.names)
+    assert category['skeleton'][0] == [1, 2], "COCO's edges count from 1"
     for number, name in enumerate(PHOTOS):
         (result,) = by_name()[name]
         rows = np.array(result['keypoints']).reshape(17, 3)
@@ -91,7 +95,7 @@ def test_results_inside_the_folder_are_no_inputs(run):
 def test_no_pictures(run):
     run('data', '--no-pictures')
     assert {path.name for path in Path('out').iterdir()} == {
-        'poses.jsonl', 'keypoints.json', 'images.json'
+        'poses.jsonl', 'keypoints.json', 'categories.json', 'images.json'
     }  # fmt: skip
 
 
@@ -410,7 +414,15 @@ def test_files_of_others_stay(run, network):
 
 
 @pytest.mark.parametrize(
-    'name', ['keypoints.json', 'images.json', 'sheet.jpg', 'pictures/a.jpg', 'videos/mine.mp4']
+    'name',
+    [
+        'keypoints.json',
+        'categories.json',
+        'images.json',
+        'sheet.jpg',
+        'pictures/a.jpg',
+        'videos/mine.mp4',
+    ],
 )
 @pytest.mark.parametrize('others', [(), ('poses.jsonl',), ('camera-01.jpg',), ('camera-0.mp4',)])
 def test_force_writes_over_nothing_that_is_not_its_own(run, network, name, others):

@@ -43,7 +43,7 @@ def test_going_on_after_a_kill_gives_what_one_run_gives(run, network, after, bat
         assert f"continuing in 'out': {len(done)} of 5 files are done" in out
     assert Counter(names()) == Counter(PHOTOS)
     assert network.seen - seen == 5 or batch_size > 1
-    for name in ('keypoints.json', 'images.json', 'sheet.jpg'):
+    for name in ('keypoints.json', 'categories.json', 'images.json', 'sheet.jpg'):
         assert Path('out', name).read_bytes() == Path('whole', name).read_bytes()
     for path in Path('whole/pictures').rglob('*.jpg'):
         assert Path('out', path.relative_to('whole')).read_bytes() == path.read_bytes()

@@ -54,8 +54,8 @@ class Arguments:
         """A command line, with a value or a flag exchanged, lost, doubled or misspelt."""
         tool = rng.choice(
             ('predict', 'predict', 'predict', 'export', 'train', 'train', 'test', 'test',
-             'check_dataset', 'convert_checkpoint', 'models', 'doctor', 'benchmark',
-             'benchmark_data')
+             'new-dataset', 'new-dataset', 'check_dataset', 'convert_checkpoint', 'models',
+             'doctor', 'benchmark', 'benchmark_data')
         )  # fmt: skip
         words = [*map(str, self._valid(rng, tool, folder))]
         for _ in range(rng.choice((0, 1, 1, 2, 3))):
@@ -119,6 +119,17 @@ class Arguments:
                      ['--show-dir', folder / 'show'], ['--launcher', 'none'],
                      ['--amp'])  # fmt: skip
             return [m.config, m.checkpoint, '--work-dir', work, *_some(rng, flags)]
+        if tool == 'new-dataset':
+            names = ('nose', 'left_wrist', 'right_wrist')
+            flags = (['--keypoints', *names], ['--flip-pairs', 'left_wrist:right_wrist'],
+                     ['--category', 'person'], ['--second', self._annotations()],
+                     ['--val', self._annotations(), '--val-images', m.data / 'val2017'],
+                     ['--val-fraction', 0.5], ['--seed', 3], ['--model', 'tiny'],
+                     ['--weights', rng.choice(('none', m.checkpoint))], ['--overfit'],
+                     ['--input-size', '64x48'], ['--codec', 'dark'],
+                     ['--epochs', 2])  # fmt: skip
+            return [self._annotations(), '--images', m.data / 'val2017',
+                    '--out', folder / 'new', *_some(rng, flags)]  # fmt: skip
         if tool == 'check_dataset':
             return [
                 m.config,

@@ -15,7 +15,7 @@ from tests.fuzz.materials import Materials, picture
 from tests.fuzz.mutate import mutate_bytes, mutate_tree
 from tests.fuzz.worker import run_command
 
-RESULTS = ('keypoints.json', 'images.json')
+RESULTS = ('keypoints.json', 'categories.json', 'images.json')
 
 
 class Journals:
