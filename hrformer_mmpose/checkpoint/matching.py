@@ -18,7 +18,16 @@ from ..errors import WeightsError
 from . import files
 from .match_checks import HEAD, check_architecture, check_head
 from .match_report import conversion, groups, is_finite
-from .state_dict_adapter import INDEX, TABLE, State, architecture, num_keypoints, origin, to_mmpose
+from .state_dict_adapter import (
+    INDEX,
+    TABLE,
+    State,
+    architecture,
+    num_classes,
+    num_keypoints,
+    origin,
+    to_mmpose,
+)
 
 BACKBONE = 'backbone.'
 
@@ -65,8 +74,8 @@ def match(
             lower maps may keep their initial values.
 
     Raises:
-        WeightsError: the file is of another architecture, predicts another number of keypoints, or
-            lacks entries that `complete` requires.
+        WeightsError: the file is of another architecture, predicts another number of keypoints or
+            classes, or lacks entries that `complete` requires.
     """
     target = model.state_dict()
     source_origin = stored_origin or origin(weights)
@@ -105,8 +114,8 @@ def _describe(
 ) -> None:
     """Add the lines and warnings of a match."""
     skipped = [key for key in state if key not in result.state and not key.endswith(INDEX)]
-    keypoints = num_keypoints(weights)
-    head = '' if keypoints is None else f', {keypoints} keypoints'
+    counts = dict(keypoints=num_keypoints(weights), classes=num_classes(weights))
+    head = ''.join(f', {n} {name}' for name, n in counts.items() if n is not None)
     result.lines = [
         f"recognised '{source}': {architecture(weights)}{head}, origin {source_origin}",
         f'converted: {conversion(weights, state)}',

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from mmengine.structures import BaseDataElement
 
+from ..heads.segmentation import resize
 from ..registry import MODELS
 from .base import BackboneAndHead
 
@@ -22,7 +23,8 @@ class Segmentor(BackboneAndHead):
         self, inputs: torch.Tensor, data_samples: Sequence[BaseDataElement]
     ) -> list[BaseDataElement]:
         """Set `pred_mask`, (H, W), of the samples."""
-        masks = self.head.predict(self.backbone(inputs), inputs.shape[2:])
+        logits = self.head(self.backbone(inputs))
+        masks = resize(logits, inputs.shape[2:], self.head.align_corners).argmax(1)
         for sample, mask in zip(data_samples, masks, strict=True):
             sample.pred_mask = mask
         return list(data_samples)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from hrformer_mmpose.errors import DataError
-from hrformer_mmpose.heads.segmentation import SegmentationHead
+from hrformer_mmpose.heads.segmentation import SegmentationHead, resize
 
 IGNORED = 255  # default of `ignore_index`
 
@@ -25,10 +25,9 @@ def test_lower_maps_are_enlarged_and_concatenated(head):
     large = F.interpolate(MAPS[1], (8, 10), mode='bilinear', align_corners=True)
     expected = head.classifier(head.merge(torch.cat([MAPS[0], large], 1)))
     assert torch.allclose(head(MAPS), expected)
-    assert not torch.allclose(
-        SegmentationHead((4, 6), 3, align_corners=False)._resize(MAPS[1], (8, 10)), large
-    )
-    assert head.predict(MAPS, (32, 40)).shape == (2, 32, 40)
+    assert not torch.allclose(resize(MAPS[1], (8, 10), align_corners=False), large)
+    head.align_corners = False
+    assert not torch.allclose(head(MAPS), expected)
 
 
 @torch.no_grad()
@@ -38,6 +37,13 @@ def test_ignored_pixels_do_not_count(head):
     logits = head(MAPS).log_softmax(1)
     expected = -logits[:, 0, :4].mean()
     assert torch.allclose(head.loss(MAPS, target)['loss_seg'], expected)
+
+
+@torch.no_grad()
+def test_an_image_without_valid_pixels_has_no_loss(head):
+    """Not NaN, which would stop the training; crops of background have no valid pixels."""
+    target = torch.full((2, 8, 10), IGNORED)
+    assert head.loss(MAPS, target)['loss_seg'] == 0
 
 
 def test_iou_by_hand():
