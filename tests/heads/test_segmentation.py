@@ -54,7 +54,9 @@ def test_iou_by_hand():
     metric.dataset_meta = dict(classes=('none', 'person', 'never'))
     true = torch.tensor([[0, 0, 1], [1, 1, IGNORED]])
     predicted = torch.tensor([[0, 1, 1], [1, 0, 2]])
-    metric.process({}, [dict(gt_mask=true, pred_mask=predicted)])
+    metric.process({}, [dict(gt_mask=true[:1], pred_mask=predicted[:1])])
+    metric.process({}, [dict(gt_mask=true[1:], pred_mask=predicted[1:])])
+    assert len(metric.results) == 1  # not a matrix for each image
     assert metric.evaluate(1) == pytest.approx(
         {'seg/none': 100 / 3, 'seg/person': 50.0, 'seg/mIoU': (100 / 3 + 50) / 2}
     )
