@@ -16,6 +16,7 @@ from torch import nn
 
 from ..errors import WeightsError
 from . import files
+from .bias_tables import resize_tables
 from .match_checks import HEAD, check_architecture, check_head
 from .match_report import conversion, groups, is_finite
 from .state_dict_adapter import (
@@ -83,6 +84,9 @@ def match(
         state = _at_prefix(to_mmpose(weights), target)
     except WeightsError as error:
         raise WeightsError(f"'{source}': {error}") from error
+    resizes = not complete and any(getattr(m, 'resize_rpe', False) for m in model.modules())
+    resized = resize_tables(state, target) if resizes else {}
+    state |= resized
     shapes = {key: tuple(value.shape) for key, value in target.items()}
     result = Match({key: value for key, value in state.items() if key in shapes})
     _fit_tables(result, state, model, target, source, source_origin)
@@ -101,6 +105,8 @@ def match(
             'a backbone alone can start a training, not be tested or resumed'
         )
     _describe(result, weights, state, missing, source, source_origin)
+    if resized:
+        result.lines.append(f'resized to other windows: {len(resized)} bias tables')
     return result
 
 
