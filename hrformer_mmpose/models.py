@@ -9,18 +9,21 @@ from .estimators.data_preprocessor import PoseDataPreprocessor
 from .estimators.segmentor import Segmentor
 from .heads.classification import ClassificationHead
 from .heads.heatmap_head import HeatmapHead
+from .heads.ocr import OCRHead
 from .heads.segmentation import SegmentationHead
 from .registry import MODELS
 
 MODELS.register_module(module=HRFormer)
 MODELS.register_module(module=ClassificationHead)
 MODELS.register_module(module=SegmentationHead)
+MODELS.register_module(module=OCRHead)
 
 __all__ = [
     'ClassificationHead',
     'HRFormer',
     'HeatmapHead',
     'ImageClassifier',
+    'OCRHead',
     'PoseDataPreprocessor',
     'SegmentationHead',
     'Segmentor',

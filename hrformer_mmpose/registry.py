@@ -27,6 +27,7 @@ TRANSFORMS = _child(
     mmpose_registry.TRANSFORMS,
     'datasets.transforms',
     'datasets.image_transforms',
+    'datasets.mask_transforms',
     'datasets.mask_folder',
 )
 OPTIM_WRAPPERS = _child(mmpose_registry.OPTIM_WRAPPERS, 'engine.optim_wrapper')

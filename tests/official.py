@@ -12,12 +12,29 @@ import torch
 from .conftest import ROOT
 
 FOLDER = ROOT / 'tests/data/official'
-NAMES = ['pose_small', 'pose_base', 'cls_tiny', 'cls_small', 'cls_base']
+NAMES = ['pose_small', 'pose_base', 'cls_tiny', 'cls_small', 'cls_base', 'seg_small', 'seg_base']
+# The lists of segmentation networks are those of the classification networks with another head.
+CLASSIFICATION_HEAD = ('incre_modules.', 'downsamp_modules.', 'final_layer.', 'classifier.')
+WINDOWS = dict(seg_small=7, seg_base=15)
 
 
 def entries(name: str) -> dict[str, list[int]]:
     """Name and shape of each entry of a state dict of the authors."""
-    return json.loads((FOLDER / f'{name}.json').read_text())
+    if not name.startswith('seg_'):
+        return json.loads((FOLDER / f'{name}.json').read_text())
+    backbone = {
+        f'backbone.{key}': _in_window(key, shape, WINDOWS[name])
+        for key, shape in entries(name.replace('seg', 'cls')).items()
+        if not key.startswith(CLASSIFICATION_HEAD)
+    }
+    return backbone | json.loads((FOLDER / 'segmentation_heads.json').read_text())[name]
+
+
+def _in_window(key: str, shape: list[int], window: int) -> list[int]:
+    """Shape of an entry in a network with another window size."""
+    if key.endswith('relative_position_bias_table'):
+        return [(2 * window - 1) ** 2, shape[1]]
+    return [window**2] * 2 if key.endswith('relative_position_index') else shape
 
 
 @cache
@@ -40,8 +57,25 @@ def output(name: str) -> torch.Tensor:
 
 @cache
 def _outputs() -> dict[str, np.ndarray]:
-    with np.load(FOLDER / 'outputs.npz') as file:
-        return dict(file)
+    outputs = {}
+    for name in ('outputs', 'segmentation'):
+        with np.load(FOLDER / f'{name}.npz') as file:
+            outputs |= file
+    return outputs
+
+
+def maps(channels: list[int], sizes: list[tuple[int, int]]) -> list[torch.Tensor]:
+    """Two images' maps, (2, C_j, H_j, W_j), the input of a recorded head."""
+    values = (
+        _generator(j).normal(0, 1, (2, c, *size))
+        for j, (c, size) in enumerate(zip(channels, sizes, strict=True))
+    )
+    return [torch.from_numpy(value.astype(np.float32)) for value in values]
+
+
+def labels(low: int, high: int, shape: tuple[int, ...]) -> torch.Tensor:
+    """Random labels in [low, high), the target of recorded losses."""
+    return torch.from_numpy(_generator(1).integers(low, high, shape))
 
 
 def _generator(seed: int) -> np.random.Generator:

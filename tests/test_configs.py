@@ -92,6 +92,53 @@ def test_the_recipe(path):
     assert cfg.default_hooks.checkpoint.save_best == 'coco/AP'
 
 
+SEGMENTATION = [path for path in CONFIGS if path.parent.name == 'segmentation']
+# Of seg/scripts/*/hrt and seg/configs/*/H_48_D_4.json of the authors' repository: images of the
+# training set, images a batch, iterations, crop, drop path of S, B and B with windows of 15.
+SEGMENTATION_RECIPES = {
+    'cityscapes_512x1024': (2975, 8, 80_000, (512, 1024), (0.2, 0.4, 0.4)),
+    'pascal_context_520': (4998, 16, 60_000, (520, 520), (0.2, 0.2, 0.3)),
+    'coco_stuff_520': (9000, 16, 60_000, (520, 520), (0.2, 0.2, 0.2)),
+}
+
+
+def test_there_is_a_segmentation_config_of_each_network_and_data_set():
+    assert {path.stem for path in SEGMENTATION} == {
+        f'hrformer_{network}_{data}'
+        for network in ('small', 'base', 'base_window15')
+        for data in SEGMENTATION_RECIPES
+    }
+
+
+@pytest.mark.parametrize('path', SEGMENTATION, ids=lambda path: path.stem)
+def test_the_segmentation_recipe(path):
+    cfg = Config.fromfile(path)
+    network, data = re.fullmatch(r'hrformer_(small|base_window15|base)_(.*)', path.stem).groups()
+    images, batch, iterations, crop, drop_paths = SEGMENTATION_RECIPES[data]
+    assert cfg.crop_size == crop
+    drop_path = dict(zip(('small', 'base', 'base_window15'), drop_paths, strict=True))[network]
+    assert cfg.model.backbone.drop_path_rate == drop_path
+    # On 8 GPUs: an epoch of whole batches, the sampler gives every GPU as many images.
+    assert cfg.train_dataloader.batch_size * 8 == batch == cfg.auto_scale_lr.base_batch_size
+    epoch = -(-images // 8) // cfg.train_dataloader.batch_size
+    assert cfg.train_dataloader.drop_last
+    assert cfg.train_cfg.max_epochs * epoch == pytest.approx(iterations, rel=0.003)
+    warm_up, poly = cfg.param_scheduler
+    assert warm_up.end * epoch == pytest.approx(1500, rel=0.13)
+    assert (poly.begin, poly.end, poly.power) == (warm_up.end, cfg.train_cfg.max_epochs, 0.9)
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', 1e-4, 0.01)
+    head = cfg.model.head
+    assert head.get('ohem_threshold') == (None if 'pascal' in data else 0.9)
+    assert (len(head.get('class_weight', ())) == 19) == ('cityscapes' in data)
+    scale_crop = next(s for s in cfg.train_pipeline if s.type.endswith('RandomScaleCrop'))
+    assert (scale_crop.size, scale_crop.scale, scale_crop.aspect) == (crop, (0.5, 2.0), (0.9, 1.1))
+    assert 'flip' not in str(cfg.test_pipeline)
+    assert not cfg.model.data_preprocessor.bgr_to_rgb
+    assert cfg.test_dataloader.dataset == cfg.val_dataloader.dataset
+    assert cfg.test_dataloader.dataset.test_mode
+
+
 def test_coco_root_counts_for_images_annotations_and_detections(monkeypatch):
     monkeypatch.setenv('COCO_ROOT', '/somewhere/coco')
     monkeypatch.setenv('COCO_DETECTIONS', 'mine/boxes.json')

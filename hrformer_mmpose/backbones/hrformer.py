@@ -65,6 +65,8 @@ class HRFormer(BaseModule):
             True. The authors' pose networks do not add the bias that their checkpoints hold.
         official_pose_rpe: what loading an authors' pose checkpoint into a network with_rpe=True
             does with that bias: False sets it to zero, as the authors compute; True adds it.
+        resize_rpe: resize the bias of weights with another window size, bilinearly, when a training
+            starts from them. Otherwise such weights are refused.
         with_pad_mask: mask padded tokens as keys of the attention. The published weights were
             trained without the mask.
         with_dwconv: 3x3 depth-wise convolution in the FFN (paper, table 7).
@@ -104,6 +106,7 @@ class HRFormer(BaseModule):
         drop_path_rate: float = 0.0,
         with_rpe: bool = True,
         official_pose_rpe: bool = False,
+        resize_rpe: bool = False,
         with_pad_mask: bool = False,
         with_dwconv: bool = True,
         shift_windows: bool = False,
@@ -138,6 +141,7 @@ class HRFormer(BaseModule):
         if block not in BLOCKS:
             raise ConfigError(f'block={block!r} is not one of {", ".join(BLOCKS)}')
         self.official_pose_rpe = official_pose_rpe
+        self.resize_rpe = resize_rpe
         self.with_cp = with_cp
         self.norm_eval = norm_eval
         self.frozen_stages = frozen_stages

@@ -4,7 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import WeightsError
-from .state_dict_adapter import INCOMPLETE, TABLE, State, architecture, lower_maps, num_keypoints
+from .state_dict_adapter import (
+    INCOMPLETE,
+    TABLE,
+    State,
+    architecture,
+    lower_maps,
+    num_classes,
+    num_keypoints,
+)
 
 HEAD = 'head.'
 
@@ -40,14 +48,14 @@ def check_head(state: State, target: Mapping, wrong: list[str], source: str | Pa
     """Refuse a head of another size; `wrong` names the misfits of the file."""
     if not wrong:
         return
-    held, built = num_keypoints(state), num_keypoints(target)
     hint = (
         'to train from its backbone alone, set model.backbone.init_cfg.type=Pretrained, '
         'model.backbone.init_cfg.prefix=backbone and model.backbone.init_cfg.checkpoint to the '
         'file instead of load_from'
     )
-    if held != built:
-        raise WeightsError(
-            f"'{source}' predicts {held} keypoints, the config builds a head for {built}; {hint}"
-        )
+    for what, count in (('keypoints', num_keypoints), ('classes', num_classes)):
+        if (held := count(state)) != (built := count(target)):
+            raise WeightsError(
+                f"'{source}' predicts {held} {what}, the config builds a head for {built}; {hint}"
+            )
     raise WeightsError(f"the head in '{source}' does not fit the config ({wrong[0]}); {hint}")

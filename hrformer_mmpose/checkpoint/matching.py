@@ -16,10 +16,20 @@ from torch import nn
 
 from ..errors import WeightsError
 from . import files
+from .bias_tables import resize_tables
 from .head_rows import Keypoints, take_rows
 from .match_checks import HEAD, check_architecture, check_head
 from .match_report import conversion, groups, is_finite
-from .state_dict_adapter import INDEX, TABLE, State, architecture, num_keypoints, origin, to_mmpose
+from .state_dict_adapter import (
+    INDEX,
+    TABLE,
+    State,
+    architecture,
+    num_classes,
+    num_keypoints,
+    origin,
+    to_mmpose,
+)
 
 BACKBONE = 'backbone.'
 
@@ -68,8 +78,8 @@ def match(
         keypoints: names on both sides, for a training that may have other keypoints than the file.
 
     Raises:
-        WeightsError: the file is of another architecture, predicts another number of keypoints, or
-            lacks entries that `complete` requires.
+        WeightsError: the file is of another architecture, predicts another number of keypoints or
+            classes, or lacks entries that `complete` requires.
     """
     target = model.state_dict()
     source_origin = stored_origin or origin(weights)
@@ -77,6 +87,9 @@ def match(
         state = _at_prefix(to_mmpose(weights), target)
     except WeightsError as error:
         raise WeightsError(f"'{source}': {error}") from error
+    resizes = not complete and any(getattr(m, 'resize_rpe', False) for m in model.modules())
+    resized = resize_tables(state, target) if resizes else {}
+    state |= resized
     shapes = {key: tuple(value.shape) for key, value in target.items()}
     result = Match({key: value for key, value in state.items() if key in shapes})
     _fit_tables(result, state, model, target, source, source_origin)
@@ -101,6 +114,8 @@ def match(
         )
     _describe(result, weights, state, missing, source, source_origin)
     result.lines += [line] if line else []
+    if resized:
+        result.lines.append(f'resized to other windows: {len(resized)} bias tables')
     return result
 
 
@@ -114,8 +129,8 @@ def _describe(
 ) -> None:
     """Add the lines and warnings of a match."""
     skipped = [key for key in state if key not in result.state and not key.endswith(INDEX)]
-    keypoints = num_keypoints(weights)
-    head = '' if keypoints is None else f', {keypoints} keypoints'
+    counts = dict(keypoints=num_keypoints(weights), classes=num_classes(weights))
+    head = ''.join(f', {n} {name}' for name, n in counts.items() if n is not None)
     result.lines = [
         f"recognised '{source}': {architecture(weights)}{head}, origin {source_origin}",
         f'converted: {conversion(weights, state)}',

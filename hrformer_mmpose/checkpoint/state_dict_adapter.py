@@ -1,8 +1,9 @@
 """Names of state-dict entries: conversion, origin and architecture.
 
 The authors' code projects query, key and value by three layers where MMPose's has one, and calls
-the FFN `mlp`; its pose networks call the head `keypoint_head`, as MMPose 0.x did. Nothing else
-differs. All functions are pure and take the entries of a backbone or of a whole model.
+the FFN `mlp`; its pose networks call the head `keypoint_head`, as MMPose 0.x did, and the layers of
+its other heads have no prefix. Nothing else differs. All functions are pure and take the entries of
+a backbone or of a whole model.
 """
 
 import re
@@ -25,11 +26,13 @@ TO_MMPOSE = (
     (r'\.attn\.attn\.out_proj\.', '.attn.attn.proj.'),
     (r'^keypoint_head\.', 'head.'),
     (r'^(incre_modules|downsamp_modules|final_layer|classifier)\.', r'head.\1.'),
+    (r'^(conv3x3|ocr_distri_head|cls_head|aux_head)\.', r'head.\1.'),
 )
 TO_OFFICIAL = (
     (r'(\.branches\.\d+\.\d+)\.ffn\.', r'\1.mlp.'),
     (r'\.attn\.attn\.proj\.', '.attn.attn.out_proj.'),
     (r'^head\.(incre_modules|downsamp_modules|classifier)\.', r'\1.'),
+    (r'^head\.(conv3x3|ocr_distri_head|cls_head|aux_head)\.', r'\1.'),
     (r'^head\.', 'keypoint_head.'),
 )
 _SEGMENTATION = re.compile(r'(cls_head|aux_head|ocr_\w+|conv3x3)\.')
@@ -201,6 +204,13 @@ def num_keypoints(state_dict: Mapping[str, torch.Tensor]) -> int | None:
     if any(map(_CLASSIFICATION.match, state_dict)):
         return None
     pattern = r'(keypoint_)?head\.final_layer\.(\d+\.)?weight$'
+    sizes = [_length(state_dict, key) for key in state_dict if re.match(pattern, key)]
+    return sizes[-1] if sizes else None
+
+
+def num_classes(state_dict: Mapping[str, torch.Tensor]) -> int | None:
+    """Return the number of classes of a classification or segmentation head; None without one."""
+    pattern = r'(head\.)?(classifier|cls_head)\.weight$'
     sizes = [_length(state_dict, key) for key in state_dict if re.match(pattern, key)]
     return sizes[-1] if sizes else None
 

@@ -64,9 +64,9 @@ def run(args: argparse.Namespace) -> None:
         raise WeightsError(f"cannot write '{target}': {error.strerror or error}") from error
     print(f'origin        {origin}')
     print(f'architecture  {architecture}')
-    keypoints = adapter.num_keypoints(weights)
-    if keypoints is not None:
-        print(f'keypoints     {keypoints}')
+    for name, count in (('keypoints', adapter.num_keypoints), ('classes', adapter.num_classes)):
+        if (number := count(weights)) is not None:
+            print(f'{name:<14}{number}')
     print(f'parameters    {adapter.num_parameters(weights):,}')
     print(f'entries       {len(weights)} -> {len(converted)}')
     print(f'SHA-256       {hashlib.sha256(target.read_bytes()).hexdigest()}')

@@ -10,7 +10,9 @@ from mmengine import ProgressBar
 from ..coco.annotations import Annotations
 from ..datasets.files import sizes_of
 from ..datasets.image_folder import ImageFolder
+from ..datasets.label_sets import LabelSet
 from ..datasets.mask_folder import MaskFolder
+from ..datasets.masks import read_mask
 from ..datasets.mpii import MpiiDataset
 from ..errors import DataError
 from ..imaging.headers import conversion_note
@@ -24,12 +26,17 @@ def check_folder(split: Split, data: ImageFolder | MaskFolder, full: bool) -> No
     infos = [data.get_data_info(index) for index in range(len(data))]
     classes = len(data.metainfo['classes'])
     split.counts.append(f"'{data.data_prefix['img']}': {len(infos)} images, {classes} classes")
-    paths = [info[key] for info in infos for key in ('img_path', 'mask_path') if key in info]
+    split.images = {info['img_path'] for info in infos}
+    masks = {info['mask_path']: info['labels'] for info in infos if 'mask_path' in info}
+    paths = sorted({*split.images, *masks})
     empty = [path for path in paths if not os.path.getsize(path)]
     split.problems += [f"image '{path}' is empty" for path in empty]
-    split.images = {info['img_path'] for info in infos}
     if full:
-        _decode(split, sorted(set(paths) - set(empty)))
+        _decode(split, sorted(split.images - set(empty)))
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            readable = sorted(masks.keys() - set(empty))
+            problems = pool.map(lambda path: _mask_problem(path, masks[path]), readable)
+            split.problems += filter(None, problems)
 
 
 def check_samples(split: Split, data: MpiiDataset, full: bool) -> None:
@@ -82,7 +89,7 @@ def _decode(
                 problem = _size_problem(path, shape, rows[path], ann)
             if problem is not None:
                 split.problems.append(problem)
-            if form is not None and path in split.images:  # masks are grey by design
+            if form is not None:
                 forms.setdefault(form, []).append(f"image '{path}' {form}")
             bar.update()
     print()
@@ -99,6 +106,15 @@ def _size_problem(path: str, shape: tuple[int, int], row: int, ann: Annotations)
         f"image '{path}' (id {ann.image_id[row]}) is {shape[1]} x {shape[0]}, "
         f'annotated as {expected[1]} x {expected[0]}{rotation}'
     )
+
+
+def _mask_problem(path: str, labels: LabelSet) -> str | None:
+    """Return why a mask cannot be used, if so."""
+    try:
+        labels.indices(read_mask(path), path)
+    except DataError as error:
+        return str(error)
+    return None
 
 
 def _inspect(path: str) -> tuple[str | None, str | None, tuple[int, int]]:

@@ -47,7 +47,7 @@ class Published:
     Attributes:
         params: millions of parameters.
         gflops: 10^9 multiply-adds if `decimal`, else 2^30 multiply-adds without attention.
-        score: AP on COCO val2017, or top-1 accuracy on ImageNet.
+        score: AP on COCO val2017, top-1 accuracy on ImageNet, or mIoU in one scale.
         source: source of the numbers.
         digits: decimals of `params` and `gflops`.
         decimal: unit of `gflops`.
@@ -70,6 +70,15 @@ PUBLISHED = {
     'hrformer_tiny_imagenet_224': Published(8.0, 1.83, 'top-1 78.6', README, (1, 2), True),
     'hrformer_small_imagenet_224': Published(13.5, 3.56, 'top-1 81.2', README, (1, 2), True),
     'hrformer_base_imagenet_224': Published(50.3, 13.71, 'top-1 82.8', README, (1, 2), True),
+    'hrformer_small_cityscapes_512x1024': Published(score='mIoU 80.0'),
+    'hrformer_small_pascal_context_520': Published(score='mIoU 53.8'),
+    'hrformer_small_coco_stuff_520': Published(score='mIoU 37.9'),
+    'hrformer_base_cityscapes_512x1024': Published(score='mIoU 81.4'),
+    'hrformer_base_pascal_context_520': Published(score='mIoU 56.3'),
+    'hrformer_base_coco_stuff_520': Published(score='mIoU 41.6'),
+    'hrformer_base_window15_cityscapes_512x1024': Published(score='mIoU 81.9'),
+    'hrformer_base_window15_pascal_context_520': Published(score='mIoU 57.6'),
+    'hrformer_base_window15_coco_stuff_520': Published(score='mIoU 42.4'),
     'hrnet_w32_coco_256x192': Published(28.5, 7.1, 'AP 74.4', "HRNet's paper"),
     'hrnet_w48_coco_256x192': Published(63.6, 14.6, 'AP 75.1', "HRNet's paper"),
     'swin_tiny_coco_256x192': Published(None, None, 'AP 72.4', 'MMPose'),
@@ -178,7 +187,7 @@ def input_size(cfg: Config) -> tuple[int, int]:
     if 'codec' in cfg:
         width, height = cfg.codec.input_size
         return height, width
-    size = next(step['size'] for step in cfg.test_pipeline if 'size' in step)
+    size = cfg.get('crop_size') or next(s['size'] for s in cfg.test_pipeline if 'size' in s)
     return (size, size) if isinstance(size, int) else tuple(size)
 
 

@@ -16,7 +16,7 @@ def run(args: argparse.Namespace) -> None:
     """Print a line for each config."""
     from .model_table import PUBLISHED
 
-    print(f'{"name":<44}{"M params":>9}{"published on COCO val2017 / ImageNet":>40}')
+    print(f'{"name":<44}{"M params":>9}{"published AP, top-1, mIoU":>40}')
     for name in zoo.names():
         published = PUBLISHED.get(name)
         params = f'{published.params:g}' if published and published.params else '-'

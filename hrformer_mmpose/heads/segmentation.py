@@ -1,6 +1,9 @@
-"""Segmentation head on the four maps of HRFormer (paper, section 4.2).
+"""Convolutional segmentation head on the four maps of HRFormer (paper, section 4.2).
 
-Deviation from the paper: a convolutional classifier on the concatenated maps instead of OCR.
+Deviation from the paper: a convolutional classifier on the concatenated maps; `ocr.OCRHead` is the
+paper's head.
+
+Shapes: B batch, K classes, C_j, H_j and W_j of map j, highest resolution first.
 """
 
 from collections.abc import Sequence
@@ -10,6 +13,18 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..layers import conv_norm
+from .segmentation_loss import cross_entropy
+
+
+def resize(x: torch.Tensor, size: Sequence[int], align_corners: bool = True) -> torch.Tensor:
+    """Resize maps to `size` = (H, W), bilinearly."""
+    return F.interpolate(x, tuple(size), mode='bilinear', align_corners=align_corners)
+
+
+def concatenate(maps: Sequence[torch.Tensor], align_corners: bool = True) -> torch.Tensor:
+    """Resize maps (B, C_j, H_j, W_j) to the first one's size; concatenate: (B, C, H_1, W_1)."""
+    size = maps[0].shape[2:]
+    return torch.cat([maps[0], *(resize(x, size, align_corners) for x in maps[1:])], 1)
 
 
 class SegmentationHead(nn.Module):
@@ -42,13 +57,7 @@ class SegmentationHead(nn.Module):
 
     def forward(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
         """Maps (B, C_j, H_j, W_j) -> logits (B, K, H_1, W_1)."""
-        size = maps[0].shape[2:]
-        maps = [maps[0], *(self._resize(x, size) for x in maps[1:])]
-        return self.classifier(self.merge(torch.cat(maps, 1)))
-
-    def predict(self, maps: Sequence[torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
-        """Predict the class of each pixel of images of `size` = (H, W), (B, H, W)."""
-        return self._resize(self(maps), size).argmax(1)
+        return self.classifier(self.merge(concatenate(maps, self.align_corners)))
 
     def loss(self, maps: Sequence[torch.Tensor], target: torch.Tensor) -> dict[str, torch.Tensor]:
         """Compute the cross entropy of all pixels.
@@ -57,8 +66,5 @@ class SegmentationHead(nn.Module):
             maps: see `forward`.
             target: class of each pixel, or `ignore_index`, (B, H, W).
         """
-        logits = self._resize(self(maps), target.shape[1:])
-        return {'loss_seg': F.cross_entropy(logits, target, ignore_index=self.ignore_index)}
-
-    def _resize(self, x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        return F.interpolate(x, size, mode='bilinear', align_corners=self.align_corners)
+        logits = resize(self(maps), target.shape[1:], self.align_corners)
+        return {'loss_seg': cross_entropy(logits, target, ignore_index=self.ignore_index)}

@@ -4,10 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from hrformer_mmpose.arch import stages_from_arch
+from hrformer_mmpose.arch import ARCHS, stages_from_arch
 from hrformer_mmpose.backbones import HRFormer
 from hrformer_mmpose.checkpoint import load_pretrained
+from hrformer_mmpose.errors import WeightsError
 from hrformer_mmpose.heads.classification import ClassificationHead
+from hrformer_mmpose.heads.ocr import OCRHead
+from hrformer_mmpose.heads.segmentation import resize
 from tests import official
 from tests.conftest import relative_error
 
@@ -18,6 +21,14 @@ def classification_network(arch: str) -> nn.Module:
     model = nn.Module()
     model.backbone = HRFormer(arch=arch, multiscale_output=True, align_corners=True)
     model.head = ClassificationHead(stages_from_arch(arch)[-1].channels)
+    return model
+
+
+def segmentation_network(arch: str, classes: int, window: int = 7) -> nn.Module:
+    model = nn.Module()
+    spec = dict(ARCHS[arch], window_sizes=window)
+    model.backbone = HRFormer(arch=spec, multiscale_output=True, align_corners=True)
+    model.head = OCRHead(spec['channels'], classes)
     return model
 
 
@@ -70,6 +81,54 @@ def test_whole_classification_files_load(tmp_path, name):
     result = load_pretrained(classification_network(name), tmp_path / 'file.pth')
     assert 'skipped: nothing' in result.lines[3]
     assert len(result.lines) == 4  # nothing initialised anew
+
+
+@torch.no_grad()
+def test_segmentation_logits(tmp_path):
+    """The authors' segmentation file, head included; 96x104 pixels are no multiple of 32."""
+    weights = {f'module.{key}': value for key, value in official.state_dict('seg_small').items()}
+    torch.save({'state_dict': weights}, tmp_path / 'seg.pth')  # as their trainer saves it
+    model = segmentation_network('small', 19).eval()
+    result = load_pretrained(model, tmp_path / 'seg.pth')
+    assert 'HRFormer-S, 19 classes, origin official-segmentation' in result.lines[0]
+    assert 'skipped: nothing' in result.lines[3]
+    assert len(result.lines) == 4
+    logits = model.head(model.backbone(official.image(2, 96, 104, seed=200)))
+    recorded = official.output('seg_small_logits_2x3x96x104')
+    assert relative_error(resize(logits, (96, 104))[:, ::3, ::5, ::5], recorded) < 1e-5
+
+
+@pytest.mark.slow
+def test_a_whole_segmentation_file_with_windows_of_15_loads(tmp_path):
+    torch.save({'state_dict': dict(official.state_dict('seg_base'))}, tmp_path / 'file.pth')
+    result = load_pretrained(segmentation_network('base', 59, 15), tmp_path / 'file.pth')
+    assert len(result.lines) == 4
+    assert 'skipped: nothing' in result.lines[3]
+
+
+@pytest.mark.parametrize(
+    ('network', 'message'),
+    [
+        (('small', 20), 'predicts 19 classes, the config builds a head for 20'),
+        (('small', 19, 15), r'holds HRFormer-S, the config builds HRFormer\(.*window_size=15'),
+        (('tiny', 19), 'holds HRFormer-S, the config builds HRFormer-T'),
+    ],
+    ids=['classes', 'window', 'architecture'],
+)
+def test_a_segmentation_file_that_does_not_fit_is_refused_in_one_line(tmp_path, network, message):
+    torch.save({'state_dict': dict(official.state_dict('seg_small'))}, tmp_path / 'file.pth')
+    with pytest.raises(WeightsError, match=message) as error:
+        load_pretrained(segmentation_network(*network), tmp_path / 'file.pth')
+    assert '\n' not in str(error.value)
+
+
+def test_another_ocr_head_of_the_authors_is_refused(tmp_path):
+    """`HRT_*_OCR_V3` has grouped 7x7 convolutions under the same names."""
+    weights = dict(official.state_dict('seg_small'))
+    weights['conv3x3.0.weight'] = torch.zeros(512, 15, 7, 7)
+    torch.save({'state_dict': weights}, tmp_path / 'file.pth')
+    with pytest.raises(WeightsError, match=r'does not fit the config \(head.conv3x3.0.weight\)'):
+        load_pretrained(segmentation_network('small', 19), tmp_path / 'file.pth')
 
 
 @pytest.mark.parametrize('name', ['pose_base', 'cls_tiny', 'cls_base'])

@@ -2,6 +2,8 @@
 
 import re
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -174,6 +176,24 @@ def test_differences_that_no_shape_shows():
     assert 'num_heads=(1, 4, 2, 2)' in refused(weights, tiny_hrformer())
     weights = tiny_hrformer(arch=dict(ARCH, window_sizes=7)).state_dict()
     assert 'window_size=7' in refused(weights, tiny_hrformer())
+
+
+def test_tables_are_resized_to_other_windows_on_demand():
+    source = tiny_hrformer()  # windows of 3: tables of 5x5
+    arch = dict(ARCH, window_sizes=5)
+    assert 'window_size=3' in refused(source.state_dict(), tiny_hrformer(arch=arch))
+    model = tiny_hrformer(arch=arch, resize_rpe=True)
+    assert 'window_size=3' in refused(source.state_dict(), model, complete=True)
+    result = loaded(source.state_dict(), model)
+    tables = [key for key in model.state_dict() if key.endswith(TABLE)]
+    assert result.lines[-1] == f'resized to other windows: {len(tables)} bias tables'
+    for key in tables:
+        square = source.state_dict()[key].reshape(5, 5, -1).numpy()
+        expected = cv2.resize(square, (9, 9), interpolation=cv2.INTER_LINEAR).reshape(81, -1)
+        assert np.allclose(model.state_dict()[key], expected, atol=1e-6)
+    same = tiny_hrformer(resize_rpe=True)
+    assert len(loaded(source.state_dict(), same).lines) == 4
+    assert torch.equal(same.state_dict()[tables[0]], source.state_dict()[tables[0]])
 
 
 def test_another_network_altogether():

@@ -3,17 +3,39 @@
 import pytest
 import torch
 
-from hrformer_mmpose.arch import stages_from_arch
+from hrformer_mmpose.arch import ARCHS, stages_from_arch
 from hrformer_mmpose.backbones import HRFormer
 from hrformer_mmpose.checkpoint import architecture, origin, to_mmpose, to_official
-from hrformer_mmpose.checkpoint.state_dict_adapter import INDEX, num_keypoints, num_parameters
+from hrformer_mmpose.checkpoint.state_dict_adapter import (
+    INDEX,
+    num_classes,
+    num_keypoints,
+    num_parameters,
+)
 from hrformer_mmpose.heads.classification import ClassificationHead
+from hrformer_mmpose.heads.ocr import OCRHead
 from tests import official
 from tests.checkpoint.weights import official_weights
 
 
 def same(a: dict, b: dict) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def network(kind: str, size: str) -> dict:
+    """The state dict of ours, as bare as the authors' file of that kind."""
+    if kind == 'seg':
+        arch = dict(ARCHS[size], window_sizes=official.WINDOWS[f'seg_{size}'])
+        entries = HRFormer(arch=arch, multiscale_output=True).state_dict()
+        entries = {f'backbone.{key}': value for key, value in entries.items()}
+    else:
+        entries = HRFormer(arch=size, multiscale_output=kind == 'cls').state_dict()
+    head = dict(cls=ClassificationHead, seg=OCRHead).get(kind)
+    if head is not None:
+        classes = dict(seg_small=19, seg_base=59).get(f'{kind}_{size}', 1000)
+        head = head(stages_from_arch(size)[-1].channels, classes).state_dict()
+        entries |= {f'head.{key}': value for key, value in head.items()}
+    return entries
 
 
 @pytest.mark.parametrize('name', official.NAMES)
@@ -25,11 +47,7 @@ def test_the_authors_lists_become_ours_and_back(name):
     }
     converted = to_mmpose(weights)
     kind, size = name.split('_')
-    model = HRFormer(arch=size, multiscale_output=kind == 'cls')
-    shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    if kind == 'cls':
-        head = ClassificationHead(stages_from_arch(size)[-1].channels)
-        shapes |= {f'head.{key}': tuple(value.shape) for key, value in head.state_dict().items()}
+    shapes = {key: tuple(value.shape) for key, value in network(kind, size).items()}
     ours = {key: tuple(value.shape) for key, value in converted.items()}
     without_index = [{k: v for k, v in d.items() if INDEX not in k} for d in (ours, shapes)]
     assert without_index[0] == without_index[1]
@@ -85,8 +103,8 @@ def test_origin():
 @pytest.mark.parametrize('name', official.NAMES)
 def test_origin_of_the_authors_lists(name):
     keys = official.entries(name)
-    kind = {'pose': 'official-pose', 'cls': 'official-classification'}[name.split('_')[0]]
-    assert origin(dict.fromkeys(keys)) == kind
+    kind = dict(pose='pose', cls='classification', seg='segmentation')[name.split('_')[0]]
+    assert origin(dict.fromkeys(keys)) == f'official-{kind}'
 
 
 @pytest.mark.parametrize('arch', ['tiny', 'small', 'base'])
@@ -143,6 +161,9 @@ def test_counts():
     assert num_keypoints(state) is None
     assert num_keypoints(whole({}, 'head', 14)) == 14
     assert num_keypoints(whole({}, 'keypoint_head', 21)) == 21
+    for name, classes in dict(pose_base=None, cls_tiny=1000, seg_small=19, seg_base=59).items():
+        theirs = {k: torch.empty(v, device='meta') for k, v in official.entries(name).items()}
+        assert num_classes(theirs) == num_classes(to_mmpose(theirs)) == classes
 
 
 def test_names_of_other_networks_stay():

@@ -19,6 +19,7 @@ from hrformer_mmpose import zoo
 from hrformer_mmpose.cli import check_dataset, terminal
 from hrformer_mmpose.errors import UserError
 from hrformer_mmpose.synthetic import shapes
+from tests.datasets import segmentation_data
 
 CONFIG = 'configs/hrformer_tiny_demo_112x84.py'
 TRAIN = 'annotations/person_keypoints_train2017.json'
@@ -237,3 +238,30 @@ def test_folders_of_classes(tmp_path, capsys, monkeypatch):
     status, out = look()
     assert f"PROBLEM: class folder '{empty.parent}' holds no images" in out
     assert '1 problem;' in out
+
+
+def test_masks_of_classes(tmp_path, capsys, monkeypatch):
+    root = segmentation_data.cityscapes(tmp_path)
+    monkeypatch.setenv('CITYSCAPES_ROOT', str(root))
+
+    def look(*flags):
+        flags = check_dataset.parser().parse_args(['hrformer_small_cityscapes_512x1024', *flags])
+        return check_dataset.run(flags), capsys.readouterr().out
+
+    status, out = look('--full')
+    assert status == 0
+    assert "leftImg8bit/train': 4 images, 19 classes" in out
+    assert "leftImg8bit/val': 2 images, 19 classes" in out
+    masks = sorted((root / 'gtFine/train').rglob('*labelIds.png'))
+    cv2.imwrite(str(masks[0]), np.full((64, 128), 40, np.uint8))
+    cv2.imwrite(str(masks[1]), np.zeros((64, 128, 3), np.uint8))
+    masks[2].write_bytes(b'')
+    status, out = look('--full')
+    assert status == 1
+    assert f"PROBLEM: mask '{masks[0]}' holds 40, which is no label of cityscapes" in out
+    assert f"PROBLEM: mask '{masks[1]}' has the mode RGB" in out
+    assert f"PROBLEM: image '{masks[2]}' is empty" in out
+    masks[3].unlink()
+    status, out = look()
+    assert status == 1
+    assert f"has no mask '{masks[3]}'" in out

@@ -128,6 +128,8 @@ WRONG = {
     'model.backbone.norm_cfg=3': 'model.backbone.norm_cfg=3 must be of type dict (HRFormer)',
     'model.test_cfg=3': 'model.test_cfg must be a dict, it is 3',
     'model.test_cfg.flip_mode=x': "model.test_cfg.flip_mode='x' must be of type Literal['heatmap'",
+    'model.test_cfg.scales=0.5': 'model.test_cfg.scales=0.5 must be of type Sequence[float]',
+    'model.test_cfg.flip=x': "model.test_cfg.flip='x' must be of type bool",
     'env_cfg.mp_cfg.opencv_num_threads=[1]': 'env_cfg.mp_cfg.opencv_num_threads=[1] must be of',
     'env_cfg.mp_cfg.mp_start_method=x': "mp_start_method='x' must be of type Literal['fork', ",
     'env_cfg.mp_cfg=3': 'env_cfg.mp_cfg must be a dict, it is 3',
