@@ -10,6 +10,8 @@ from .estimators.segmentor import Segmentor
 from .heads.classification import ClassificationHead
 from .heads.heatmap_head import HeatmapHead
 from .heads.segmentation import SegmentationHead
+from .heads.tokenpose_head import TokenPoseHead
+from .heads.transpose_head import TransPoseHead
 from .registry import MODELS
 
 MODELS.register_module(module=HRFormer)
@@ -24,4 +26,6 @@ __all__ = [
     'PoseDataPreprocessor',
     'SegmentationHead',
     'Segmentor',
+    'TokenPoseHead',
+    'TransPoseHead',
 ]

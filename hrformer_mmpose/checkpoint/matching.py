@@ -18,6 +18,7 @@ from ..errors import WeightsError
 from . import files
 from .match_checks import HEAD, check_architecture, check_head
 from .match_report import conversion, groups, is_finite
+from .pose_transformers import head_description, shapes_of
 from .state_dict_adapter import INDEX, TABLE, State, architecture, num_keypoints, origin, to_mmpose
 
 BACKBONE = 'backbone.'
@@ -74,7 +75,7 @@ def match(
         state = _at_prefix(to_mmpose(weights), target)
     except WeightsError as error:
         raise WeightsError(f"'{source}': {error}") from error
-    shapes = {key: tuple(value.shape) for key, value in target.items()}
+    shapes = shapes_of(target)
     result = Match({key: value for key, value in state.items() if key in shapes})
     _fit_tables(result, state, model, target, source, source_origin)
     result.state.update({key: value for key, value in target.items() if key.endswith(INDEX)})
@@ -106,9 +107,11 @@ def _describe(
     """Add the lines and warnings of a match."""
     skipped = [key for key in state if key not in result.state and not key.endswith(INDEX)]
     keypoints = num_keypoints(weights)
-    head = '' if keypoints is None else f', {keypoints} keypoints'
+    head = head_description(shapes_of(state))
+    network = architecture(weights) + (f' with {head}' if head else '')
+    network += '' if keypoints is None else f', {keypoints} keypoints'
     result.lines = [
-        f"recognised '{source}': {architecture(weights)}{head}, origin {source_origin}",
+        f"recognised '{source}': {network}, origin {source_origin}",
         f'converted: {conversion(weights, state)}',
         f'loaded: {groups(result.state)}',
         f'skipped: {groups(skipped) or "nothing"}',
