@@ -5,6 +5,7 @@ import lzma
 from functools import cache
 
 import numpy as np
+import pytest
 import torch
 from mmpose.registry import MODELS
 
@@ -59,3 +60,8 @@ def build(name: str) -> torch.nn.Module:
     cfg = zoo.read_config(CONFIGS[name])
     cfg.model.backbone.pop('init_cfg', None)
     return MODELS.build({**cfg.model, '_scope_': 'mmpose'}).eval()
+
+
+def networks(*quick: str) -> list:
+    """Parameters of a test over all networks, slow but for those named."""
+    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in CONFIGS]

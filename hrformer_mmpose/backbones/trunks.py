@@ -13,8 +13,26 @@ from ..registry import MODELS
 STAGES = 4
 
 
+class _Trunk(nn.Module):
+    """Methods in place of MMPose's."""
+
+    def init_weights(self) -> None:
+        """Load the checkpoint of `init_cfg`.
+
+        Raises:
+            WeightsError: the file cannot be read or does not fit.
+        """
+        if not load_pretrained(self):
+            super().init_weights()
+
+    def train(self, mode: bool = True) -> '_Trunk':
+        """Set the mode; MMPose's method returns None."""
+        super().train(mode)
+        return self
+
+
 @MODELS.register_module()
-class HRNet(_HRNet):
+class HRNet(_Trunk, _HRNet):
     """MMPose's HRNet, optionally cut after an earlier stage.
 
     Parameter names equal MMPose's and the authors', whose ImageNet files load.
@@ -41,25 +59,7 @@ class HRNet(_HRNet):
             last = getattr(self, f'stage{num_stages}')[-1]
             last.fuse_layers = last.fuse_layers[:1]
 
-    def init_weights(self) -> None:
-        """Load the checkpoint of `init_cfg`.
-
-        Raises:
-            WeightsError: the file cannot be read or does not fit.
-        """
-        if not load_pretrained(self):
-            super().init_weights()
-
 
 @MODELS.register_module()
-class ResNet(_ResNet):
+class ResNet(_Trunk, _ResNet):
     """MMPose's ResNet; arguments of MMPose's class. Torchvision's files load."""
-
-    def init_weights(self) -> None:
-        """Load the checkpoint of `init_cfg`.
-
-        Raises:
-            WeightsError: the file cannot be read or does not fit.
-        """
-        if not load_pretrained(self):
-            super().init_weights()

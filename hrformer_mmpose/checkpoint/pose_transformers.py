@@ -29,10 +29,10 @@ _FROM_TOKENPOSE: Rules = (
     (r'^head\.tokens\.transformer1?\.layers\.', 'head.tokens.stages.0.'),
     (r'^head\.tokens\.transformer2\.layers\.', 'head.tokens.stages.1.'),
     (r'^head\.tokens\.transformer3\.layers\.', 'head.tokens.stages.2.'),
-    *((_IN_BLOCK.format(re.escape(old)), rf'\1{new}.\2') for old, new in _BLOCK),
+    *((_IN_BLOCK.format(re.escape(old)), rf'\g<1>{new}.\2') for old, new in _BLOCK),
 )
 _TO_TOKENPOSE: Rules = (
-    *((_IN_BLOCK.format(re.escape(new)), rf'\1{old}.\2') for old, new in _BLOCK),
+    *((_IN_BLOCK.format(re.escape(new)), rf'\g<1>{old}.\2') for old, new in _BLOCK),
     (r'^head\.tokens\.patch_embed\.', 'head.tokens.patch_to_embedding.'),
     (r'^head\.tokens\.stages\.1\.', 'head.tokens.transformer2.layers.'),
     (r'^head\.tokens\.stages\.2\.', 'head.tokens.transformer3.layers.'),

@@ -79,7 +79,8 @@ class KeypointTokens(nn.Module):
         scale_by_head: scale the logits by d^-0.5; False: by C^-0.5 (TokenPose-S).
 
     Raises:
-        ConfigError: a patch does not divide the map, or the heads do not divide the channels.
+        ConfigError: a patch does not divide the map, the heads do not divide the channels, or a
+            stage without blocks.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class KeypointTokens(nn.Module):
         scale_by_head: bool,
     ):
         super().__init__()
-        _check(map_size, patch_size, channels, num_heads)
+        _check(map_size, patch_size, channels, depths, num_heads)
         self.num_keypoints = num_keypoints
         self.map_size, self.patch_size = tuple(map_size), tuple(patch_size)
         self.heatmap_size = tuple(heatmap_size)
@@ -150,12 +151,18 @@ class KeypointTokens(nn.Module):
 
 
 def _check(
-    map_size: Sequence[int], patch_size: Sequence[int], channels: int, num_heads: int
+    map_size: Sequence[int],
+    patch_size: Sequence[int],
+    channels: int,
+    depths: Sequence[int],
+    num_heads: int,
 ) -> None:
     if any(n % size for n, size in zip(map_size, patch_size, strict=True)):
         raise ConfigError(
             f'head: patch_size={tuple(patch_size)} does not divide map_size={tuple(map_size)}'
         )
+    if not depths or min(depths) < 1:
+        raise ConfigError(f'head: depths={tuple(depths)} is not at least one block a stage')
     if channels % num_heads or channels % 4:
         raise ConfigError(
             f'head: channels={channels} is not a multiple of num_heads={num_heads} and of 4'

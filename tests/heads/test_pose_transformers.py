@@ -10,13 +10,8 @@ from tests import official
 from tests import pose_transformers as recorded
 from tests.conftest import relative_error
 
-QUICK = ('tokenpose_s_v1', 'transpose_r_a3')
-NETWORKS = [
-    pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in recorded.CONFIGS
-]
 
-
-@pytest.mark.parametrize('name', NETWORKS)
+@pytest.mark.parametrize('name', recorded.networks('tokenpose_s_v1', 'transpose_r_a3'))
 @torch.no_grad()
 def test_heatmaps_are_the_authors(name, tmp_path, no_init):
     torch.save(recorded.state_dict(name), tmp_path / 'authors.pth')
