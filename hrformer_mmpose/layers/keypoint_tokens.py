@@ -126,7 +126,7 @@ class KeypointTokens(nn.Module):
                 f'{tuple(x.shape[2:])}: the position embedding is made for one input size'
             )
         x = self.patch_embed(self._patches(x))
-        x = torch.cat([self.keypoint_token.expand(len(x), -1, -1), x], dim=1)  # B, N, C
+        x = torch.cat([self.keypoint_token.expand(x.shape[0], -1, -1), x], dim=1)  # B, N, C
         position = F.pad(self.pos_embedding, (0, 0, self.num_keypoints, 0))  # zero for keypoints
         keypoints = []
         for number, stage in enumerate(self.stages):
@@ -137,8 +137,9 @@ class KeypointTokens(nn.Module):
 
     def _patches(self, x: torch.Tensor) -> torch.Tensor:
         """Cut a map into flat patches, (B, in_channels, H, W) -> (B, P, pixels * in_channels)."""
-        height, width = self.patch_size
-        x = x.unflatten(3, (-1, width)).unflatten(2, (-1, height))
+        (H, W), (height, width) = self.map_size, self.patch_size
+        # Sizes are constants except for the batch, so that an exported graph takes any batch.
+        x = x.reshape(-1, x.shape[1], H // height, height, W // width, width)
         return x.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
 
     def _init_weights(self) -> None:
