@@ -11,6 +11,8 @@ from .heads.classification import ClassificationHead
 from .heads.heatmap_head import HeatmapHead
 from .heads.ocr import OCRHead
 from .heads.segmentation import SegmentationHead
+from .heads.tokenpose_head import TokenPoseHead
+from .heads.transpose_head import TransPoseHead
 from .registry import MODELS
 
 MODELS.register_module(module=HRFormer)
@@ -27,4 +29,6 @@ __all__ = [
     'PoseDataPreprocessor',
     'SegmentationHead',
     'Segmentor',
+    'TokenPoseHead',
+    'TransPoseHead',
 ]

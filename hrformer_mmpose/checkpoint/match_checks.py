@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import WeightsError
+from .pose_transformers import head_description, shapes_of
 from .state_dict_adapter import (
     INCOMPLETE,
     TABLE,
@@ -46,6 +47,12 @@ def _comparable(state: State, target: Mapping) -> bool:
 
 def check_head(state: State, target: Mapping, wrong: list[str], source: str | Path) -> None:
     """Refuse a head of another size; `wrong` names the misfits of the file."""
+    held, built = (head_description(shapes_of(entries)) for entries in (state, target))
+    if None not in (held, built) and held != built:
+        raise WeightsError(
+            f"'{source}' holds {held}, the config builds {built}: take the config that fits the "
+            'file, or another file'
+        )
     if not wrong:
         return
     hint = (

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import torch
 
+from .pose_transformers import pose_transformer
 from .state_dict_adapter import State, lower_maps
 
 
@@ -14,6 +15,8 @@ def conversion(weights: Mapping, state: State) -> str:
     joined = sum('.q_proj.weight' in key for key in weights)
     if joined:
         return f'query, key and value of {joined} blocks joined, FFNs renamed'
+    if (kind := pose_transformer(weights)) and kind != 'mmpose':
+        return f'{len(weights)} names'
     return 'nothing, the names are ours'
 
 

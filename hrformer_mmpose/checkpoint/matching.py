@@ -20,6 +20,7 @@ from .bias_tables import resize_tables
 from .head_rows import Keypoints, take_rows
 from .match_checks import HEAD, check_architecture, check_head
 from .match_report import conversion, groups, is_finite
+from .pose_transformers import head_description, shapes_of
 from .state_dict_adapter import (
     INDEX,
     TABLE,
@@ -90,7 +91,7 @@ def match(
     resizes = not complete and any(getattr(m, 'resize_rpe', False) for m in model.modules())
     resized = resize_tables(state, target) if resizes else {}
     state |= resized
-    shapes = {key: tuple(value.shape) for key, value in target.items()}
+    shapes = shapes_of(target)
     result = Match({key: value for key, value in state.items() if key in shapes})
     _fit_tables(result, state, model, target, source, source_origin)
     result.state.update({key: value for key, value in target.items() if key.endswith(INDEX)})
@@ -130,9 +131,11 @@ def _describe(
     """Add the lines and warnings of a match."""
     skipped = [key for key in state if key not in result.state and not key.endswith(INDEX)]
     counts = dict(keypoints=num_keypoints(weights), classes=num_classes(weights))
-    head = ''.join(f', {n} {name}' for name, n in counts.items() if n is not None)
+    head = head_description(shapes_of(state))
+    network = architecture(weights) + (f' with {head}' if head else '')
+    network += ''.join(f', {n} {name}' for name, n in counts.items() if n is not None)
     result.lines = [
-        f"recognised '{source}': {architecture(weights)}{head}, origin {source_origin}",
+        f"recognised '{source}': {network}, origin {source_origin}",
         f'converted: {conversion(weights, state)}',
         f'loaded: {groups(result.state)}',
         f'skipped: {groups(skipped) or "nothing"}',

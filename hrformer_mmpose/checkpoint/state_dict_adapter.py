@@ -2,8 +2,9 @@
 
 The authors' code projects query, key and value by three layers where MMPose's has one, and calls
 the FFN `mlp`; its pose networks call the head `keypoint_head`, as MMPose 0.x did, and the layers of
-its other heads have no prefix. Nothing else differs. All functions are pure and take the entries of
-a backbone or of a whole model.
+its other heads have no prefix. Nothing else differs. Names of TokenPose and TransPose are in
+`pose_transformers.py`. All functions are pure and take the entries of a backbone or of a whole
+model.
 """
 
 import re
@@ -14,6 +15,7 @@ import torch
 
 from ..arch import ARCHS
 from ..errors import WeightsError
+from .pose_transformers import from_authors, pose_transformer, renamed, to_authors
 
 State = dict[str, torch.Tensor]
 
@@ -45,14 +47,15 @@ def origin(state_dict: Mapping[str, torch.Tensor]) -> str:
     Returns:
         'mmpose' (1.x, 0.x and the ImageNet backbones converted for them, whose names are the same
         but for the head's), 'official-pose', 'official-classification', 'official-segmentation',
-        or 'unknown' when it is no HRFormer. A backbone alone of the authors is told by its last
-        module: the pose network makes one map; one that makes four counts as segmentation.
+        'official-tokenpose', 'official-transpose', or 'unknown' when it is none of these networks.
+        A backbone alone of the authors is told by its last module: the pose network makes one map;
+        one that makes four counts as segmentation.
     """
     keys = list(state_dict)
     if any('.attn.attn.qkv.' in key for key in keys):
         return 'mmpose'
     if not any('.attn.attn.q_proj.' in key for key in keys):
-        return 'unknown'
+        return pose_transformer(keys) or 'unknown'
     if any(key.startswith('keypoint_head.') for key in keys):
         return 'official-pose'
     if any(map(_CLASSIFICATION.match, keys)):
@@ -74,14 +77,14 @@ def to_mmpose(state_dict: Mapping[str, torch.Tensor]) -> State:
     Raises:
         WeightsError: one of the three is missing, or differs from the others in shape or type.
     """
-    converted = {}
+    converted, state_dict = {}, from_authors(state_dict)
     for key, value in state_dict.items():
         match = re.fullmatch(r'(.*\.attn\.attn\.)([qkv])_proj\.(weight|bias)', key)
         if match and match[2] != 'q' and f'{match[1]}q_proj.{match[3]}' in state_dict:
             continue
         if match:
             key, value = f'{match[1]}qkv.{match[3]}', _joined(state_dict, match[1], match[3])
-        converted[_renamed(key, TO_MMPOSE)] = value
+        converted[renamed(key, TO_MMPOSE)] = value
     return converted
 
 
@@ -112,6 +115,8 @@ def to_official(state_dict: Mapping[str, torch.Tensor]) -> State:
     Raises:
         WeightsError: a joint projection has not three parts.
     """
+    if not is_hrformer(state_dict) and pose_transformer(state_dict) == 'mmpose':
+        return to_authors(state_dict)
     classifies = any(key.startswith('head.classifier.') for key in state_dict)
     converted = {}
     for key, value in state_dict.items():
@@ -123,14 +128,8 @@ def to_official(state_dict: Mapping[str, torch.Tensor]) -> State:
             for part, tensor in zip('qkv', value.chunk(3), strict=True):
                 converted[key.replace('.qkv.', f'.{part}_proj.')] = tensor.clone()
         else:
-            converted[_renamed(key, TO_OFFICIAL)] = value
+            converted[renamed(key, TO_OFFICIAL)] = value
     return converted
-
-
-def _renamed(key: str, rules: Iterable[tuple[str, str]]) -> str:
-    for old, new in rules:
-        key = re.sub(old, new, key)
-    return key
 
 
 def lower_maps(keys: Iterable[str]) -> list[str]:
@@ -147,12 +146,11 @@ def architecture(state_dict: Mapping[str, torch.Tensor]) -> str:
     An HRFormer that is none of the published three is described by what makes it.
     """
     state = {key.removeprefix('backbone.'): value for key, value in to_mmpose(state_dict).items()}
-    if any(re.match(r'stage\d\.\d+\.branches\.\d+\.\d+\.attn\.attn\.qkv\.', key) for key in state):
+    if is_hrformer(state):
         return _hrformer(state)
-    if 'stage4.0.branches.0.0.conv1.weight' in state:
-        return f'HRNet-W{_length(state, "stage4.0.branches.0.0.conv1.weight")}'
+    if trunk := _convolutional_trunk(state):
+        return trunk
     for name, pattern in (
-        ('ResNet', r'layer4\.0\.conv1\.'),
         ('Swin', r'(layers|stages)\.\d\.blocks\.\d+\.attn\.(w_msa\.)?' + TABLE),
         ('ViT', r'(encoder\.)?(blocks|layers)\.\d+\.attn\.'),
         ('CSPNeXt', r'stage4\.\d+\.(main_conv|blocks)\.'),
@@ -160,6 +158,26 @@ def architecture(state_dict: Mapping[str, torch.Tensor]) -> str:
         if any(re.match(pattern, key) for key in state):
             return name
     return f'an unknown network ({", ".join([*state][:2])}, ...)'
+
+
+def is_hrformer(keys: Iterable[str]) -> bool:
+    """Return whether there are HRFormer's blocks, by names of MMPose."""
+    block = re.compile(r'(backbone\.)?stage\d\.\d+\.branches\.\d+\.\d+\.attn\.attn\.qkv\.')
+    return any(block.match(key) for key in keys)
+
+
+def _convolutional_trunk(state: State) -> str | None:
+    """Return the name of an HRNet or ResNet and of its last stage, if that is not the fourth."""
+    stage = _last(state, r'stage(\d)\.0\.branches\.0\.0\.conv1\.weight$')
+    layer = _last(state, r'layer(\d)\.0\.conv1\.weight$')
+    if stage > 0:
+        width = _length(state, f'stage{stage}.0.branches.0.0.conv1.weight')
+        return f'HRNet-W{width}' + ('' if stage == 4 else f' up to stage {stage}')
+    if layer == 1 and 'conv2.weight' in state:
+        return 'HRNet up to stage 1'
+    if layer > 1:
+        return 'ResNet' if layer == 4 else f'ResNet up to layer {layer}'
+    return None
 
 
 def _hrformer(state: State) -> str:
@@ -203,8 +221,11 @@ def num_keypoints(state_dict: Mapping[str, torch.Tensor]) -> int | None:
     """Return the number of heatmaps of the head's last layer; None without a head."""
     if any(map(_CLASSIFICATION.match, state_dict)):
         return None
+    state = from_authors(state_dict)
+    if (tokens := state.get('head.tokens.keypoint_token')) is not None:
+        return tokens.shape[1] if tokens.ndim == 3 else 0
     pattern = r'(keypoint_)?head\.final_layer\.(\d+\.)?weight$'
-    sizes = [_length(state_dict, key) for key in state_dict if re.match(pattern, key)]
+    sizes = [_length(state, key) for key in state if re.match(pattern, key)]
     return sizes[-1] if sizes else None
 
 

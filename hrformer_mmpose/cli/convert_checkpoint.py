@@ -16,8 +16,9 @@ from ..errors import ConfigError, WeightsError
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     flags = argparse.ArgumentParser(
-        description='Convert the weights of an HRFormer between the names of MMPose (and this '
-        "package) and those of the authors' code. The origin is detected from the file."
+        description='Convert the weights of an HRFormer, TokenPose or TransPose between the names '
+        "of MMPose (and this package) and those of the authors' code. The origin is detected from "
+        'the file.'
     )
     flags.add_argument('source', metavar='SRC', help='file (.pth, .safetensors) or http(s) address')
     flags.add_argument('destination', metavar='DST', help='file to write: .pth or .safetensors')
@@ -31,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
 
     Raises:
         ConfigError: DST exists, its folder does not exist, or its extension is not supported.
-        WeightsError: SRC cannot be read or is not an HRFormer, or DST cannot be written.
+        WeightsError: SRC cannot be read or is none of the networks, or DST cannot be written.
     """
     target = Path(args.destination)
     if target.suffix not in ('.pth', '.safetensors'):
@@ -50,7 +51,9 @@ def run(args: argparse.Namespace) -> None:
     except WeightsError as error:
         raise WeightsError(f"'{args.source}': {error}") from error
     if adapter.origin(weights) == 'unknown':
-        raise WeightsError(f"'{args.source}' holds {architecture}, not an HRFormer")
+        raise WeightsError(
+            f"'{args.source}' holds {architecture}, not an HRFormer, TokenPose or TransPose"
+        )
     integers = (adapter.INDEX, 'num_batches_tracked')
     floats = {key: torch.empty(0) for key in converted if not key.endswith(integers)}
     files.check_types(converted, floats, args.source)

@@ -22,6 +22,7 @@ from ..benchmark import complexity
 from ..errors import ConfigError, UserError
 
 README = "authors' README"
+COUNTER = "authors' counter, run on their network"
 TOLERANCE = 0.02
 HEADS = (
     'config',
@@ -35,9 +36,9 @@ HEADS = (
 )
 LEGEND = """
 GFLOPs: 10^9 multiply-adds, those inside attention and on padded tokens included. As published: 2^30
-multiply-adds without the products inside attention, which is how HRNet and HRFormer for pose were
-counted; the published number of an ImageNet config is compared with the former, others with the
-latter. -: not found."""
+multiply-adds without the products inside attention, which is how HRNet, HRFormer and TokenPose for
+pose were counted; the published number of an ImageNet config and of TransPose is compared with the
+former, others with the latter. -: not found."""
 
 
 @dataclass
@@ -81,6 +82,16 @@ PUBLISHED = {
     'hrformer_base_window15_coco_stuff_520': Published(score='mIoU 42.4'),
     'hrnet_w32_coco_256x192': Published(28.5, 7.1, 'AP 74.4', "HRNet's paper"),
     'hrnet_w48_coco_256x192': Published(63.6, 14.6, 'AP 75.1', "HRNet's paper"),
+    'tokenpose_s_v1_coco_256x192': Published(6.6, 2.2, 'AP 72.5', "TokenPose's paper"),
+    'tokenpose_s_v2_coco_256x192': Published(6.2, 11.6, 'AP 73.5', "TokenPose's paper"),
+    'tokenpose_b_coco_256x192': Published(13.5, 5.7, 'AP 74.7', "TokenPose's paper"),
+    'tokenpose_l_d6_coco_256x192': Published(20.8, 9.1, None, COUNTER),
+    'tokenpose_l_d24_coco_256x192': Published(27.5, 11.0, 'AP 75.8', "TokenPose's paper"),
+    'tokenpose_l_d24_coco_384x288': Published(29.8, 22.1, None, COUNTER),
+    'transpose_r_a3_coco_256x192': Published(5.2, 8.0, 'AP 71.7', README, decimal=True),
+    'transpose_r_a4_coco_256x192': Published(6.0, 8.9, 'AP 72.6', README, decimal=True),
+    'transpose_h_a4_coco_256x192': Published(17.3, 17.5, 'AP 75.3', README, decimal=True),
+    'transpose_h_a6_coco_256x192': Published(17.5, 21.8, 'AP 75.8', README, decimal=True),
     'swin_tiny_coco_256x192': Published(None, None, 'AP 72.4', 'MMPose'),
     'swin_base_coco_256x192': Published(None, None, 'AP 73.7', 'MMPose'),
 }
@@ -88,7 +99,25 @@ _COUNTER = (
     "the published GFLOPs are 3 to 7 % higher: the authors' counter includes BatchNorm, ReLU, "
     'softmax and elementwise operations'
 )
-REASONS = {f'hrformer_{arch}_imagenet_224': _COUNTER for arch in ('tiny', 'small', 'base')}
+_TOKENS = (
+    "the authors' counter multiplies the output of a linear layer by its number of tokens instead "
+    'of its input channels'
+)
+_SOFTMAX = "the authors' counter includes BatchNorm, ReLU, softmax and elementwise operations"
+_TRANSPOSED = (
+    f'{_SOFTMAX}, and counts the strided transposed convolution for each pixel of its output '
+    'instead of its input (2.4 GFLOPs more)'
+)
+REASONS = {
+    **{f'hrformer_{arch}_imagenet_224': _COUNTER for arch in ('tiny', 'small', 'base')},
+    'tokenpose_s_v2_coco_256x192': f'{_TOKENS}, and leaves out the position embedding (0.15 M)',
+    'tokenpose_b_coco_256x192': _TOKENS,
+    'tokenpose_l_d24_coco_256x192': _TOKENS,
+    'tokenpose_l_d24_coco_384x288': _TOKENS,
+    'transpose_r_a3_coco_256x192': _TRANSPOSED,
+    'transpose_r_a4_coco_256x192': _TRANSPOSED,
+    'transpose_h_a6_coco_256x192': _SOFTMAX,
+}
 
 
 @dataclass

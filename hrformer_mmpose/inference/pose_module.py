@@ -89,6 +89,14 @@ def can_decode(model: TopdownPoseEstimator, input_size: tuple[int, int]) -> bool
         type(model) is TopdownPoseEstimator
         and type(preprocessor) in (PoseDataPreprocessor, MMPosePreprocessor)
         and pads_nothing(preprocessor, input_size[::-1])
-        and type(model.head) is HeatmapHead
+        and _predicts_like_heatmap_head(type(model.head))
         and isinstance(model.head.decoder, HeatmapCodec)
+    )
+
+
+def _predicts_like_heatmap_head(head: type[nn.Module]) -> bool:
+    """Return whether a class of heads has the methods that `PoseModule` replaces."""
+    methods = ('predict', 'decode')
+    return issubclass(head, HeatmapHead) and all(
+        getattr(head, name) is getattr(HeatmapHead, name) for name in methods
     )
