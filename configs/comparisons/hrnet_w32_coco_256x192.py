@@ -1,40 +1,8 @@
 # HRNet-W32, MMPose's class (paper, table 3).
-_base_ = ['../_base_/top_down.py']
-model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='HRNet',
-        norm_cfg=dict(type='SyncBN'),
-        extra=dict(
-            stage1=dict(
-                num_modules=1,
-                num_branches=1,
-                block='BOTTLENECK',
-                num_blocks=(4,),
-                num_channels=(64,),
-            ),
-            stage2=dict(
-                num_modules=1,
-                num_branches=2,
-                block='BASIC',
-                num_blocks=(4, 4),
-                num_channels=(32, 64),
-            ),
-            stage3=dict(
-                num_modules=4,
-                num_branches=3,
-                block='BASIC',
-                num_blocks=(4, 4, 4),
-                num_channels=(32, 64, 128),
-            ),
-            stage4=dict(
-                num_modules=3,
-                num_branches=4,
-                block='BASIC',
-                num_blocks=(4, 4, 4, 4),
-                num_channels=(32, 64, 128, 256),
-            ),
-        ),
-    ),
-    head=dict(in_channels=32, decoder=_base_.codec),
-)
+_base_ = [
+    '../_base_/default_runtime.py',
+    '../_base_/schedule_coco_210e.py',
+    '../_base_/hrnet_w32.py',
+    '../_base_/coco_256x192.py',
+]
+model = dict(head=dict(decoder=_base_.codec))

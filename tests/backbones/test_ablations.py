@@ -75,7 +75,7 @@ def test_the_plain_mlp_has_no_norm_and_excludes_the_convolution():
     less = HRFormer(arch='tiny', with_dwconv=False).state_dict()
     assert set(less) - set(plain) == {key for key in less if '.ffn.norm' in key}
     assert not set(plain) - set(less)
-    with pytest.raises(ConfigError, match='plain_mlp=True .* requires with_dwconv=False'):
+    with pytest.raises(ConfigError, match=r'plain_mlp=True .* requires with_dwconv=False'):
         HRFormer(arch='tiny', plain_mlp=True)
 
 
