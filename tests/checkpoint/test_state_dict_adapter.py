@@ -120,6 +120,7 @@ def test_other_architectures_are_described():
             'Swin',
         ),
         ('HRNet', None, 'HRNet-W18'),
+        ('PyramidVisionTransformer', dict(num_layers=[1, 1, 1, 1]), 'PVT'),
     ],
 )
 def test_networks_of_mmpose_are_told_apart(cls, options, name):
