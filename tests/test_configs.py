@@ -1,5 +1,6 @@
 """Every config parses and says what the published recipe says."""
 
+import functools
 import re
 from pathlib import Path
 
@@ -22,10 +23,17 @@ COCO = [
     for path in CONFIGS
     if re.fullmatch(r'hrformer_[a-z]+_coco_\d+x\d+(_dark|_udp)?', path.stem)
 ]
-
-
-# Those of the ready-made sets build in tests/engine/test_every_config.py.
-BUILT = [path for path in CONFIGS if path.parent.name != 'datasets']
+HRNET = [path for path in CONFIGS if re.match(r'hrnet_w\d+_coco', path.stem)]
+# Their other recipe and codecs have the same network: built in the slow tests. Those of the
+# ready-made sets build in tests/engine/test_every_config.py.
+BUILT = [
+    pytest.param(path, marks=pytest.mark.slow)
+    if path in HRNET and path.stem.endswith(('_adam', '_dark', '_udp'))
+    else path
+    for path in CONFIGS
+    if path.parent.name != 'datasets'
+]
+read = functools.cache(Config.fromfile)  # for tests that change nothing
 
 
 @pytest.mark.parametrize('path', BUILT, ids=lambda path: path.stem)
@@ -53,10 +61,10 @@ def test_there_are_the_six_published_ones_and_their_codecs():
     ]
 
 
-@pytest.mark.parametrize('path', COCO, ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', COCO + HRNET, ids=lambda path: path.stem)
 def test_the_codec_is_everywhere_the_same_and_has_its_pipeline(path):
     """Encoder, decoder and crop belong together; a mixture costs AP without a word."""
-    cfg = Config.fromfile(path)
+    cfg = read(path)
     udp, dark = path.stem.endswith('_udp'), path.stem.endswith('_dark')
     assert cfg.codec.type == f'hrformer_mmpose.{"UDP" if udp else "MSRA"}Heatmap'
     assert cfg.codec.get('unbiased', False) == dark
@@ -74,7 +82,7 @@ def test_the_codec_is_everywhere_the_same_and_has_its_pipeline(path):
 
 @pytest.mark.parametrize('path', COCO, ids=lambda path: path.stem)
 def test_the_recipe(path):
-    cfg = Config.fromfile(path)
+    cfg = read(path)
     large, base = '384x288' in path.stem, 'base' in path.stem
     assert cfg.codec.input_size == ((288, 384) if large else (192, 256))
     assert cfg.codec.sigma == (3 if large else 2)
@@ -137,6 +145,47 @@ def test_the_segmentation_recipe(path):
     assert not cfg.model.data_preprocessor.bgr_to_rgb
     assert cfg.test_dataloader.dataset == cfg.val_dataloader.dataset
     assert cfg.test_dataloader.dataset.test_mode
+
+
+def test_hrnet_has_both_sizes_all_codecs_and_both_recipes():
+    assert [path.stem for path in HRNET] == [
+        f'hrnet_{width}_coco_{size}{variant}'
+        for width in ('w32', 'w48')
+        for size in ('256x192', '384x288')
+        for variant in ('', '_adam', '_dark', '_udp')
+    ]
+
+
+@pytest.mark.parametrize('path', HRNET, ids=lambda path: path.stem)
+def test_the_recipes_of_hrnet(path):
+    """Ours, or that of HRNet's authors (experiments/coco/hrnet/*.yaml of their repository)."""
+    cfg = read(path)
+    optimizer, own = cfg.optim_wrapper.optimizer, path.stem.endswith('_adam')
+    rates = [scheduler.type for scheduler in cfg.param_scheduler]
+    box = [step for step in cfg.train_pipeline if step.type.endswith('RandomBBoxTransform')]
+    batch, norm = cfg.auto_scale_lr.base_batch_size, cfg.model.backbone.norm_cfg.type
+    if not own:
+        ours = read(ROOT / 'configs/hrformer_small_coco_256x192.py')
+        assert (optimizer, cfg.param_scheduler) == (
+            ours.optim_wrapper.optimizer,
+            ours.param_scheduler,
+        )
+        assert (batch, norm, len(box)) == (256, 'SyncBN', 2)
+        return
+    assert dict(optimizer) == dict(type='Adam', lr=1e-3)
+    assert 'paramwise_cfg' not in cfg.optim_wrapper
+    assert (rates, cfg.param_scheduler[0].milestones) == (['MultiStepLR'], [170, 200])
+    images = 24 if path.stem == 'hrnet_w48_coco_384x288_adam' else 32
+    assert (batch, norm, cfg.train_dataloader.batch_size) == (4 * images, 'BN', images)
+    (step,) = box
+    assert (step.scale_factor, step.rotate_factor) == ((0.65, 1.35), 90.0)
+    assert (step.shift_prob, step.distribution) == (0.0, 'clipped')
+    assert cfg.train_dataloader.dataset.pipeline == cfg.train_pipeline
+    names = [step.type.split('.')[-1] for step in cfg.train_pipeline]
+    assert names == [
+        'LoadImage', 'GetBBoxCenterScale', 'RandomFlip', 'RandomHalfBody', 'RandomBBoxTransform',
+        'TopdownAffine', 'GenerateTarget', 'PackPoseInputs',
+    ]  # fmt: skip
 
 
 def test_coco_root_counts_for_images_annotations_and_detections(monkeypatch):

@@ -1,4 +1,4 @@
-# HRNet-W32, MMPose's class.
+# HRNet-W32, MMPose's class, with HRFormer's head.
 _base_ = ['hrformer.py']
 model = dict(
     backbone=dict(

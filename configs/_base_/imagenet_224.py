@@ -19,6 +19,7 @@ train_dataloader = dict(
     batch_size=128,
     num_workers=8,
     persistent_workers=True,
+    drop_last=True,
     sampler=dict(type='hrformer_mmpose.DefaultSampler', shuffle=True),
     dataset=dict(
         type='hrformer_mmpose.ImageFolder',

@@ -1,12 +1,8 @@
 # HRNet-W48, MMPose's class (paper, table 3).
-_base_ = ['hrnet_w32_coco_256x192.py']
-model = dict(
-    backbone=dict(
-        extra=dict(
-            stage2=dict(num_channels=(48, 96)),
-            stage3=dict(num_channels=(48, 96, 192)),
-            stage4=dict(num_channels=(48, 96, 192, 384)),
-        )
-    ),
-    head=dict(in_channels=48),
-)
+_base_ = [
+    '../_base_/default_runtime.py',
+    '../_base_/schedule_coco_210e.py',
+    '../_base_/hrnet_w48.py',
+    '../_base_/coco_256x192.py',
+]
+model = dict(head=dict(decoder=_base_.codec))

@@ -70,6 +70,8 @@ class HRFormer(BaseModule):
         with_pad_mask: mask padded tokens as keys of the attention. The published weights were
             trained without the mask.
         with_dwconv: 3x3 depth-wise convolution in the FFN (paper, table 7).
+        plain_mlp: FFN of two linear layers without BatchNorm, the authors' form without the
+            convolution; requires with_dwconv=False. It has no fast path.
         shift_windows: shift the windows of every second block by half a window, as in Swin (paper,
             tables 8 and 9).
         block: 'transformer', or 'conv' for HRNet's residual units in the same layout (paper, table
@@ -109,6 +111,7 @@ class HRFormer(BaseModule):
         resize_rpe: bool = False,
         with_pad_mask: bool = False,
         with_dwconv: bool = True,
+        plain_mlp: bool = False,
         shift_windows: bool = False,
         block: str = 'transformer',
         with_cp: bool = False,
@@ -140,6 +143,8 @@ class HRFormer(BaseModule):
             raise ConfigError(f'frozen_stages={frozen_stages} is not in -1 ... 4')
         if block not in BLOCKS:
             raise ConfigError(f'block={block!r} is not one of {", ".join(BLOCKS)}')
+        if plain_mlp and with_dwconv:
+            raise ConfigError('plain_mlp=True has no convolution: it requires with_dwconv=False')
         self.official_pose_rpe = official_pose_rpe
         self.resize_rpe = resize_rpe
         self.with_cp = with_cp
@@ -152,6 +157,7 @@ class HRFormer(BaseModule):
             transformer_norm_cfg=transformer_norm_cfg,
             with_cp=with_cp,
             with_dwconv=with_dwconv,
+            plain_mlp=plain_mlp,
             shift_windows=shift_windows,
             block=block,
             **settings,

@@ -25,14 +25,14 @@ TABLE = 'relative_position_bias_table'
 # pattern of the authors' (or MMPose 0.x's) names -> MMPose's; and the way back
 TO_MMPOSE = (
     (r'(\.branches\.\d+\.\d+)\.mlp\.', r'\1.ffn.'),
-    (r'\.attn\.attn\.out_proj\.', '.attn.attn.proj.'),
+    (r'(\.branches\.\d+\.\d+\.attn\.attn)\.out_proj\.', r'\1.proj.'),
     (r'^keypoint_head\.', 'head.'),
     (r'^(incre_modules|downsamp_modules|final_layer|classifier)\.', r'head.\1.'),
     (r'^(conv3x3|ocr_distri_head|cls_head|aux_head)\.', r'head.\1.'),
 )
 TO_OFFICIAL = (
     (r'(\.branches\.\d+\.\d+)\.ffn\.', r'\1.mlp.'),
-    (r'\.attn\.attn\.proj\.', '.attn.attn.out_proj.'),
+    (r'(\.branches\.\d+\.\d+\.attn\.attn)\.proj\.', r'\1.out_proj.'),
     (r'^head\.(incre_modules|downsamp_modules|classifier)\.', r'\1.'),
     (r'^head\.(conv3x3|ocr_distri_head|cls_head|aux_head)\.', r'\1.'),
     (r'^head\.', 'keypoint_head.'),
@@ -152,6 +152,7 @@ def architecture(state_dict: Mapping[str, torch.Tensor]) -> str:
         return trunk
     for name, pattern in (
         ('Swin', r'(layers|stages)\.\d\.blocks\.\d+\.attn\.(w_msa\.)?' + TABLE),
+        ('PVT', r'layers\.\d\.1\.\d+\.attn\.attn\.'),
         ('ViT', r'(encoder\.)?(blocks|layers)\.\d+\.attn\.'),
         ('CSPNeXt', r'stage4\.\d+\.(main_conv|blocks)\.'),
     ):

@@ -80,8 +80,6 @@ PUBLISHED = {
     'hrformer_base_window15_cityscapes_512x1024': Published(score='mIoU 81.9'),
     'hrformer_base_window15_pascal_context_520': Published(score='mIoU 57.6'),
     'hrformer_base_window15_coco_stuff_520': Published(score='mIoU 42.4'),
-    'hrnet_w32_coco_256x192': Published(28.5, 7.1, 'AP 74.4', "HRNet's paper"),
-    'hrnet_w48_coco_256x192': Published(63.6, 14.6, 'AP 75.1', "HRNet's paper"),
     'tokenpose_s_v1_coco_256x192': Published(6.6, 2.2, 'AP 72.5', "TokenPose's paper"),
     'tokenpose_s_v2_coco_256x192': Published(6.2, 11.6, 'AP 73.5', "TokenPose's paper"),
     'tokenpose_b_coco_256x192': Published(13.5, 5.7, 'AP 74.7', "TokenPose's paper"),
@@ -94,7 +92,27 @@ PUBLISHED = {
     'transpose_h_a6_coco_256x192': Published(17.5, 21.8, 'AP 75.8', README, decimal=True),
     'swin_tiny_coco_256x192': Published(None, None, 'AP 72.4', 'MMPose'),
     'swin_base_coco_256x192': Published(None, None, 'AP 73.7', 'MMPose'),
+    'vit_base_coco_256x192': Published(None, None, 'AP 75.7', 'ViTPose-B in MMPose'),
+    'vit_large_coco_256x192': Published(None, None, 'AP 78.2', 'ViTPose-L in MMPose'),
+    'pvt_small_coco_256x192': Published(None, None, 'AP 71.4', 'MMPose'),
+    'pvtv2_b2_coco_256x192': Published(None, None, 'AP 73.7', 'MMPose'),
 }
+# AP of HRNet's own recipe (its README), and of DARK and UDP in MMPose; neither is the recipe here.
+_HRNET = {
+    'w32_coco_256x192': (28.5, 7.1, 74.4, 75.7, 76.2),
+    'w32_coco_384x288': (28.5, 16.0, 75.8, 76.6, 76.8),
+    'w48_coco_256x192': (63.6, 14.6, 75.1, 76.4, 76.8),
+    'w48_coco_384x288': (63.6, 32.9, 76.3, 77.2, 77.3),
+}
+for _name, (_params, _gflops, _own, _dark, _udp) in _HRNET.items():
+    for _suffix, _ap, _source in (
+        ('', _own, "HRNet's README"),
+        ('_adam', _own, "HRNet's README"),
+        ('_dark', _dark, 'MMPose'),
+        ('_udp', _udp, 'MMPose'),
+    ):
+        _score = f'AP {_ap}'
+        PUBLISHED[f'hrnet_{_name}{_suffix}'] = Published(_params, _gflops, _score, _source)
 _COUNTER = (
     "the published GFLOPs are 3 to 7 % higher: the authors' counter includes BatchNorm, ReLU, "
     'softmax and elementwise operations'

@@ -2,13 +2,14 @@
 
 from .attention import LocalWindowSelfAttention, WindowMSA
 from .block import DropPath, HRFormerBlock
-from .ffn import CrossFFN
+from .ffn import MLP, CrossFFN
 from .fusion import BasicBlock, Bottleneck, MultiScaleFusion, build_transition, conv_norm
 from .norm import build_batch_norm, build_layer_norm
 from .sync_batch_norm import SyncBatchNorm
 from .window import padding_mask, shift_mask, window_partition, window_reverse
 
 __all__ = [
+    'MLP',
     'BasicBlock',
     'Bottleneck',
     'CrossFFN',

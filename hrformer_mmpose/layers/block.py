@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from .attention import LocalWindowSelfAttention
-from .ffn import CrossFFN
+from .ffn import MLP, CrossFFN
 from .norm import build_layer_norm
 from .window import Window
 
@@ -60,6 +60,7 @@ class HRFormerBlock(nn.Module):
         with_pad_mask: see `LocalWindowSelfAttention`.
         shifted: see `LocalWindowSelfAttention`.
         with_dwconv: see `CrossFFN`.
+        plain_mlp: use `MLP` instead of `CrossFFN`.
         norm_cfg: config of the FFN's BatchNorms.
         transformer_norm_cfg: config of the two LayerNorms.
     """
@@ -75,6 +76,7 @@ class HRFormerBlock(nn.Module):
         with_pad_mask: bool = False,
         shifted: bool = False,
         with_dwconv: bool = True,
+        plain_mlp: bool = False,
         norm_cfg: dict = dict(type='BN'),
         transformer_norm_cfg: dict = dict(type='LN', eps=1e-6),
     ):
@@ -84,7 +86,11 @@ class HRFormerBlock(nn.Module):
             channels, num_heads, window, with_rpe, with_pad_mask, shifted
         )
         self.norm2 = build_layer_norm(transformer_norm_cfg, channels)
-        self.ffn = CrossFFN(channels, int(channels * mlp_ratio), norm_cfg, with_dwconv)
+        hidden_channels = int(channels * mlp_ratio)
+        if plain_mlp:
+            self.ffn = MLP(channels, hidden_channels)
+        else:
+            self.ffn = CrossFFN(channels, hidden_channels, norm_cfg, with_dwconv)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -44,3 +44,22 @@ class CrossFFN(nn.Module):
             x = self.act(self.norm2(self.dw3x3(x)))
         x = self.act(self.norm3(self.fc2(x)))  # B, C, H, W
         return x.permute(0, 2, 3, 1)
+
+
+class MLP(nn.Module):
+    """Linear layer -> GELU -> linear layer, without BatchNorm: the authors' FFN for comparison.
+
+    Args:
+        channels: channels of input and output, C.
+        hidden_channels: channels of the inner map, D.
+    """
+
+    def __init__(self, channels: int, hidden_channels: int):
+        super().__init__()
+        self.fc1 = nn.Linear(channels, hidden_channels)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden_channels, channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., C) -> (..., C)."""
+        return self.fc2(self.act(self.fc1(x)))

@@ -58,6 +58,27 @@ def test_without_the_convolution_the_rest_keeps_its_names():
     assert not set(less) - set(full)
 
 
+def test_the_plain_mlp_is_two_linear_layers_with_a_gelu_between_them():
+    block = HRFormerBlock(4, 1, (6, 6), 2.0, with_dwconv=False, plain_mlp=True).double()
+    randomise(block)
+    x = torch.randn(2, 5, 7, 4, dtype=torch.float64)
+    w1, b1, w2, b2 = block.ffn.parameters()
+    assert w1.shape == (8, 4)
+    y = torch.nn.functional.layer_norm(x, (4,), block.norm2.weight, block.norm2.bias, 1e-6)
+    y = y @ w1.T + b1
+    y = y * (1 + torch.erf(y / 2**0.5)) / 2
+    assert torch.allclose(block.ffn_branch(x), x + y @ w2.T + b2, atol=1e-12)
+
+
+def test_the_plain_mlp_has_no_norm_and_excludes_the_convolution():
+    plain = HRFormer(arch='tiny', with_dwconv=False, plain_mlp=True).state_dict()
+    less = HRFormer(arch='tiny', with_dwconv=False).state_dict()
+    assert set(less) - set(plain) == {key for key in less if '.ffn.norm' in key}
+    assert not set(plain) - set(less)
+    with pytest.raises(ConfigError, match=r'plain_mlp=True .* requires with_dwconv=False'):
+        HRFormer(arch='tiny', plain_mlp=True)
+
+
 def test_convolutional_units_in_the_same_layout():
     model = HRFormer(arch='tiny', block='conv', multiscale_output=True)
     units = [m for m in model.modules() if isinstance(m, BasicBlock)]

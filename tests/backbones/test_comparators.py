@@ -1,14 +1,20 @@
-"""Swin without shifted windows, and the plain Vision Transformer."""
+"""Swin without shifted windows, the plain Vision Transformer, HRNet and PVT of MMPose."""
+
+import copy
 
 import pytest
 import torch
 
 pytest.importorskip('mmpose')
 from mmpose.models.backbones import SwinTransformer as MMPoseSwin
+from mmpose.registry import MODELS
 
+from hrformer_mmpose import zoo
 from hrformer_mmpose.backbones.swin import SwinTransformer
 from hrformer_mmpose.backbones.vit import VisionTransformer
+from hrformer_mmpose.checkpoint import load_weights, match
 from hrformer_mmpose.errors import ConfigError, WeightsError
+from tests.backbones.weights import randomise
 
 SMALL = dict(
     embed_dims=8, depths=[2, 1], num_heads=[1, 2], strides=(4, 2), window_size=4, out_indices=(0,)
@@ -136,6 +142,28 @@ def test_published_files_of_swin_start_one(tmp_path, official, with_dwconv):
     torch.save({'model': {'x': torch.ones(1)}}, tmp_path / 'other.pth')
     with pytest.raises(WeightsError, match='is no file of this SwinTransformer'):
         initialised(SwinTransformer, tmp_path / 'other.pth', **settings)
+
+
+@pytest.mark.parametrize('name', ['hrnet_tiny', 'pvt_small', 'pvtv2_b2'])
+@torch.no_grad()
+def test_hrnet_and_pvt_are_mmposes(name, tmp_path, no_init):
+    """A checkpoint of MMPose's estimator loads, and heatmaps are equal."""
+    cfg = zoo.read_config(f'{name}_coco_256x192')
+    ours = MODELS.build({**copy.deepcopy(cfg.model), '_scope_': 'mmpose'}).eval()
+    for part in (cfg.model.head, cfg.model.head.decoder, cfg.model.data_preprocessor):
+        part.type = part.type.removeprefix('hrformer_mmpose.')
+    if name.startswith('pvt'):  # as in MMPose's configs
+        del cfg.model.backbone.out_indices
+        cfg.model.neck = dict(type='FeatureMapProcessor', select_index=3)
+    theirs = MODELS.build({**cfg.model, '_scope_': 'mmpose'}).eval()
+    randomise(theirs)
+    torch.save({'state_dict': theirs.state_dict()}, tmp_path / 'mmpose.pth')
+    weights = load_weights(tmp_path / 'mmpose.pth')
+    match(weights, ours, 'mmpose.pth', complete=True).load_into(ours)
+    image = torch.rand(1, 3, 128, 96)
+    expected = theirs(image, None, mode='tensor')
+    assert expected.std() > 0
+    assert torch.equal(ours(image, None, mode='tensor'), expected)
 
 
 def test_sizes_must_be_multiples_of_the_patch():

@@ -138,6 +138,7 @@ def test_other_architectures_are_described():
             'Swin',
         ),
         ('HRNet', None, 'HRNet-W18'),
+        ('PyramidVisionTransformer', dict(num_layers=[1, 1, 1, 1]), 'PVT'),
     ],
 )
 def test_networks_of_mmpose_are_told_apart(cls, options, name):
@@ -167,8 +168,8 @@ def test_counts():
 
 
 def test_names_of_other_networks_stay():
-    """A Vision Transformer has an `mlp`, too."""
-    key = 'backbone.blocks.0.mlp.fc1.weight'
-    state = {key: torch.ones(1)}
+    """A Vision Transformer has an `mlp`, too, and PVT an `out_proj`."""
+    keys = 'blocks.0.mlp.fc1.weight', 'layers.0.1.0.attn.attn.out_proj.weight'
+    state = {f'backbone.{key}': torch.ones(1) for key in keys}
     assert same(to_mmpose(state), state)
     assert same(to_official(state), state)

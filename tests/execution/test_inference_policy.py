@@ -194,6 +194,17 @@ def test_networks_without_statistics(caplog):
     assert not count(fused, InferenceBlock)
 
 
+def test_blocks_with_a_plain_mlp_stay_as_they_are(caplog):
+    model = network(with_dwconv=False, plain_mlp=True)
+    fused = check(model, caplog)
+    assert 'MLP is not a stock layer' in caplog.text
+    assert (count(fused, InferenceBlock), count(fused, HRFormerBlock)) == (0, 18)
+    assert (count(fused, InferenceModule), count(fused, InferenceFusion)) == (3, 3)
+    with torch.no_grad():
+        exported = fuse_network(model, ExportBlock)(IMAGE)
+        assert relative_error(exported[0], model(IMAGE)[0]) < 1e-5
+
+
 @torch.no_grad()
 def test_a_stock_network_is_converted_whole_and_without_a_line(caplog):
     model = network(norm_cfg=dict(type='BN', momentum=None)).train()

@@ -63,3 +63,12 @@ def test_a_block_trains_as_the_plain_one(settings, change, size, recomputed):  #
     results = step(ours, x)
     assert 'ffn' in recomputed
     compare(results, step(without_recompute(plain), x))
+
+
+def test_a_plain_mlp_trains_beside_recomputed_attention(recomputed):  # noqa: F811
+    ours = make_block(with_dwconv=False, plain_mlp=True)
+    plain = copy.deepcopy(ours)
+    x = torch.randn(2, 8, 7, 5, dtype=torch.float64)
+    results = step(ours, x)
+    assert recomputed == ['attention']
+    compare(results, step(without_recompute(plain), x))

@@ -1,0 +1,8 @@
+# HRNet-W32, MMPose's class (paper, table 3), with DARK.
+_base_ = [
+    '../_base_/default_runtime.py',
+    '../_base_/schedule_coco_210e.py',
+    '../_base_/hrnet_w32.py',
+    '../_base_/coco_256x192_dark.py',
+]
+model = dict(head=dict(decoder=_base_.codec))
