@@ -112,10 +112,14 @@ class Film:
 
     def image(self, frame: int) -> np.ndarray:
         """Draw a frame, (H, W, 3) BGR uint8."""
-        canvas = Canvas(self._shot(frame).background.copy())
+        canvas = Canvas(self.background(frame))
         for number, (_, person) in enumerate(self._people(frame)):
             paint_person(canvas, person, 1 + number % (256 // PART_BASE - 1))
         return canvas.image
+
+    def background(self, frame: int) -> np.ndarray:
+        """Return a frame without people, (H, W, 3) BGR uint8."""
+        return self._shot(frame).background.copy()
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield the frames in order."""

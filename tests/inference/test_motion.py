@@ -10,6 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.signal import savgol_filter
 
 from hrformer_mmpose.imaging.poses import Pose
+from hrformer_mmpose.inference.detectors import IntermittentDetector
 from hrformer_mmpose.inference.smoothing import Frame, LocalPolynomial, OneEuro, size_of
 from hrformer_mmpose.inference.tracking import Tracker
 from hrformer_mmpose.synthetic.motion import Film
@@ -195,3 +196,59 @@ def test_frames_leave_in_order_with_the_stated_delay(smooth):
         assert frame.number == number
         assert len(taken) - number - 1 <= smooth.delay * FPS + 1
     assert number == 49
+
+
+class TestIntermittentDetector:
+    """Boxes between detections, for people whose keypoints are known."""
+
+    def test_boxes_follow_the_keypoints(self):
+        film, calls = Film(1, 40, seed=5), []
+        frame = iter(range(40))
+
+        def detect(image):
+            calls.append(image)
+            return np.array([[*p.box, 1.0] for p in film.truth(image)], np.float32)
+
+        detector, overlaps = IntermittentDetector(detect, 5), []
+        for number in frame:
+            boxes = detector(number)
+            (person,) = film.truth(number)
+            overlaps.append(iou(boxes[0, :4], person.box))
+            detector.update([pose(person.keypoints, boxes[0, :4])])
+        assert calls == list(range(0, 40, 5))
+        assert min(overlaps) > 0.5
+        assert min(overlaps[::5]) > 0.999
+
+    @pytest.mark.parametrize('loss', ['score', 'keypoints', 'nobody'])
+    def test_a_lost_person_calls_the_detector(self, loss):
+        calls = []
+        box, points = [0, 0, 50, 100], np.random.default_rng(0).uniform(0, 50, (17, 2))
+
+        def detect(image):
+            calls.append(image)
+            return np.array([[*box, 1.0]], np.float32)
+
+        detector = IntermittentDetector(detect, 100)
+        lost = {
+            'score': [pose(points, box, score=0.4)],
+            'keypoints': [replace(pose(points, box), scores=np.eye(17, dtype=np.float32)[0])],
+            'nobody': [],
+        }[loss]
+        for number in range(10):
+            detector(number)
+            detector.update(lost if number == 3 else [pose(points, box)])
+        assert calls == [0, 4]
+
+    def test_a_new_scene_calls_the_detector(self):
+        calls = []
+        detector = IntermittentDetector(lambda image: calls.append(image) or np.zeros((0, 5)), 100)
+        detector._left = 50
+        detector.restart()
+        detector(7)
+        assert calls == [7]
+
+
+def iou(a, b) -> float:
+    low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
+    shared = (high - low).clip(0).prod()
+    return shared / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - shared)
