@@ -27,7 +27,7 @@ _THUMBNAIL = (32, 18)
 
 @dataclass(frozen=True)
 class FrameInfo:
-    """What is known of a frame beside its picture.
+    """Time of a frame, and whether it begins a scene.
 
     Attributes:
         time: in seconds, increasing.
