@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from . import sides
@@ -37,11 +38,19 @@ def side_color(skeleton: Skeleton, *keypoints: int) -> tuple[int, int, int]:
     return dict(left=LEFT, right=RIGHT)[sides.pop()] if len(sides) == 1 else MIDDLE
 
 
+def id_color(number: int) -> tuple[int, int, int]:
+    """Return the BGR color of an identity; successive ones differ by the golden angle in hue."""
+    hue = np.uint8(number * 180 * (math.sqrt(5) - 1) / 2 % 180)
+    pixel = cv2.cvtColor(np.uint8([[[hue, 190, 245]]]), cv2.COLOR_HSV2BGR)
+    return tuple(int(value) for value in pixel[0, 0])
+
+
 def draw_poses(
     image: np.ndarray,
     poses: Sequence['Pose'],
     threshold: float = DRAW_THRESHOLD,
     boxes: bool = True,
+    color_by: str = 'side',
 ) -> np.ndarray:
     """Return a copy of `image` with poses drawn into it.
 
@@ -52,14 +61,16 @@ def draw_poses(
         image: (H, W, 3) BGR uint8, not changed.
         poses: coordinates in pixels of `image`, possibly outside of it.
         threshold: keypoints with a lower score and keypoints that are not finite are not drawn.
-        boxes: also mark the corners of the boxes and write the persons' scores there.
+        boxes: also mark the corners of the boxes and write the persons' scores there, after the
+            identities of tracked people.
+        color_by: 'side' of the body, or 'id': one color a person, by `Pose.track_id`.
 
     Raises:
         DataError: `image` is not (H, W, 3) BGR uint8.
     """
     check_image(image)
     drawn = np.array(image, order='C')  # OpenCV cannot write to a mirrored view
-    persons = [_Person.of(pose, threshold, image.shape) for pose in poses]
+    persons = [_Person.of(pose, threshold, image.shape, color_by) for pose in poses]
     persons.sort(key=lambda person: -person.size)  # draw small persons over large ones
     for person in persons:
         _draw_person(drawn, person, threshold, boxes)
@@ -89,9 +100,10 @@ class _Person:
     size: float
     width: float
     text: float
+    color: tuple[int, int, int] | None
 
     @classmethod
-    def of(cls, pose: 'Pose', threshold: float, shape: tuple) -> '_Person':
+    def of(cls, pose: 'Pose', threshold: float, shape: tuple, color_by: str) -> '_Person':
         points = np.asarray(pose.keypoints, np.float64)
         scores = np.asarray(pose.scores, np.float64)
         shown = np.isfinite(points).all(1) & (scores >= threshold)
@@ -112,7 +124,12 @@ class _Person:
         image = math.sqrt(shape[0] * shape[1])  # 554 for 640 x 480
         width = min(max(size / 85, min(image / 500, size / 30)), image / 110)
         text = min(max(size / 30, image / 80), image / 45)
-        return cls(pose, points, shown, box, size, max(0.8, width), max(6.5, text))
+        color = id_color(pose.track_id) if color_by == 'id' and pose.track_id is not None else None
+        return cls(pose, points, shown, box, size, max(0.8, width), max(6.5, text), color)
+
+    def color_of(self, *keypoints: int) -> tuple[int, int, int]:
+        """Return the BGR color of a keypoint, or of the limb between several."""
+        return self.color or side_color(self.pose.skeleton, *keypoints)
 
     def face(self) -> np.ndarray | None:
         """Return the box (4,) of the shown nose, eyes and ears; None if none is shown."""
@@ -170,12 +187,12 @@ def _draw_skeleton(layer: Layer, person: _Person, threshold: float) -> None:
     for a, b in sorted(limbs, key=lambda link: min(opacity[list(link)])):
         width, opaque = min(widths[a], widths[b]), min(opacity[a], opacity[b])
         layer.line(points[a], points[b], width + 2 * _outline(width), DARK, 0.85 * opaque)
-        layer.line(points[a], points[b], width, side_color(skeleton, a, b), opaque)
+        layer.line(points[a], points[b], width, person.color_of(a, b), opaque)
     for k in sorted(np.flatnonzero(person.shown), key=lambda k: opacity[k]):
         radius, ring = 1.05 * widths[k], 0.35 * widths[k]
         layer.disc(points[k], radius + ring + _outline(widths[k]), DARK, 0.85 * opacity[k])
         layer.disc(points[k], radius + ring, WHITE, opacity[k])
-        layer.disc(points[k], radius, side_color(skeleton, k), opacity[k])
+        layer.disc(points[k], radius, person.color_of(k), opacity[k])
 
 
 def _outline(width: float) -> float:
@@ -188,7 +205,8 @@ def _draw_labels(image: np.ndarray, persons: list[_Person]) -> None:
     faces = [face for person in persons if (face := person.face()) is not None]
     labels = []
     for person in reversed(persons):  # small persons first: they have the least room
-        text = f'{person.pose.score:.2f}'
+        identity = '' if person.pose.track_id is None else f'#{person.pose.track_id} '
+        text = f'{identity}{person.pose.score:.2f}'
         size = text_size(text, person.text)
         # Skip persons hardly larger than their label.
         if person.box is None or size[0] > 0.6 * max(person.box[2:] - person.box[:2]):

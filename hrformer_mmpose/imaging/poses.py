@@ -27,6 +27,7 @@ class Pose:
         box: (4,) float32, x0, y0, x1, y1 in pixels: the person's box, as given.
         box_score: detection score; 1 if none was given.
         skeleton: definition of the keypoints.
+        track_id: identity in a video; None if people are not tracked.
     """
 
     keypoints: np.ndarray
@@ -34,6 +35,7 @@ class Pose:
     box: np.ndarray
     box_score: float = 1.0
     skeleton: Skeleton = field(default=COCO, repr=False)
+    track_id: int | None = None
 
     @property
     def score(self) -> float:
@@ -55,7 +57,9 @@ class Pose:
 
     def to_dict(self) -> dict:
         """Convert to a dictionary of plain numbers for JSON; `from_dict` is the inverse."""
+        identity = {} if self.track_id is None else dict(track_id=self.track_id)
         return dict(
+            identity,
             keypoints={
                 name: [round(float(x), 4), round(float(y), 4), round(float(score), 6)]
                 for name, (x, y), score in zip(
@@ -88,7 +92,8 @@ class Pose:
         """Create a pose from the output of `to_dict`."""
         rows = np.array([values['keypoints'][name] for name in skeleton.names], np.float32)
         box = np.array(values['box'], np.float32)
-        return cls(rows[:, :2], rows[:, 2], box, values['box_score'], skeleton)
+        identity = values.get('track_id')
+        return cls(rows[:, :2], rows[:, 2], box, values['box_score'], skeleton, identity)
 
     def draw(self, image: np.ndarray, threshold: float = DRAW_THRESHOLD) -> np.ndarray:
         """Return a copy of `image` with the person drawn into it.

@@ -1,23 +1,17 @@
-"""Inputs of `hrformer predict`: images, videos, a camera."""
+"""Inputs of `hrformer predict` by name: images, videos, a camera."""
 
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
-
-from ..errors import DataError, UserError
+from ..errors import UserError
 
 IMAGES = {'.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp'}
 VIDEOS = {'.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg'}
 CAMERA = 'camera'
 MAX_CAMERAS = 10_000  # OpenCV encodes the system's interface in the thousands
-# Share of frames that may be missing: containers state the number of frames only roughly.
-MAX_MISSING_FRAMES = 0.02
 
 
 @dataclass(frozen=True)
@@ -150,63 +144,3 @@ def _in_folder(top: str) -> list[str]:
         folders[:] = sorted(name for name in folders if not name.startswith('.'))
         files += [os.path.join(folder, name) for name in names if not name.startswith('.')]
     return sorted(files)
-
-
-def source_name(source: str | int) -> str:
-    """Return the name of a video (path) or camera (number) in messages and results."""
-    return f'camera {source}' if isinstance(source, int) else source
-
-
-class Video:
-    """Frames of a video file or a camera.
-
-    Args:
-        source: path of the file, or number of the camera.
-
-    Attributes:
-        name: for messages.
-        fps: frames per second.
-        frames: number of frames as stated by the file; None if it states none.
-        read: number of frames read so far.
-
-    Raises:
-        DataError: it cannot be opened.
-    """
-
-    def __init__(self, source: str | int):
-        is_file = not isinstance(source, int)
-        self.name = source_name(source)
-        if is_file and not os.path.isfile(source):
-            state = 'is no file' if os.path.exists(source) else 'does not exist'
-            raise DataError(f"'{self.name}' {state}")
-        self._capture = cv2.VideoCapture(source)
-        if not self._capture.isOpened():
-            hint = 'broken, cut short, or no video' if is_file else 'there is none, or it is in use'
-            raise DataError(f"'{self.name}' cannot be opened: {hint}")
-        if is_file:  # apply a phone's orientation: OpenCV's default differs between versions
-            self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
-        fps = self._capture.get(cv2.CAP_PROP_FPS)
-        self.fps = fps if 0 < fps < 1000 else 25.0
-        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        self.frames = int(count) if count > 0 else None
-        self.read = 0
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """Yield a new array (H, W, 3) BGR uint8 for each frame."""
-        try:
-            while True:
-                success, frame = self._capture.read()
-                if not success:
-                    return
-                self.read += 1
-                yield frame
-        finally:
-            self._capture.release()
-
-    def truncation(self) -> str | None:
-        """Return one line if frames are missing at the end; call it after reading all frames."""
-        if self.read == 0:
-            return f"'{self.name}' is broken: no frame can be read"
-        if self.frames is None or self.read >= self.frames * (1 - MAX_MISSING_FRAMES) - 1:
-            return None
-        return f"'{self.name}' is cut short: {self.read} of {self.frames} frames can be read"

@@ -14,7 +14,7 @@ capture, of one colour for each person, so that they can be learnt from scratch 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -47,6 +47,8 @@ _LEG_STYLES = (
     (0.05, ((4, 25), (45, 75), (50, 90)), ((2, 20), (-30, -10), (20, 60))),  # lunging
     (0.04, ((8, 45), (20, 80), (0, 40)), ((2, 8), (-6, 6), (0, 10))),  # kicking
 )
+
+_WALKING = 2  # index of `_LEG_STYLES`
 
 
 def _rotation(axis: int, degrees: float) -> np.ndarray:
@@ -166,7 +168,44 @@ def make_person(rng: np.random.Generator, yaw: float | None = None) -> Person:
     shape = _random_shape(rng)
     legs_style = int(rng.choice(len(_LEG_STYLES), p=[s[0] for s in _LEG_STYLES]))
     looks = random_looks(rng, legs_style)
-    yaw = random_yaw(rng) if yaw is None else yaw
+    return _pose(rng, shape, looks, legs_style, random_yaw(rng) if yaw is None else yaw)
+
+
+def make_poses(rng: np.random.Generator, count: int, yaw: float) -> list[Person]:
+    """Create one walking person in several random poses, without position.
+
+    Args:
+        rng: random generator.
+        count: number of poses.
+        yaw: rotation of the body in degrees, see `make_person`.
+    """
+    shape, looks = _random_shape(rng), random_looks(rng, _WALKING)
+    return [_pose(rng, shape, looks, _WALKING, yaw) for _ in range(count)]
+
+
+def blend(a: Person, b: Person, weight: float) -> Person:
+    """Return a person between two poses of the same body.
+
+    Joints move on straight lines, so limbs are somewhat shorter on the way.
+
+    Args:
+        a, b: poses of one body; position and size are those of `a`.
+        weight: 0 gives `a`, 1 gives `b`.
+    """
+
+    def mix(name: str) -> np.ndarray:
+        return (1 - weight) * getattr(a, name) + weight * getattr(b, name)
+
+    frames = {}
+    for name in ('body', 'chest', 'skull'):
+        u, _, vh = np.linalg.svd(mix(name))  # the nearest rotation
+        frames[name] = u @ vh
+    points = {name: mix(name) for name in ('joints', 'ends', 'pelvis', 'neck', 'head')}
+    return replace(a, **points, **frames)
+
+
+def _pose(rng, shape: dict, looks: dict, legs_style: int, yaw: float) -> Person:
+    """Return a person of given shape and clothes in a random pose."""
     body = _rotation(2, rng.normal(0, 4)) @ _rotation(0, -rng.uniform(2, 14)) @ _rotation(1, yaw)
     chest = body @ _rotation(2, rng.normal(0, 6)) @ _rotation(0, -rng.uniform(-6, 22))
     chest = chest @ _rotation(1, rng.normal(0, 6))

@@ -1,16 +1,13 @@
-"""Images found in folders and globs; frames read from a broken video."""
+"""Images found in folders and globs."""
 
 import os
-import struct
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
-from hrformer_mmpose.errors import DataError, UserError
+from hrformer_mmpose.errors import UserError
 from hrformer_mmpose.inference import sources
-from hrformer_mmpose.inference.sources import Video, collect
+from hrformer_mmpose.inference.sources import collect
 
 
 @pytest.fixture
@@ -143,145 +140,3 @@ def test_a_folder_that_cannot_be_read(folder, monkeypatch):
     monkeypatch.setattr(os, 'scandir', scandir)
     with pytest.raises(UserError, match="folder 'data' cannot be read: Permission denied"):
         collect(['data'])
-
-
-def film(path: Path, count: int = 20, size: tuple[int, int] = (64, 48)) -> Path:
-    """Frames with a white bar of 2 pixels more on each."""
-    code = cv2.VideoWriter_fourcc(*('MJPG' if path.suffix == '.avi' else 'mp4v'))
-    writer = cv2.VideoWriter(str(path), code, 10, size)
-    assert writer.isOpened()
-    for number in range(count):
-        frame = np.zeros((*size[::-1], 3), np.uint8)
-        frame[:, : 2 * number + 2] = 255
-        writer.write(frame)
-    writer.release()
-    return path
-
-
-@pytest.mark.parametrize('name', ['a.mp4', 'a.avi'])
-def test_all_frames_in_their_order(tmp_path, name):
-    video = Video(str(film(tmp_path / name)))
-    assert (video.fps, video.frames) == (10, 20)
-    frames = list(video)  # all held: each has memory of its own
-    bars = [(frame[:, :, 0].mean(0) > 128).sum() for frame in frames]
-    assert bars == list(range(2, 42, 2))
-    assert video.read == 20
-    assert video.truncation() is None
-
-
-def turned_film(path: Path, turn: int, count: int = 6) -> Path:
-    """96 x 64 as stored: red and green above, blue and black below; noted to be turned clockwise.
-
-    As phones do it, the matrix of the track's header (ISO/IEC 14496-12, 8.3.2) maps what is stored
-    to what is to be shown: x' = a x + c y, y' = b x + d y.
-    """
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), 10, (96, 64))
-    frame = np.zeros((64, 96, 3), np.uint8)
-    frame[:32, :48, 2] = frame[:32, 48:, 1] = frame[32:, :48, 0] = 255
-    for _ in range(count):
-        writer.write(frame)
-    writer.release()
-    data = bytearray(path.read_bytes())
-    at = data.find(b'tkhd') + 4 + 40
-    assert struct.unpack_from('>9i', data, at) == (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
-    a, b, c, d = {0: (1, 0, 0, 1), 90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[turn]
-    matrix = (a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
-    struct.pack_into('>9i', data, at, *matrix)
-    path.write_bytes(data)
-    return path
-
-
-CORNERS = {0: 'RGBk', 90: 'BRkG', 180: 'kBGR', 270: 'GkRB'}  # row by row
-
-
-def corners(frame: np.ndarray) -> str:
-    """Colours of the four corners, row by row; k is black."""
-    pixels = [frame[y, x] for y in (5, -6) for x in (5, -6)]
-    return ''.join('BGRk'[np.argmax([*pixel, 60])] for pixel in pixels)
-
-
-@pytest.mark.parametrize('turn', CORNERS)
-def test_a_video_is_turned_as_the_phone_noted(tmp_path, turn):
-    frames = list(Video(str(turned_film(tmp_path / 'a.mp4', turn))))
-    assert len(frames) == 6
-    for frame in frames:
-        assert frame.shape == ((96, 64, 3) if turn in (90, 270) else (64, 96, 3))
-        assert corners(frame) == CORNERS[turn]
-
-
-@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='Windows has no such pipes')
-def test_a_pipe_is_no_video(tmp_path):
-    os.mkfifo(tmp_path / 'a.mp4')
-    with pytest.raises(DataError, match=r"a\.mp4' is no file"):
-        Video(str(tmp_path / 'a.mp4'))
-
-
-def test_a_video_that_is_cut_short(tmp_path):
-    whole = film(tmp_path / 'a.avi').read_bytes()
-    path = tmp_path / 'cut.avi'
-    path.write_bytes(whole[: len(whole) * 6 // 10])
-    video = Video(str(path))
-    count = len(list(video))
-    assert 0 < count < 19
-    assert video.truncation() == f"'{path}' is cut short: {count} of 20 frames can be read"
-
-
-def test_videos_that_cannot_be_opened(tmp_path, capfd):
-    whole = film(tmp_path / 'a.mp4').read_bytes()
-    path = tmp_path / 'cut.mp4'
-    path.write_bytes(whole[: len(whole) * 6 // 10])
-    with pytest.raises(
-        DataError, match=r"cut\.mp4' cannot be opened: broken, cut short, or no vid"
-    ):
-        Video(str(path))
-    with pytest.raises(DataError, match=r"none\.mp4' does not exist"):
-        Video(str(tmp_path / 'none.mp4'))
-    with pytest.raises(DataError, match="'camera 77' cannot be opened: there is none, or it is in"):
-        Video(77)
-
-
-class Capture:
-    """Capture of a video that states neither frame rate nor length."""
-
-    def __init__(self, count):
-        self.left = count
-        self.released = False
-
-    def isOpened(self):
-        return True
-
-    def get(self, key):
-        return float('nan') if key == cv2.CAP_PROP_FPS else -1.0
-
-    def set(self, key, value):
-        return False
-
-    def read(self):
-        self.left -= 1
-        return self.left >= 0, np.zeros((4, 4, 3), np.uint8)
-
-    def release(self):
-        self.released = True
-
-
-def test_a_video_that_tells_nothing_of_itself(tmp_path, monkeypatch):
-    path = film(tmp_path / 'a.avi')
-    monkeypatch.setattr(cv2, 'VideoCapture', lambda source: Capture(3))
-    video = Video(str(path))
-    assert (video.fps, video.frames) == (25, None)
-    assert len(list(video)) == 3
-    assert video.truncation() is None
-    monkeypatch.setattr(cv2, 'VideoCapture', lambda source: Capture(0))
-    video = Video(str(path))
-    assert list(video) == []
-    assert video.truncation() == f"'{path}' is broken: no frame can be read"
-
-
-def test_who_stops_in_the_middle_lets_go_of_the_file(tmp_path, monkeypatch):
-    path, capture = film(tmp_path / 'a.avi'), Capture(3)
-    monkeypatch.setattr(cv2, 'VideoCapture', lambda source: capture)
-    frames = iter(Video(str(path)))
-    next(frames)
-    assert not capture.released
-    frames.close()
-    assert capture.released

@@ -22,6 +22,7 @@ from ...imaging.images import write_image
 from ...inference import detectors, sources
 from ...inference.estimator import Estimator, ImagePoses, PoseRuntime
 from ...inference.networks import SUFFIXES
+from ...inference.videos import source_name
 from ..terminal import INTERRUPTED, Progress
 from .arguments import Options, parser, read_options
 from .journal import Content, Journal, Stamp
@@ -44,14 +45,14 @@ def run(args: argparse.Namespace) -> int:
     options = read_options(args)
     inputs = sources.collect(options.inputs, options.out)
     check_out(options.out, options.force, inputs.camera is not None)
-    moving = inputs.videos if inputs.camera is None else (sources.source_name(inputs.camera),)
+    moving = inputs.videos if inputs.camera is None else (source_name(inputs.camera),)
     if moving and options.boxes.lower().endswith('.json'):
         raise UserError(
             f"--boxes {options.boxes}: a file of boxes is for images, not '{moving[0]}'"
         )
     if options.shard == 0 and (line := inputs.skipped_line()):
         print(line)
-    boxes = _make_detector(options)
+    boxes = detectors.make_detector(options.boxes, options.annotations, options.box_threshold)
     if isinstance(boxes, detectors.CocoDetections):
         boxes.check_images(inputs.images)
     ids = image_ids(inputs.images, boxes)
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     if inputs.camera is None:
         return _predict_files(options, inputs, boxes, ids, settings)
     lines = free_path(options.out / f'camera-{inputs.camera}.jsonl')
-    entry = predict_video(inputs.camera, lines, open_estimator(options), boxes, options)
+    entry = predict_video(inputs.camera, lines, open_estimator(options), boxes, options, {})
     return report([entry], {}, options)
 
 
@@ -155,15 +156,6 @@ def _check_flags_of_exported(options: Options) -> None:
             raise UserError(f"{flag} is for configs: '{options.model}' is an exported network")
 
 
-def _make_detector(options: Options):
-    if options.boxes == 'hog':
-        print(
-            "detecting people with OpenCV's HOG detector, which finds upright people only and "
-            'misses many; --boxes selects a better one'
-        )
-    return detectors.make_detector(options.boxes, options.annotations, options.box_threshold)
-
-
 @dataclass(frozen=True)
 class _Prediction:
     """Prediction on the images and videos of this shard.
@@ -211,7 +203,8 @@ class _Prediction:
         lines = output_names(self.inputs.videos, '.jsonl', results_of('lines', self.journals))
         for name in names:
             path = self.options.out / 'videos' / lines[name]
-            entry = predict_video(name, path, self.estimator, self.boxes, self.options)
+            key = dict(file=self.stamps[name], settings=self.journals[0].settings)
+            entry = predict_video(name, path, self.estimator, self.boxes, self.options, key)
             self.journals[0].add(dict(entry, file=self.stamps[name]))
 
 

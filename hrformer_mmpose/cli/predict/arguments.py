@@ -10,7 +10,16 @@ from pathlib import Path
 from ...errors import UserError
 from ...imaging.drawing import DRAW_THRESHOLD
 from ...inference.networks import BACKENDS, check_threads
+from ...inference.pairing import WHOLE_IMAGE
+from ...inference.smoothing import FILTERS
+from ...inference.sources import CAMERA
 
+BOXES = (
+    '--boxes is missing: give whole-image (one person in each image), FILE.json (boxes in COCO '
+    'format), onnx:FILE or torchvision:FILE (a detector), or hog (built in, finds one person in '
+    'eight on COCO)'
+)
+MAX_DETECT_EVERY = 10_000
 MAX_SHARDS = 10_000  # each run looks for the journals of all shards
 
 
@@ -42,6 +51,10 @@ class Options:
     device: str | None
     precision: str
     flip: bool | None
+    track: bool
+    smooth: str | None
+    detect_every: int
+    color_by: str
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,10 +72,9 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument('--checkpoint', help='weights, with a config')
     flags.add_argument(
         '--boxes',
-        default='hog',
         help="where persons are: 'whole-image'; a COCO detection or annotation file (.json); "
-        "onnx:FILE or torchvision:FILE, a detector; 'hog' (default), OpenCV's built-in people "
-        'detector, which finds upright people only',
+        "onnx:FILE or torchvision:FILE, a detector; 'hog', OpenCV's built-in people detector, "
+        'which finds few (required)',
     )
     flags.add_argument(
         '--annotations', metavar='FILE', help='COCO file with the image ids (for --boxes JSON)'
@@ -98,6 +110,29 @@ def parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         help='for a config: average over the mirror image (default: as the config says)',
     )
+    flags.add_argument(
+        '--track', action='store_true', help='in videos: give each person an identity'
+    )
+    flags.add_argument(
+        '--smooth',
+        choices=sorted(FILTERS),
+        help='in videos, with --track: steadier keypoints beside the raw ones. one-euro lags a '
+        'little and suits cameras; savgol looks 0.16 s ahead',
+    )
+    flags.add_argument(
+        '--detect-every',
+        type=int,
+        default=1,
+        metavar='N',
+        help='in videos: detect people on each N-th frame, and take boxes from the last keypoints '
+        'in between (%(default)s)',
+    )
+    flags.add_argument(
+        '--color-by',
+        choices=['side', 'id'],
+        default='side',
+        help='colour of limbs: side of the body, or identity with --track (%(default)s)',
+    )
     return flags
 
 
@@ -108,6 +143,8 @@ def read_options(args: argparse.Namespace) -> Options:
         UserError: a value cannot be used.
     """
     values = vars(args)
+    if args.boxes is None:
+        raise UserError(BOXES)
     for flag in ('model', 'checkpoint', 'boxes', 'annotations', 'out'):
         if values[flag] == '':
             raise UserError(f"--{flag} '' is empty: give a name or a path")
@@ -116,8 +153,21 @@ def read_options(args: argparse.Namespace) -> Options:
         if value is not None and not math.isfinite(value):
             raise UserError(f'--{flag.replace("_", "-")} {value} is not a finite number')
     check_threads(args.threads)
+    _check_video_options(args)
     shard, num_shards = parse_shard(args.shard)
     return Options(**{**values, 'out': Path(args.out), 'shard': shard, 'num_shards': num_shards})
+
+
+def _check_video_options(args: argparse.Namespace) -> None:
+    for flag, value in (('--smooth', args.smooth), ('--color-by id', args.color_by == 'id')):
+        if value and not args.track:
+            raise UserError(f'{flag} works person by person: add --track')
+    if not 1 <= args.detect_every <= MAX_DETECT_EVERY:
+        raise UserError(f'--detect-every {args.detect_every}: give 1 to {MAX_DETECT_EVERY:,}')
+    if args.detect_every > 1 and args.boxes.lower() == WHOLE_IMAGE:
+        raise UserError(f'--detect-every is for detectors: --boxes {WHOLE_IMAGE} detects nothing')
+    if args.smooth == 'savgol' and args.inputs[0].partition(':')[0] == CAMERA:
+        raise UserError('--smooth savgol looks ahead: one-euro is for cameras')
 
 
 def parse_shard(text: str | None) -> tuple[int, int]:

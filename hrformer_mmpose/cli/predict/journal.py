@@ -11,6 +11,7 @@ import os
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from ...errors import UserError
 from ...locks import lock
@@ -131,9 +132,22 @@ class Journal(Content):
         self.close()
 
     def _write(self, line: dict) -> None:
-        text = json.dumps(line, separators=(',', ':')).encode()
-        self._file.write(b'%s%s%d}\n' % (text[:-1], CHECKSUM, zlib.crc32(text)))
-        self._file.flush()
+        write_line(self._file, line)
+
+
+def write_line(file: BinaryIO, values: dict) -> int:
+    """Write a line of JSON with its checksum, at once; return its length in bytes."""
+    text = json.dumps(values, separators=(',', ':')).encode()
+    line = b'%s%s%d}\n' % (text[:-1], CHECKSUM, zlib.crc32(text))
+    file.write(line)
+    file.flush()
+    return len(line)
+
+
+def parse_line(line: bytes) -> dict | None:
+    """Return the content of a whole line of `write_line`; None if it is damaged or cut short."""
+    values = _values(line.removesuffix(b'\n'), has_checksum=True) if line[-1:] == b'\n' else None
+    return values if isinstance(values, dict) else None
 
 
 def plain(values: dict) -> dict:

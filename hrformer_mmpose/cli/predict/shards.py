@@ -25,7 +25,18 @@ def settings_of(options: Options) -> dict:
         flip=options.flip,
         backend=options.backend,
         pictures=options.pictures,
-        threshold=options.threshold if options.pictures else None,
+        threshold=options.threshold if options.pictures or options.smooth else None,
+        **_settings_of_videos(options),
+    )
+
+
+def _settings_of_videos(options: Options) -> dict:
+    """Return the settings for videos that are not default: older journals have none of them."""
+    return dict(
+        track=options.track or None,
+        smooth=options.smooth,
+        detect_every=options.detect_every if options.detect_every > 1 else None,
+        color_by=options.color_by if options.color_by != 'side' else None,
     )
 
 

@@ -1,9 +1,18 @@
-"""Prediction on a video or a camera: drawn frames, and a line of JSON for each frame."""
+"""Prediction on a video or a camera: a line of JSON for each frame, and a drawn video.
+
+A video is done in two passes. The network's poses are appended to a file of raw lines, frame by
+frame; a run that was killed continues after the last whole line. Then the raw lines are read from
+the start: people get identities, keypoints are smoothed, and the final lines and the drawn video
+are written. A camera cannot be read twice: there both happen frame by frame.
+"""
 
 import contextlib
 import itertools
 import json
 import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,15 +20,23 @@ import numpy as np
 
 from ...errors import DataError, UserError
 from ...imaging.drawing import draw_poses
-from ...inference import sources
+from ...imaging.poses import Pose
+from ...imaging.skeleton import Skeleton
+from ...inference import videos
+from ...inference.detectors import IntermittentDetector
 from ...inference.estimator import Estimator
+from ...inference.smoothing import FILTERS, Frame
+from ...inference.tracking import Tracker
+from ...inference.videos import Video
 from ..terminal import Progress
 from .arguments import Options
 from .outputs import make_folder
+from .raw_lines import RawLines
+from .video_writer import open_writer
 
 
 def predict_video(
-    source: str | int, lines: Path, estimator: Estimator, boxes, options: Options
+    source: str | int, lines: Path, estimator: Estimator, boxes, options: Options, key: dict
 ) -> dict:
     """Predict poses on a video or a camera.
 
@@ -29,101 +46,204 @@ def predict_video(
         estimator: pose estimator.
         boxes: boxes of persons, as `Estimator.stream` takes them.
         options: options of the command.
+        key: what the raw lines depend on; those of another key are not continued.
 
     Returns:
         The entry of the journal.
     """
-    is_camera = isinstance(source, int)
-    entry = dict(name=sources.source_name(source), kind='video', frames=0, persons=0)
+    entry = dict(name=videos.source_name(source), kind='video', frames=0, persons=0)
     try:
-        video = sources.Video(source)
+        video = videos.open_video(source)
     except DataError as error:
         return dict(entry, failed=True, problems=[str(error)])
     make_folder(lines.parent)
-    drawing = options.pictures or options.show
-    problems: list[str] = []
-    frames = estimator.stream(video, boxes, keep_images=drawing, live=is_camera)
-    with contextlib.ExitStack() as stack:
-        writer = stack.enter_context(VideoWriter(lines.with_suffix('.mp4'), video.fps))
-        rows = stack.enter_context(open(f'{lines}.part', 'w', encoding='utf-8'))
-        progress = stack.enter_context(Progress(video.frames, 'frames', shown=options.shard == 0))
-        if is_camera:  # Ctrl-C ends the recording
-            stack.enter_context(contextlib.suppress(KeyboardInterrupt))
-        for result in frames:
-            row = dict(frame=entry['frames'], poses=[pose.to_dict() for pose in result.poses])
-            rows.write(json.dumps(row, separators=(',', ':')) + '\n')
-            frame = f"frame {entry['frames']} of '{video.name}'"
-            problems += [line.replace(result.name, frame) for line in result.problems]
-            entry['frames'] += 1
-            entry['persons'] += len(result.poses)
-            progress.step(len(result.poses))
-            if not drawing:
-                continue
-            drawn = draw_poses(result.image, result.poses, options.threshold)
-            if options.pictures:
-                writer.write(drawn)
-            if options.show and not _show(drawn):
-                if not is_camera:
-                    problems.append(f"'{video.name}' was ended by q: {entry['frames']} frames")
-                    entry['failed'] = True
-                break
-    if not is_camera and not entry.get('failed') and (missing := video.truncation()):
-        problems.append(missing)
-    if entry['frames'] == 0:
-        os.remove(f'{lines}.part')
-        return dict(entry, failed=True, problems=problems or [f"'{video.name}' gave no frame"])
-    problems += writer.publish()
-    os.replace(f'{lines}.part', lines)
-    entry['lines'] = lines.relative_to(options.out).as_posix()
+    if isinstance(source, int):
+        problems = _record(video, lines, estimator, boxes, options, entry)
+    else:
+        problems = _predict_file(video, lines, estimator, boxes, options, key, entry)
+    if lines.is_file() and entry['frames']:
+        entry['lines'] = lines.relative_to(options.out).as_posix()
+    elif not entry['frames']:
+        problems = problems or [f"'{video.name}' gave no frame"]
+        entry['failed'] = True
     return dict(entry, problems=problems) if problems else entry
 
 
-class VideoWriter:
-    """Writer of a drawn video, under a temporary name until `publish`.
+def _predict_file(
+    video: Video, lines: Path, estimator: Estimator, boxes, options: Options, key: dict, entry: dict
+) -> list[str]:
+    """Write lines and drawn video of a file; return the problems."""
+    skeleton = estimator.network.skeleton
+    with RawLines(lines.with_name(f'.part-{lines.name}'), key) as raw:
+        if raw.count:
+            print(f"continuing '{video.name}' at frame {raw.count}")
+        if not raw.is_whole:
+            with Progress(video.frames, 'frames', raw.count, options.shard == 0) as progress:
+                for frame, image, problems in _estimate(video, estimator, boxes, options, raw):
+                    raw.add(_row(frame), problems)
+                    progress.step(len(frame.poses))
+                    if options.show and not _show(_draw(image, frame.poses, options)):
+                        raw.remove()
+                        entry.update(failed=True, frames=raw.count)
+                        return [f"'{video.name}' was ended by q: {raw.count} frames"]
+            raw.finish([line] if (line := video.truncation()) else [])
+        problems = raw.problems()
+        if raw.count:
+            frames = (_parse(row, skeleton) for row in raw.rows())
+            problems += _finish(_refine(frames, options), video, lines, options, entry)
+        raw.remove()
+    return problems
 
-    If OpenCV cannot encode the video, `publish` reports that, and the poses are written without it.
 
-    Args:
-        path: `.mp4` file.
-        fps: frames a second.
-    """
+def _estimate(
+    video: Video, estimator: Estimator, boxes, options: Options, raw: RawLines
+) -> Iterator[tuple[Frame, np.ndarray | None, list[str]]]:
+    """Yield the poses of each frame after those that are done, its picture and its problems."""
+    images = itertools.islice(video, raw.count, None)
+    number = raw.count
+    live = options.detect_every > 1
+    if live:
+        boxes = IntermittentDetector(boxes, options.detect_every)
+    for result in estimator.stream(images, boxes, keep_images=options.show, live=live):
+        while len(video.infos) > video.read - number:  # of frames that were skipped
+            video.infos.popleft()
+        info = video.infos.popleft()
+        if live:
+            boxes.update(result.poses)
+            if info.is_cut:
+                boxes.restart()
+        name = f"frame {number} of '{video.name}'"
+        problems = [line.replace(result.name, name) for line in result.problems]
+        yield Frame(number, info.time, result.poses, info.is_cut), result.image, problems
+        number += 1
 
-    def __init__(self, path: Path, fps: float):
-        self.path, self._fps = path, fps
-        self._partial = path.with_name(f'.part-{path.name}')
-        self._writer = None
-        self._opened = False
 
-    def write(self, frame: np.ndarray) -> None:
-        """Add a frame, (H, W, 3) BGR uint8."""
-        if self._writer is None:
-            # The size of the frame, not of the file: a video may be rotated when it is read.
-            size = frame.shape[1::-1]
-            code = cv2.VideoWriter_fourcc(*'mp4v')
-            self._writer = cv2.VideoWriter(str(self._partial), code, self._fps, size)
-            self._opened = self._writer.isOpened()
-        if self._opened:
-            self._writer.write(frame)
+def _refine(frames: Iterable[Frame], options: Options) -> Iterator[tuple[Frame, Frame]]:
+    """Yield each frame with identities, and the same one with smoothed keypoints."""
+    if not options.track:
+        yield from ((frame, frame) for frame in frames)
+        return
+    tracked = _track(frames)
+    if options.smooth is None:
+        yield from ((frame, frame) for frame in tracked)
+        return
+    waiting: deque[Frame] = deque()
+    source = (waiting.append(frame) or frame for frame in tracked)
+    for smooth in FILTERS[options.smooth](threshold=options.threshold)(source):
+        yield waiting.popleft(), smooth
 
-    def publish(self) -> list[str]:
-        """Rename the finished file; return problems, one line each."""
-        if self._writer is None:
-            return []
-        if self._opened:
-            os.replace(self._partial, self.path)
-            return []
-        self._partial.unlink(missing_ok=True)
-        return [
-            f"'{self.path}' cannot be written: OpenCV has no encoder for mp4 here "
-            '(--no-pictures does not need one)'
+
+def _track(frames: Iterable[Frame]) -> Iterator[Frame]:
+    tracker = Tracker()
+    for frame in frames:
+        if frame.is_cut:
+            tracker.cut()
+        numbers = tracker.update(frame.poses, frame.time)
+        poses = [
+            replace(pose, track_id=number)
+            for pose, number in zip(frame.poses, numbers, strict=True)
         ]
+        yield replace(frame, poses=poses)
 
-    def __enter__(self) -> 'VideoWriter':
-        return self
 
-    def __exit__(self, *exception) -> None:
-        if self._writer is not None:
-            self._writer.release()
+def _finish(
+    frames: Iterator[tuple[Frame, Frame]],
+    video: Video,
+    lines: Path,
+    options: Options,
+    entry: dict,
+) -> list[str]:
+    """Write final lines and drawn video from the poses of a file; return the problems."""
+    images = iter(videos.open_video(video.name)) if options.pictures else itertools.repeat(None)
+    partial = lines.with_name(f'.final-{lines.name}')
+    with contextlib.ExitStack() as stack:
+        stack.callback(partial.unlink, missing_ok=True)
+        rows = stack.enter_context(open(partial, 'w', encoding='utf-8'))
+        writer = open_writer(lines.with_suffix('.mp4'), video.fps, video.name)
+        stack.enter_context(writer)
+        for (frame, smooth), image in zip(frames, images, strict=False):
+            _write(rows, frame, smooth, entry)
+            if image is not None:
+                writer.write(_draw(image, smooth.poses, options), frame.time)
+        problems = writer.publish()
+        rows.flush()
+        os.replace(partial, lines)
+    return problems
+
+
+def _record(
+    video: Video, lines: Path, estimator: Estimator, boxes, options: Options, entry: dict
+) -> list[str]:
+    """Write lines and drawn video of a camera until Ctrl-C; return the problems."""
+    drawing = options.pictures or options.show
+    images: deque[np.ndarray | None] = deque()
+    problems: list[str] = []
+
+    def estimated() -> Iterator[Frame]:
+        detector = boxes
+        if options.detect_every > 1:
+            detector = IntermittentDetector(boxes, options.detect_every)
+        for result in estimator.stream(video, detector, keep_images=drawing, live=True):
+            if detector is not boxes:
+                detector.update(result.poses)
+            number = entry['frames'] + len(images)
+            name = f"frame {number} of '{video.name}'"
+            problems.extend(line.replace(result.name, name) for line in result.problems)
+            images.append(result.image)
+            info = video.infos.popleft()
+            yield Frame(number, info.time, result.poses, info.is_cut)
+
+    with contextlib.ExitStack() as stack:
+        writer = open_writer(lines.with_suffix('.mp4'), video.fps, None)
+        stack.enter_context(writer)
+        rows = stack.enter_context(open(f'{lines}.part', 'w', encoding='utf-8'))
+        progress = stack.enter_context(Progress(None, 'frames', shown=options.shard == 0))
+        with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C ends the recording
+            for frame, smooth in _refine(estimated(), options):
+                image = images.popleft()
+                _write(rows, frame, smooth, entry)
+                progress.step(len(frame.poses))
+                if drawing:
+                    drawn = _draw(image, smooth.poses, options)
+                    if options.pictures:
+                        writer.write(drawn, frame.time)
+                    if options.show and not _show(drawn):
+                        break
+        if entry['frames']:
+            problems += writer.publish()
+    if entry['frames']:
+        os.replace(f'{lines}.part', lines)
+    else:
+        os.remove(f'{lines}.part')
+    return problems
+
+
+def _write(rows, frame: Frame, smooth: Frame, entry: dict) -> None:
+    """Write the line of a frame and count it."""
+    rows.write(json.dumps(_row(frame, smooth), separators=(',', ':')) + '\n')
+    entry['frames'] += 1
+    entry['persons'] += len(frame.poses)
+
+
+def _row(frame: Frame, smooth: Frame | None = None) -> dict:
+    """Convert a frame to plain data: the network's keypoints, and smoothed ones beside them."""
+    poses = [pose.to_dict() for pose in frame.poses]
+    if smooth is not None and smooth is not frame:
+        for values, pose in zip(poses, smooth.poses, strict=True):
+            points = pose.keypoints.astype(np.float64).round(4).tolist()
+            values['smoothed'] = dict(zip(pose.skeleton.names, points, strict=True))
+    cut = dict(cut=True) if frame.is_cut else {}
+    return dict(frame=frame.number, time=round(frame.time, 6), **cut, poses=poses)
+
+
+def _parse(row: dict, skeleton: Skeleton) -> Frame:
+    """Convert a raw line back to a frame."""
+    poses = [Pose.from_dict(values, skeleton) for values in row['poses']]
+    return Frame(row['frame'], row['time'], poses, row.get('cut', False))
+
+
+def _draw(image: np.ndarray, poses: list[Pose], options: Options) -> np.ndarray:
+    return draw_poses(image, poses, options.threshold, color_by=options.color_by)
 
 
 def _show(picture: np.ndarray) -> bool:

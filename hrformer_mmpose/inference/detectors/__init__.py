@@ -17,6 +17,7 @@ from ...errors import ConfigError
 from .coco import CocoDetections, UnknownImageError
 from .common import nms
 from .hog import HogDetector
+from .intermittent import IntermittentDetector
 from .onnx import OUTPUT_FORMATS, OnnxDetector
 from .torchvision import TorchvisionDetector
 
@@ -25,6 +26,7 @@ __all__ = [
     'CocoDetections',
     'Detector',
     'HogDetector',
+    'IntermittentDetector',
     'OnnxDetector',
     'TorchvisionDetector',
     'UnknownImageError',

@@ -16,10 +16,10 @@ from hrformer_mmpose.cli.predict import shards
 from hrformer_mmpose.cli.predict.journal import Journal
 from hrformer_mmpose.errors import WeightsError
 from hrformer_mmpose.imaging.drawing import draw_poses
-from hrformer_mmpose.inference import sources
 from hrformer_mmpose.inference.estimator import Estimator
+from hrformer_mmpose.inference.videos import open_video
+from tests.inference.films import film
 from tests.inference.helpers import Brightest
-from tests.inference.test_sources import film
 
 from .helpers import PHOTOS, by_name, lines, names, photo, results
 
@@ -216,7 +216,7 @@ def test_a_result_is_not_written_over_where_the_folders_in_common_change(run):
     assert {path: path.read_bytes() for path in before} == before
     assert lines()[4]['picture'] == 'pictures/b-2.jpg'
     assert lines()[5]['lines'] == 'videos/clip-2.jsonl'
-    assert len(list(sources.Video('out/videos/clip-2.mp4'))) == 4
+    assert len(list(open_video('out/videos/clip-2.mp4'))) == 4
 
 
 def test_force_begins_anew(run, network):

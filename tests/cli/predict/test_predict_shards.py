@@ -148,7 +148,7 @@ def test_each_process_of_torchrun_has_a_gpu_of_its_own(monkeypatch):
 
     given = []
     monkeypatch.setattr(inference, 'PoseEstimator', lambda *args, **options: given.append(args[2]))
-    flags = ['a.png', '--model', 'tiny', '--checkpoint', 'c.pth']
+    flags = ['a.png', '--model', 'tiny', '--checkpoint', 'c.pth', '--boxes', 'whole-image']
     for gpus, rank, device, expected in (
         (0, '1', None, None),
         (4, '0', None, 'cuda:0'),

@@ -1,5 +1,6 @@
 """Videos and cameras: the poses of each frame, drawn videos, and those that are broken."""
 
+import sys
 from pathlib import Path
 
 import cv2
@@ -8,9 +9,10 @@ import pytest
 
 from hrformer_mmpose.cli import predict
 from hrformer_mmpose.cli.predict import videos
-from hrformer_mmpose.inference import sources
+from hrformer_mmpose.inference import videos as reading
 from hrformer_mmpose.inference.estimator import Estimator
-from tests.inference.test_sources import CORNERS, corners, film, turned_film
+from hrformer_mmpose.inference.videos import OpenCVVideo, Video, open_video
+from tests.inference.films import CORNERS, corners, film, turned_film
 
 from .helpers import lines, names, photo
 
@@ -22,13 +24,13 @@ def test_a_video_is_drawn_frame_by_frame(run, network):
     assert out == "'clip.avi', 20 frames, 20 persons: out/videos/clip.mp4, clip.jsonl\n"
     rows = lines('out/videos/clip.jsonl')
     assert [row['frame'] for row in rows] == list(range(20))
-    frames = list(sources.Video('clip.avi'))
+    frames = list(open_video('clip.avi'))
     for row, frame in zip(rows, frames, strict=True):
         (pose,) = Estimator(network)(frame, 'whole-image')
         assert row['poses'] == [pose.to_dict()]
-    drawn = list(sources.Video('out/videos/clip.mp4'))
+    drawn = list(open_video('out/videos/clip.mp4'))
     assert [frame.shape for frame in drawn] == [(64, 96, 3)] * 20
-    assert sources.Video('out/videos/clip.mp4').fps == 10
+    assert open_video('out/videos/clip.mp4').fps == 10
     # The bar grows from frame to frame: they are in order, and each is there.
     bars = [int((frame[30:40].mean((0, 2)) > 128).sum()) for frame in drawn]
     assert all(abs(bar - (2 * number + 2)) <= 2 for number, bar in enumerate(bars))
@@ -78,7 +80,7 @@ def test_a_video_that_was_interrupted_is_done_again(run, network):
     network.left = float('inf')
     _, out = run('clip.mp4', '--batch-size', '1')
     assert "'clip.mp4', 6 frames, 6 persons" in out
-    assert len(list(sources.Video('out/videos/clip.mp4'))) == 6
+    assert len(list(open_video('out/videos/clip.mp4'))) == 6
     assert len(lines('out/videos/clip.jsonl')) == 6
     assert {path.name for path in Path('out/videos').iterdir()} == {'clip.jsonl', 'clip.mp4'}
 
@@ -94,7 +96,7 @@ def test_videos_of_one_name_have_results_of_their_own(run):
     for name, count in (('x/clip.mp4', 3), ('y/clip.mp4', 4), ('y/clip.avi', 5)):
         rows = Path('out', counts[name])
         assert len(lines(rows)) == count
-        assert len(list(sources.Video(str(rows.with_suffix('.mp4'))))) == count
+        assert len(list(open_video(str(rows.with_suffix('.mp4'))))) == count
         assert f"'{name}', {count} frames" in out
     # One more of that name, later.
     Path('z').mkdir()
@@ -121,7 +123,7 @@ def test_videos_that_are_cut_short(run, network):
     ]
     assert f"'a.avi', {count} frames" in out
     assert "'b.mp4', 0 frames, 0 persons\n" in out
-    assert len(list(sources.Video('out/videos/a.mp4'))) == count
+    assert len(list(open_video('out/videos/a.mp4'))) == count
     assert not Path('out/videos/b.mp4').exists()
     # The file that cannot be opened is tried again, the other one is not; both are still named.
     seen = network.seen
@@ -133,7 +135,8 @@ def test_videos_that_are_cut_short(run, network):
 
 def test_a_video_without_a_frame(run, monkeypatch):
     film(Path('a.avi'), 3)
-    monkeypatch.setattr(sources.Video, '__iter__', lambda self: iter(()))
+    monkeypatch.setattr(reading, 'open_video', OpenCVVideo)
+    monkeypatch.setattr(OpenCVVideo, '__iter__', lambda self: iter(()))
     status, out = run('a.avi')
     assert status == 1
     assert "problem: 'a.avi' is broken: no frame can be read" in out
@@ -144,12 +147,15 @@ def test_a_video_without_a_frame(run, monkeypatch):
 def test_a_video_whose_frames_are_turned_on_reading(run, monkeypatch):
     """The file's own width and height are those before."""
     film(Path('a.avi'), 4, (96, 64))
-    frames = [frame.transpose(1, 0, 2).copy() for frame in sources.Video('a.avi')]
+    frames = [frame.transpose(1, 0, 2).copy() for frame in open_video('a.avi')]
     with monkeypatch.context() as patch:
-        patch.setattr(sources.Video, '__iter__', lambda self: iter(frames))
-        patch.setattr(sources.Video, 'truncation', lambda self: None)
+        patch.setattr(reading, 'open_video', OpenCVVideo)
+        patch.setattr(
+            OpenCVVideo, '__iter__', lambda self: (self._add(frame, None) for frame in frames)
+        )
+        patch.setattr(OpenCVVideo, 'truncation', lambda self: None)
         run('a.avi')
-    drawn = list(sources.Video('out/videos/a.mp4'))
+    drawn = list(open_video('out/videos/a.mp4'))
     assert [frame.shape for frame in drawn] == [(96, 64, 3)] * 4
 
 
@@ -162,13 +168,14 @@ def test_a_portrait_video_of_a_phone_is_upright_in_all_results(run, network, tur
     size = (64, 96) if turn == 90 else (96, 64)
     for row in lines('out/videos/phone.jsonl'):
         assert row['poses'][0]['box'] == [0, 0, *size]
-    drawn = list(sources.Video('out/videos/phone.mp4'))
+    drawn = list(open_video('out/videos/phone.mp4'))
     assert [frame.shape for frame in drawn] == [(*size[::-1], 3)] * 6
     assert {corners(frame) for frame in drawn} == {CORNERS[turn]}
 
 
 def test_without_an_encoder_there_are_poses_and_no_drawn_video(run, monkeypatch):
     film(Path('clip.mp4'), 3)
+    monkeypatch.setitem(sys.modules, 'av', None)
     no_encoder = type('', (), dict(isOpened=lambda self: False, release=lambda self: None))
     monkeypatch.setattr(cv2, 'VideoWriter', lambda *arguments: no_encoder())
     status, out = run('clip.mp4')
@@ -176,7 +183,7 @@ def test_without_an_encoder_there_are_poses_and_no_drawn_video(run, monkeypatch)
     assert "'clip.mp4', 3 frames, 3 persons: out/videos/clip.jsonl\n" in out
     assert (
         "problem: 'out/videos/clip.mp4' cannot be written: OpenCV has no encoder for mp4 here "
-        '(--no-pictures does not need one)'
+        '(--no-pictures does not need one; pip install av brings one)'
     ) in out
     assert len(lines('out/videos/clip.jsonl')) == 3
     assert [path.name for path in Path('out/videos').iterdir()] == ['clip.jsonl']
@@ -195,7 +202,8 @@ def test_a_file_of_boxes_is_refused_for_videos_before_any_work(run, annotated, n
 def test_a_box_of_a_frame_that_holds_nobody_is_named_by_the_frame(run, monkeypatch):
     film(Path('clip.mp4'), 3)
     tables = iter([[[0, 0, 30, 40]], [[0, 0, 30, 40], [5, 5, 5, 5]], []])
-    monkeypatch.setattr(predict, '_make_detector', lambda options: lambda image: next(tables))
+    detector = lambda image: next(tables)  # noqa: E731
+    monkeypatch.setattr(predict.detectors, 'make_detector', lambda *arguments: detector)
     status, out = run('clip.mp4', '--no-pictures')
     assert status == 1
     assert "problem: box 1 of frame 1 of 'clip.mp4' has no area: 5, 5, 5, 5" in out
@@ -203,23 +211,23 @@ def test_a_box_of_a_frame_that_holds_nobody_is_named_by_the_frame(run, monkeypat
     assert not Path('out/videos/clip.mp4').exists()
 
 
-class Camera(sources.Video):
+class Camera(Video):
     """Gives five frames, then someone presses Ctrl-C."""
 
     def __init__(self, source):
         assert source == 3
-        self.name, self.fps, self.frames, self.read = 'camera 3', 25.0, None, 0
+        super().__init__('camera 3', 25.0, None)
 
     def __iter__(self):
         for number in range(5):
             frame = np.zeros((48, 64, 3), np.uint8)
             frame[20, 10 + number] = 255
-            yield frame
+            yield self._add(frame, None)
         raise KeyboardInterrupt
 
 
 def test_each_recording_of_a_camera_is_kept(run, monkeypatch, network):
-    monkeypatch.setattr(sources, 'Video', Camera)
+    monkeypatch.setattr(reading, 'OpenCVVideo', Camera)
     for name in ('camera-3', 'camera-3-2', 'camera-3-3'):
         status, out = run('camera:3', *(['--no-pictures'] if name == 'camera-3-2' else []))
         assert status == 0
@@ -233,7 +241,7 @@ def test_each_recording_of_a_camera_is_kept(run, monkeypatch, network):
 
 def test_a_recording_is_written_beside_files_of_others(run, monkeypatch):
     """Its names are always free ones, so that with --force it is in nobody's way."""
-    monkeypatch.setattr(sources, 'Video', Camera)
+    monkeypatch.setattr(reading, 'OpenCVVideo', Camera)
     Path('out').mkdir()
     for name in ('keypoints.json', 'camera-3.mp4'):
         Path('out', name).write_text('mine')

@@ -1,0 +1,169 @@
+"""Writers of drawn videos, under a temporary name until `publish`."""
+
+import contextlib
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+CLOCK = 90_000  # ticks a second, as in MPEG
+QUALITY = '20'  # of x264, lower is better: 17 cannot be told from the source
+
+
+class OpenCVWriter:
+    """Writer by OpenCV: MPEG-4 video at equal distances in time, without sound.
+
+    Args:
+        path: `.mp4` file.
+        fps: frames a second.
+    """
+
+    def __init__(self, path: Path, fps: float):
+        self.path, self._fps = path, fps
+        self._partial = path.with_name(f'.part-{path.name}')
+        self._writer = None
+        self._opened = False
+
+    def write(self, frame: np.ndarray, time: float) -> None:
+        """Add a frame, (H, W, 3) BGR uint8; its time is not used."""
+        if self._writer is None:
+            # The size of the frame, not of the file: a video may be rotated when it is read.
+            size = frame.shape[1::-1]
+            code = cv2.VideoWriter_fourcc(*'mp4v')
+            self._writer = cv2.VideoWriter(str(self._partial), code, self._fps, size)
+            self._opened = self._writer.isOpened()
+        if self._opened:
+            self._writer.write(frame)
+
+    def publish(self) -> list[str]:
+        """Rename the finished file; return problems, one line each."""
+        if self._writer is None:
+            return []
+        self._writer.release()
+        if self._opened:
+            os.replace(self._partial, self.path)
+            return []
+        return [
+            f"'{self.path}' cannot be written: OpenCV has no encoder for mp4 here "
+            '(--no-pictures does not need one; pip install av brings one)'
+        ]
+
+    def __enter__(self) -> 'OpenCVWriter':
+        return self
+
+    def __exit__(self, *exception) -> None:
+        if self._writer is not None:
+            self._writer.release()
+        self._partial.unlink(missing_ok=True)
+
+
+class AvWriter:
+    """Writer by PyAV: H.264 that browsers and phones play, with the frames' times and the sound.
+
+    Args:
+        path: `.mp4` file.
+        fps: frames a second, on average.
+        sound: video file whose first sound track is copied; None: no sound.
+    """
+
+    def __init__(self, path: Path, fps: float, sound: str | None = None):
+        self.path, self._fps, self._sound = path, fps, sound
+        self._partial = path.with_name(f'.part-{path.name}')
+        self._container = self._stream = self._packets = None
+        self._tracks = contextlib.ExitStack()
+        self._problems: list[str] = []
+
+    def write(self, frame: np.ndarray, time: float) -> None:
+        """Add a frame.
+
+        Args:
+            frame: (H, W, 3) BGR uint8.
+            time: in seconds from the first frame.
+        """
+        import av
+
+        # 4:2:0 has no odd sizes.
+        rows, columns = (n % 2 for n in frame.shape[:2])
+        if rows or columns:
+            frame = np.pad(frame, ((0, rows), (0, columns), (0, 0)), 'edge')
+        if self._stream is None:
+            self._open(*frame.shape[:2])
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format='bgr24')
+        picture.pts, picture.time_base = round(time * CLOCK), Fraction(1, CLOCK)
+        self._container.mux(self._stream.encode(picture))
+
+    def _open(self, height: int, width: int) -> None:
+        import av
+
+        self._container = av.open(
+            str(self._partial), 'w', format='mp4', options={'movflags': 'faststart'}
+        )
+        rate = Fraction(self._fps).limit_denominator(1001)
+        self._stream = self._container.add_stream('libx264', rate, options={'crf': QUALITY})
+        self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, 'yuv420p'
+        self._stream.codec_context.time_base = Fraction(1, CLOCK)
+        if self._sound is not None:
+            self._open_sound()
+
+    def _open_sound(self) -> None:
+        import av
+
+        source = self._tracks.enter_context(av.open(self._sound, metadata_errors='ignore'))
+        if not source.streams.audio:
+            return
+        track = source.streams.audio[0]
+        try:
+            copy = self._container.add_stream_from_template(track)
+            self._packets = source.demux(track), copy
+        except (av.FFmpegError, ValueError) as error:
+            self._problems.append(f"the sound of '{self._sound}' cannot be copied to mp4: {error}")
+
+    def _copy_sound(self) -> None:
+        import av
+
+        packets, copy = self._packets
+        try:
+            for packet in packets:
+                if packet.dts is not None:
+                    packet.stream = copy
+                    self._container.mux(packet)
+        except av.FFmpegError as error:
+            self._problems.append(f"the sound of '{self._sound}' was copied in part: {error}")
+
+    def publish(self) -> list[str]:
+        """Finish and rename the file; return problems, one line each."""
+        if self._stream is None:
+            return []
+        self._container.mux(self._stream.encode())
+        if self._packets is not None:
+            self._copy_sound()
+        self._container.close()
+        os.replace(self._partial, self.path)
+        return self._problems
+
+    def __enter__(self) -> 'AvWriter':
+        return self
+
+    def __exit__(self, *exception) -> None:
+        if self._container is not None:
+            with contextlib.suppress(Exception):  # closed, or an error is on its way
+                self._container.close()
+            self._tracks.close()
+        self._partial.unlink(missing_ok=True)
+
+
+def open_writer(path: Path, fps: float, source: str | None) -> AvWriter | OpenCVWriter:
+    """Return the best writer that is installed.
+
+    Args:
+        path: `.mp4` file.
+        fps: frames a second, on average.
+        source: video file with the sound; None for a camera.
+    """
+    try:
+        import av  # noqa: F401
+    except ImportError:
+        return OpenCVWriter(path, fps)
+    return AvWriter(path, fps, source)
