@@ -139,8 +139,8 @@ class HRFormer(BaseModule):
             settings.update(overrides)
         else:
             stages = stages_from_arch(arch)
-        if not -1 <= frozen_stages <= 4:
-            raise ConfigError(f'frozen_stages={frozen_stages} is not in -1 ... 4')
+        if frozen_stages not in range(-1, 5):
+            raise ConfigError(f'frozen_stages={frozen_stages!r} is not one of -1, 0, 1, 2, 3, 4')
         if block not in BLOCKS:
             raise ConfigError(f'block={block!r} is not one of {", ".join(BLOCKS)}')
         if plain_mlp and with_dwconv:

@@ -77,6 +77,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             prefix: its name.
             kwargs: MMEngine's.
         """
+        if not any(parameter.requires_grad for parameter in module.parameters()):
+            return  # frozen: MMEngine has a warning for each parameter
         start, rate = len(params), self._rates[self._layer(prefix)]
         self.base_lr = rate
         super().add_params(params, module, prefix, **kwargs)

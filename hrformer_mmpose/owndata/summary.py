@@ -48,10 +48,7 @@ def training_lines(train: KeypointSet, val: KeypointSet, settings: Settings) -> 
     elif settings.weights is None:
         yield 'starts from ImageNet weights, downloaded by the training (--weights FILE or none)'
     else:
-        yield (
-            f"starts from '{settings.weights}'; of its head, from the rows of keypoints of these "
-            'names'
-        )
+        yield f"starts from '{settings.weights}': backbone, and rows of equal keypoints"
 
 
 def some(names: Iterable[str]) -> str:

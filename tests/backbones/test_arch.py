@@ -121,6 +121,9 @@ def test_mistakes_in_extra_are_named(change, error, words):
         (dict(), ConfigError, 'either arch or extra'),
         (dict(arch='tiny', extra={}), ConfigError, 'either arch or extra'),
         (dict(arch='tiny', frozen_stages=5), ConfigError, 'frozen_stages=5'),
+        (dict(arch='tiny', frozen_stages=-2), ConfigError, 'frozen_stages=-2'),
+        (dict(arch='tiny', frozen_stages=1.5), ConfigError, 'frozen_stages=1.5'),
+        (dict(arch='tiny', frozen_stages='2'), ConfigError, "frozen_stages='2'"),
         (dict(arch='tiny', dropout=0.1), TypeError, "'dropout'"),
     ],
 )

@@ -190,3 +190,25 @@ def test_the_optimizer_follows():
     for name, parameter in model.named_parameters():
         moved = before[name] - 0.1 * 0.5 ** steps(name) * parameter.grad
         assert torch.allclose(parameter, moved, atol=1e-7), name
+
+
+@pytest.mark.slow
+def test_a_resumed_run_goes_on_with_its_rates(train, tmp_path):
+    """Frozen stem, layer-wise rates: two epochs, or one and one, end with the same weights."""
+    options = {
+        'model.backbone.frozen_stages': 0,
+        'optim_wrapper.constructor': 'hrformer_mmpose.LayerDecayOptimWrapperConstructor',
+        'optim_wrapper.paramwise_cfg': dict(layer_decay_rate=0.5, num_layers=4),
+    }
+    train(tmp_path / 'straight', **options)
+    train(tmp_path / 'parts', **options, **{'train_cfg.max_epochs': 1})
+    train(tmp_path / 'parts', **options, resume=True)
+    states = [torch.load(tmp_path / f'{name}/epoch_2.pth') for name in ('straight', 'parts')]
+    first = torch.load(tmp_path / 'straight/epoch_1.pth')['state_dict']
+    for name, value in states[0]['state_dict'].items():
+        assert torch.equal(value, states[1]['state_dict'][name]), name
+        stem = name.startswith(('backbone.conv', 'backbone.bn'))
+        if stem or name.endswith('weight'):
+            assert torch.equal(value, first[name]) == stem, name
+    rates = {group['initial_lr'] for group in states[0]['optimizer']['param_groups']}
+    assert max(rates) == 2**4 * min(rates)

@@ -17,6 +17,7 @@ from hrformer_mmpose.checkpoint import load_weights
 from hrformer_mmpose.checkpoint.head_rows import names_in_file
 from hrformer_mmpose.cli import convert_checkpoint, new_dataset, terminal, test
 from hrformer_mmpose.engine.runner import Runner
+from hrformer_mmpose.errors import WeightsError
 from tests.checkpoint.weights import ARCH
 from tests.owndata import writers
 from tests.owndata.conftest import TAKEN, five
@@ -89,7 +90,8 @@ def start(cfg: Config, tmp_path, stops=True, **options) -> tuple[dict, str]:
 @pytest.fixture
 def trained(data_set, tmp_path):
     """Checkpoint of a training of a moment on five keypoints."""
-    start(data_set('five', TAKEN, '--weights', 'none'), tmp_path, stops=False)
+    cfg = data_set('five', TAKEN, '--weights', 'none')
+    start(cfg, tmp_path, stops=False, custom_hooks=[dict(type='EMAHook')])
     (path,) = tmp_path.glob('work_*/epoch_1.pth')
     return path
 
@@ -114,6 +116,7 @@ def test_eight_keypoints_start_from_five(data_set, trained, tmp_path, monkeypatc
     init_cfg = dict(_delete_=True, type='Pretrained', checkpoint=str(trained))
     for options, file in (
         ({}, trained),
+        ({'custom_hooks': [dict(type='EMAHook')]}, trained),
         ({'load_from': str(converted)}, converted),
         ({'load_from': None, 'model.backbone.init_cfg': init_cfg}, trained),
     ):
@@ -133,6 +136,8 @@ def test_eight_keypoints_start_from_five(data_set, trained, tmp_path, monkeypatc
     assert head_lines(lines) == []
     assert torch.equal(weights['head.final_layer.weight'], anew['head.final_layer.weight'])
     assert torch.equal(weights['backbone.conv2.weight'], source['backbone.conv2.weight'])
+    with pytest.raises(WeightsError, match='does not fit its parameter'):  # of the optimizer
+        start(cfg, tmp_path, resume=True)
     # A test with that file stays refused, in one line.
     argv = ['test.py', cfg.filename, str(trained), '--work-dir', str(tmp_path / 'tested')]
     monkeypatch.setattr(sys, 'argv', argv)
@@ -141,3 +146,25 @@ def test_eight_keypoints_start_from_five(data_set, trained, tmp_path, monkeypatc
     line = str(end.value.code)
     assert line.startswith(f"error: '{trained}' predicts 5 keypoints, the config builds a head for")
     assert '\n' not in line
+
+
+@pytest.mark.slow
+def test_files_without_names(data_set, trained, tmp_path):
+    """Weights alone, and a damaged metainfo: the head starts anew, with a line."""
+    cfg = data_set('eight', EIGHT, '--weights', trained)
+    anew, _ = start(cfg, tmp_path, load_from=None)
+    content = torch.load(trained, weights_only=True)
+    meta = content.pop('meta')
+    for name, more, why in (
+        ('alone', {}, 'it names no keypoints'),
+        ('damaged', dict(meta=dict(meta, dataset_meta=[3])), 'its keypoint names are damaged'),
+    ):
+        file = tmp_path / f'{name}.pth'
+        torch.save({**content, **more}, file)
+        weights, lines = start(cfg, tmp_path, load_from=str(file))
+        assert head_lines(lines) == [
+            f"head: no row of '{file}' is taken, since {why}; all 8 start anew"
+        ]
+        assert torch.equal(weights['head.final_layer.weight'], anew['head.final_layer.weight'])
+        key = 'backbone.conv2.weight'
+        assert torch.equal(weights[key], content['state_dict'][key])
