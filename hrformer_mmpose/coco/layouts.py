@@ -39,10 +39,12 @@ def _hands(entries: list[dict]) -> Iterator[dict]:
     """Yield the annotated hands of COCO-WholeBody, numbered from 0, with their boxes."""
     count = 0
     for entry in entries:
-        for side in ('left', 'right') if not entry.get('iscrowd') else ():
+        for side in () if int(entry.get('iscrowd') or 0) else ('left', 'right'):
             valid, box, keypoints = (_field(entry, name.format(side)) for name in HAND_FIELDS)
             box, keypoints = (numbers(value) for value in (box, keypoints))
-            if not valid or not box or not keypoints or max(keypoints) <= 0 or min(box[2:]) <= 0:
+            if not (valid and box and keypoints) or max(keypoints) <= 0:
+                continue
+            if min(box[2:], default=1) <= 0:
                 continue
             kept = {key: entry[key] for key in ('image_id', 'category_id')}
             yield dict(kept, id=count, bbox=box, keypoints=keypoints)
