@@ -29,6 +29,10 @@ from .key_checks import check_option_names
 from .keypoint_checks import as_list, is_own_metric
 
 SPLITS = ('train', 'val', 'test')
+# Of MMPose's own classes that read more than COCO's fields.
+MMPOSE_LAYOUTS = dict(
+    CocoWholeBodyDataset='coco_wholebody', CocoWholeBodyHandDataset='coco_wholebody_hand'
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -115,7 +119,8 @@ def _check(split: Split, cfg: Config, settings: dict, names: list[str], full: bo
     if not isinstance(data, BaseCocoStyleDataset):
         split.note([f'data sets of type {settings["type"]} are not checked'])
         return
-    ann = annotations.read(data.ann_file, getattr(data, 'layout', 'coco'))
+    layout = getattr(data, 'layout', MMPOSE_LAYOUTS.get(type(data).__name__, 'coco'))
+    ann = annotations.read(data.ann_file, layout)
     folder = data.data_prefix['img']
     used = _used_persons(split, data, ann)
     if used is None or not len(used):

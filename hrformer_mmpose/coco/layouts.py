@@ -14,8 +14,9 @@ from .columns import numbers
 # Fields of COCO-WholeBody with their numbers of keypoints, in the order of its 133 keypoints.
 WHOLE_BODY = dict(keypoints=17, foot_kpts=6, face_kpts=68, lefthand_kpts=21, righthand_kpts=21)
 HAND_FIELDS = ('{}hand_valid', '{}hand_box', '{}hand_kpts')
-# Lists of numbers, which the reader packs.
-PACKED = ('keypoints', 'bbox', *[*WHOLE_BODY][1:], 'face_box', 'lefthand_box', 'righthand_box')
+# Lists of numbers, which the reader packs: those of COCO-WholeBody's parts, and all.
+PARTS = (*[*WHOLE_BODY][1:], 'face_box', 'lefthand_box', 'righthand_box')
+PACKED = ('keypoints', 'bbox', *PARTS)
 
 
 def _whole_bodies(entries: list[dict]) -> Iterator[dict]:
@@ -28,17 +29,22 @@ def _whole_bodies(entries: list[dict]) -> Iterator[dict]:
         keypoints = np.concatenate([_list(entry, field) for field in WHOLE_BODY])
         keypoints[2::3] = np.ceil(keypoints[2::3])
         count = int((keypoints[2::3] > 0).sum()) if entry.get('num_keypoints') else 0
-        yield dict(entry, keypoints=keypoints, num_keypoints=count)
+        for field in PARTS:  # to release their memory
+            entry.pop(field, None)
+        entry.update(keypoints=keypoints, num_keypoints=count)
+        yield entry
 
 
 def _hands(entries: list[dict]) -> Iterator[dict]:
     """Yield the annotated hands of COCO-WholeBody, numbered from 0, with their boxes."""
     count = 0
     for entry in entries:
-        for side in ('left', 'right') if not entry.get('iscrowd') else ():
+        for side in () if int(entry.get('iscrowd') or 0) else ('left', 'right'):
             valid, box, keypoints = (_field(entry, name.format(side)) for name in HAND_FIELDS)
             box, keypoints = (numbers(value) for value in (box, keypoints))
-            if not valid or not box or not keypoints or max(keypoints) <= 0 or min(box[2:]) <= 0:
+            if not (valid and box and keypoints) or max(keypoints) <= 0:
+                continue
+            if min(box[2:], default=1) <= 0:
                 continue
             kept = {key: entry[key] for key in ('image_id', 'category_id')}
             yield dict(kept, id=count, bbox=box, keypoints=keypoints)

@@ -13,6 +13,7 @@ from mmengine.registry import init_default_scope
 from mmpose.registry import DATASETS
 
 from hrformer_mmpose import zoo
+from hrformer_mmpose.cli import check_dataset
 from hrformer_mmpose.cli.config_checks import check
 from hrformer_mmpose.coco.layouts import WHOLE_BODY
 from hrformer_mmpose.errors import ConfigError, DataError
@@ -371,3 +372,43 @@ def test_save_best_is_a_figure_of_the_set(read, name, metrics):
     cfg.default_hooks.checkpoint.save_best = 'coco/AP'
     with pytest.raises(ConfigError, match="save_best='coco/AP' is not one of the metrics"):
         check(cfg, ['train', 'val'])
+
+
+def examine(capsys, path: str) -> tuple[int, str]:
+    status = check_dataset.run(check_dataset.parser().parse_args([path, '--full']))
+    return status, capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', NAMES)
+def test_the_data_check_knows_the_set(read, root, capsys, name):
+    path = read(name, root=root(name)).filename
+    status, out = examine(capsys, path)
+    assert status == 0, out
+    assert 'no problems; every image decoded' in out
+    assert '10 persons' in out or name in HANDS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['coco_wholebody', 'coco_wholebody_hand'])
+def test_the_data_check_knows_mmposes_classes(read, tmp_path, capsys, name):
+    cfg = read(name)
+    for use in ('train', 'val', 'test'):
+        dataset = cfg[f'{use}_dataloader'].dataset
+        dataset.update(type=SETS[name].mmpose, bbox_file=None)
+        del dataset['layout'], dataset['metainfo']
+    cfg.dump(tmp_path / 'config.py')
+    status, out = examine(capsys, str(tmp_path / 'config.py'))
+    assert status == 0, out
+
+
+@pytest.mark.slow
+def test_the_data_check_tells_what_mpii_lacks(read, root, capsys):
+    folder = root('mpii')
+    (folder / 'annotations/mpii_gt_val.mat').unlink()
+    image = sorted((folder / 'images').iterdir())[0]
+    image.unlink()
+    status, out = examine(capsys, read('mpii', root=folder).filename)
+    assert status == 1
+    assert f"PROBLEM: image '{image}' does not exist" in out
+    assert 'PROBLEM: head boxes' in out
