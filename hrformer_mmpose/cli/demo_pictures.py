@@ -1,6 +1,7 @@
 """Pictures of the demo: predictions beside the ground truth, loss and AP over time."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,8 @@ import numpy as np
 from ..evaluation.report_pictures import save_plots
 from ..imaging.poses import Pose
 from ..imaging.sheet import comparison_sheet, pose_comparison
+from ..imaging.skeleton import Skeleton
+from ..owndata import flip_pairs
 
 
 def prediction_sheet(
@@ -24,22 +27,31 @@ def prediction_sheet(
         count: number of persons.
         height: of a person's picture in pixels.
     """
-    annotations = {ann['id']: ann for ann in json.loads(Path(ann_file).read_text())['annotations']}
+    content = json.loads(Path(ann_file).read_text())
+    annotations = {ann['id']: ann for ann in content['annotations']}
+    skeleton = _skeleton(content['categories'][0])
     indices = np.unique(np.linspace(0, len(predictions) - 1, count).round().astype(int))
     comparison_sheet(
         [
-            _comparison(predictions[index], annotations[predictions[index]['id']], height)
+            _comparison(predictions[index], annotations[predictions[index]['id']], skeleton, height)
             for index in indices
         ],
         path,
     )
 
 
-def _comparison(prediction: dict, ann: dict, height: int) -> np.ndarray:
-    truth = Pose.from_annotation(np.reshape(ann['keypoints'], (-1, 3)), ann['bbox'])
+def _skeleton(category: dict) -> Skeleton:
+    """Return the keypoints of COCO's entry of a category; sides are guessed by their names."""
+    names = tuple(category['keypoints'])
+    links = tuple((a - 1, b - 1) for a, b in category['skeleton'])
+    return Skeleton(names, links, flip_pairs.guess(names).indices)
+
+
+def _comparison(prediction: dict, ann: dict, skeleton: Skeleton, height: int) -> np.ndarray:
+    truth = Pose.from_annotation(np.reshape(ann['keypoints'], (-1, 3)), ann['bbox'], skeleton)
     instances = prediction['pred_instances']
     keypoints, scores = (np.asarray(instances[key])[0] for key in ('keypoints', 'keypoint_scores'))
-    predicted = Pose(keypoints, scores, truth.box)
+    predicted = replace(truth, keypoints=keypoints, scores=scores)
     image = cv2.imread(prediction['img_path'])
     title = f'predicted {scores.mean():.2f}'
     return pose_comparison(image, (truth, 'truth'), (predicted, title), height)

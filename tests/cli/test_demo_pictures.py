@@ -9,17 +9,24 @@ import pytest
 from hrformer_mmpose.cli import demo_pictures
 
 
-def test_the_sheet_shows_truth_and_prediction_side_by_side(synthetic_root, tmp_path):
-    ann_file = synthetic_root / 'annotations/person_keypoints_val2017.json'
-    data = json.loads(ann_file.read_text())
+@pytest.mark.parametrize('K', [17, 3])
+def test_the_sheet_shows_truth_and_prediction_side_by_side(synthetic_root, tmp_path, K):
+    data = json.loads((synthetic_root / 'annotations/person_keypoints_val2017.json').read_text())
+    for ann in data['annotations']:
+        ann['keypoints'] = ann['keypoints'][: 3 * K]
+    category = data['categories'][0]
+    links = [link for link in category['skeleton'] if max(link) <= K]
+    category.update(keypoints=category['keypoints'][:K], skeleton=links)
+    ann_file = tmp_path / 'annotations.json'
+    ann_file.write_text(json.dumps(data))
     names = {image['id']: image['file_name'] for image in data['images']}
     predictions = [
         dict(
             id=ann['id'],
             img_path=str(synthetic_root / 'val2017' / names[ann['image_id']]),
             pred_instances=dict(
-                keypoints=np.reshape(ann['keypoints'], (1, 17, 3))[..., :2],
-                keypoint_scores=np.reshape(ann['keypoints'], (1, 17, 3))[..., 2] / 2,
+                keypoints=np.reshape(ann['keypoints'], (1, K, 3))[..., :2],
+                keypoint_scores=np.reshape(ann['keypoints'], (1, K, 3))[..., 2] / 2,
             ),
         )
         for ann in data['annotations']

@@ -100,6 +100,17 @@ def test_errors_that_are_only_errors_name_no_cause(tmp_path, noise):
     assert not sentences or ap < 0.001
 
 
+@pytest.mark.parametrize('K', [1, 2])
+@pytest.mark.parametrize('noise', [0.01, 0.2, 1.0])
+def test_one_and_two_keypoints(tmp_path, K, noise):
+    keypoints = persons(K=K)
+    data = dataset(keypoints)
+    meta = dict(names=NAMES[:K], flip_indices=range(K), sigmas=np.full(K, 0.07))
+    ap, sentences = explained(tmp_path, data, predicted(keypoints, data, noise), **meta)
+    assert (ap > 0.8) == (noise < 0.1)
+    assert all('is the network trained' in sentence for sentence in sentences)
+
+
 def test_one_place_for_all_keypoints_names_no_cause(tmp_path):
     """What a network predicts that has hardly been trained: the middle of the person."""
     keypoints = persons()
