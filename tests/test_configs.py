@@ -188,6 +188,38 @@ def test_the_recipes_of_hrnet(path):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ('name', 'epochs', 'rate', 'start', 'batch'),
+    [
+        ('tokenpose_s_v1', 300, 1e-3, None, 128),
+        ('tokenpose_s_v2', 300, 1e-3, None, 48),
+        ('tokenpose_b', 300, 1e-3, 'hrnet_w32-36af842e.pth', 128),
+        ('tokenpose_l_d6', 300, 1e-3, 'hrnet_w48-8ef0771d.pth', 64),
+        ('tokenpose_l_d24', 300, 1e-3, 'hrnet_w48-8ef0771d.pth', 64),
+        ('transpose_r_a3', 230, 1e-4, 'resnet50-19c8e357.pth', 28),
+        ('transpose_r_a4', 230, 1e-4, 'resnet50-19c8e357.pth', 20),
+        ('transpose_h_a4', 240, 1e-4, 'hrnet_w48-8ef0771d.pth', 56),
+        ('transpose_h_a6', 240, 1e-4, 'hrnet_w48-8ef0771d.pth', 56),
+    ],
+)
+def test_the_recipes_of_pose_transformers(name, epochs, rate, start, batch):
+    cfg = zoo.read_config(f'{name}_coco_256x192')
+    assert cfg.train_cfg.max_epochs == epochs
+    assert cfg.optim_wrapper.optimizer == dict(type='Adam', lr=rate)
+    (schedule,) = cfg.param_scheduler
+    if name.startswith('tokenpose'):
+        assert (schedule.milestones, schedule.gamma) == ([200, 260], 0.1)
+    else:
+        assert (schedule.T_max, schedule.eta_min) == (epochs, 1e-5)
+    assert schedule.end == epochs
+    assert cfg.auto_scale_lr.base_batch_size == batch
+    assert cfg.codec.unbiased
+    assert cfg.model.head.decoder == cfg.codec
+    init = cfg.model.backbone.init_cfg
+    assert init.get('checkpoint', '').rpartition('/')[2] == (start or '')
+    assert (init.type == 'Pretrained') == bool(start)
+
+
 def test_coco_root_counts_for_images_annotations_and_detections(monkeypatch):
     monkeypatch.setenv('COCO_ROOT', '/somewhere/coco')
     monkeypatch.setenv('COCO_DETECTIONS', 'mine/boxes.json')

@@ -170,5 +170,7 @@ class HeatmapCodec(BaseKeypointCodec):
         is_valid = (offset.abs() <= reach).all(dim=1)
         if is_inside is not None:
             is_valid = is_valid & is_inside.flatten()
-        offset = torch.where(is_valid[:, None], offset, 0.0).view(*x.shape, 2)
+        # The batch size stays open in exported graphs, also of transformers, whose traced shapes
+        # are constant.
+        offset = torch.where(is_valid[:, None], offset, 0.0).view(-1, x.shape[1], 2)
         return torch.stack([x, y], dim=2) + offset
