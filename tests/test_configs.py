@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip('mmpose')
 from mmengine.config import Config
+from mmengine.registry import PARAM_SCHEDULERS
 from mmpose.registry import MODELS, TRANSFORMS
 
 from hrformer_mmpose import zoo
@@ -218,6 +220,30 @@ def test_the_recipes_of_pose_transformers(name, epochs, rate, start, batch):
     init = cfg.model.backbone.init_cfg
     assert init.get('checkpoint', '').rpartition('/')[2] == (start or '')
     assert (init.type == 'Pretrained') == bool(start)
+
+
+def test_the_learning_rate_of_segmentation_is_the_authors():
+    """Their `warm_lambda_poly` (seg/segmentor/tools/optim_scheduler.py), for epochs of two."""
+    cfg = Config.fromfile(zoo.find('hrformer_small_cityscapes_512x1024'))
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    schedulers = []
+    for settings in cfg.param_scheduler:
+        settings = dict(settings, optimizer=optimizer, epoch_length=2)
+        schedulers.append(PARAM_SCHEDULERS.build(settings))
+    warm, length = 4 * 2, 215 * 2
+    for iteration in range(length):
+        if iteration < warm:
+            expected = 1 - (1 - iteration / warm) * (1 - 1e-6)
+        else:
+            expected = (1 - (iteration - warm) / (length - warm)) ** 0.9
+        # Theirs end one iteration later.
+        tolerance = 1.1 / warm if iteration < warm else 2 / (length - warm)
+        assert optimizer.param_groups[0]['lr'] == pytest.approx(expected, abs=tolerance)
+        optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+    assert optimizer.param_groups[0]['lr'] == pytest.approx(0, abs=1e-6)
 
 
 def test_coco_root_counts_for_images_annotations_and_detections(monkeypatch):

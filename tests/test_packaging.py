@@ -13,10 +13,12 @@ SETTINGS = tomllib.loads((ROOT / 'pyproject.toml').read_text())
 def test_all_packages_are_listed():
     folders = {path.parent for path in (ROOT / 'hrformer_mmpose').rglob('*.py')}
     expected = {'.'.join(folder.relative_to(ROOT).parts) for folder in folders}
-    configs = {path.parent for path in (ROOT / 'configs').rglob('*.py')}
-    expected |= {'.'.join(('hrformer_mmpose', *f.relative_to(ROOT).parts)) for f in configs}
+    configs = {path.parent.relative_to(ROOT) for path in (ROOT / 'configs').rglob('*.py')}
+    places = {'.'.join(('hrformer_mmpose', *f.parts)): f.as_posix() for f in configs}
+    places['hrformer_mmpose'] = 'hrformer_mmpose'
     listed = SETTINGS['tool']['setuptools']['packages']
-    assert sorted(listed) == sorted(expected)
+    assert sorted(listed) == sorted(expected | places.keys())
+    assert SETTINGS['tool']['setuptools']['package-dir'] == places
     assert all((folder / '__init__.py').exists() for folder in folders)
 
 
