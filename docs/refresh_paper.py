@@ -51,7 +51,7 @@ _POSE = 'tests/checkpoint/test_matching.py'
 _TOKENS = 'tests/heads/test_pose_transformers.py'
 NETWORKS = (
     Network(r'hrformer_[a-z]+_imagenet_', _THEIRS, _OFFICIAL, _THEIRS, _OFFICIAL),
-    Network(_SEGMENTATION, _THEIRS, 'tests/heads/test_ocr.py', _THEIRS, 'tests/heads/test_ocr.py'),
+    Network(_SEGMENTATION, _THEIRS, _OFFICIAL, _THEIRS, _OFFICIAL),
     Network(
         r'hrformer_[a-z]+_coco_\d+x\d+$',
         f'{_MMPOSES}, {_THEIRS}',
@@ -65,7 +65,13 @@ NETWORKS = (
     Network(r'swin_', _SWINS, _COMPARED, f'{_MMPOSES} class', _COMPARED),
     Network(r'vit_', _DEITS, _COMPARED, _ENCODER, _COMPARED),
     Network(r'tokenpose_|transpose_', _THEIRS, _TOKENS, _THEIRS, _TOKENS),
-    Network(r'prtr_', _THEIRS, 'tests/*/test_prtr*.py', _THEIRS, 'tests/*/test_prtr*.py'),
+    Network(
+        r'prtr_',
+        _THEIRS,
+        'tests/checkpoint/test_prtr.py',
+        _THEIRS,
+        'tests/heads/test_prtr_parity.py',
+    ),
 )
 
 
