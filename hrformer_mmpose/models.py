@@ -8,7 +8,9 @@ from .estimators.classifier import ImageClassifier
 from .estimators.data_preprocessor import PoseDataPreprocessor
 from .estimators.segmentor import Segmentor
 from .heads.classification import ClassificationHead
+from .heads.fuse_scales import HRFuseScales
 from .heads.heatmap_head import HeatmapHead
+from .heads.prtr_head import PRTRHead
 from .heads.segmentation import SegmentationHead
 from .registry import MODELS
 
@@ -19,8 +21,10 @@ MODELS.register_module(module=SegmentationHead)
 __all__ = [
     'ClassificationHead',
     'HRFormer',
+    'HRFuseScales',
     'HeatmapHead',
     'ImageClassifier',
+    'PRTRHead',
     'PoseDataPreprocessor',
     'SegmentationHead',
     'Segmentor',

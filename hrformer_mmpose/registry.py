@@ -15,7 +15,9 @@ def _child(parent: Registry, *locations: str) -> Registry:
     return Registry(parent.name, parent=parent, scope=scope, locations=modules)
 
 
-MODELS = _child(mmpose_registry.MODELS, 'models', 'backbones.swin', 'backbones.vit')
+MODELS = _child(
+    mmpose_registry.MODELS, 'models', 'backbones.swin', 'backbones.trunks', 'backbones.vit'
+)
 DATASETS = _child(
     mmpose_registry.DATASETS, 'datasets.coco', 'datasets.image_folder', 'datasets.mask_folder'
 )

@@ -20,7 +20,10 @@ from .safe_pickle import UnsafeError
 __all__ = ['PARTIAL', 'check', 'load_weights', 'read', 'replacing', 'save_weights', 'weights_in']
 
 WRAPPERS = ('state_dict', 'model', 'module')
-ORIGINS = ('mmpose', 'official-pose', 'official-classification', 'official-segmentation', 'unknown')
+ORIGINS = (
+    'mmpose', 'official-pose', 'official-classification', 'official-segmentation', 'official-prtr',
+    'unknown',
+)  # fmt: skip
 WEIGHT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _LONGEST_NAME = 500  # of an entry; names come into messages
 

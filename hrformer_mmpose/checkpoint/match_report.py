@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import torch
 
+from . import prtr_names
 from .state_dict_adapter import State, lower_maps
 
 
@@ -14,6 +15,8 @@ def conversion(weights: Mapping, state: State) -> str:
     joined = sum('.q_proj.weight' in key for key in weights)
     if joined:
         return f'query, key and value of {joined} blocks joined, FFNs renamed'
+    if prtr_names.is_official(weights):
+        return "PRTR's names: part of its backbone is our neck, its transformer our head"
     return 'nothing, the names are ours'
 
 
