@@ -36,8 +36,8 @@ HEADS = (
 LEGEND = """
 GFLOPs: 10^9 multiply-adds, those inside attention and on padded tokens included. As published: 2^30
 multiply-adds without the products inside attention, which is how HRNet and HRFormer for pose were
-counted; the published number of an ImageNet config is compared with the former, others with the
-latter. -: not found."""
+counted; the published number of an ImageNet config and of PRTR is compared with the former, others
+with the latter. -: not found."""
 
 
 @dataclass
@@ -74,6 +74,19 @@ PUBLISHED = {
     'hrnet_w48_coco_256x192': Published(63.6, 14.6, 'AP 75.1', "HRNet's paper"),
     'swin_tiny_coco_256x192': Published(None, None, 'AP 72.4', 'MMPose'),
     'swin_base_coco_256x192': Published(None, None, 'AP 73.7', 'MMPose'),
+    **{
+        f'prtr_{trunk}_coco_{size}': Published(
+            params, gflops, f'AP {ap}', "PRTR's README", decimal=True
+        )
+        for trunk, size, params, gflops, ap in (
+            ('res50', '384x288', 41.5, 11.0, 68.2),
+            ('res50', '512x384', 41.5, 18.8, 71.0),
+            ('res101', '384x288', 60.4, 19.1, 70.1),
+            ('res101', '512x384', 60.4, 33.4, 72.0),
+            ('hrnet_w32', '384x288', 57.2, 21.6, 73.1),
+            ('hrnet_w32', '512x384', 57.2, 37.8, 73.3),
+        )
+    },
 }
 _COUNTER = (
     "the published GFLOPs are 3 to 7 % higher: the authors' counter includes BatchNorm, ReLU, "

@@ -62,7 +62,7 @@ def fraction_correct(is_correct: Tensor, visible: Tensor) -> Tensor:
 
 def to_instances(keypoints: Tensor, scores: Tensor) -> list[InstanceData]:
     """Convert keypoints (B, K, 2) and scores (B, K) to B instances of one person each."""
-    batch = torch.cat([keypoints, scores[..., None]], dim=2).cpu().numpy()  # one transfer
+    batch = torch.cat([keypoints, scores[..., None]], dim=2).detach().cpu().numpy()  # one transfer
     return [
         InstanceData(keypoints=person[None, :, :2], keypoint_scores=person[None, :, 2])
         for person in batch

@@ -207,7 +207,8 @@ class PRTRHead(BaseHead):
         classes = torch.full(logits.shape[:3], self.num_joints, device=logits.device)
         keypoints = torch.arange(self.num_joints, device=logits.device)
         classes = classes.scatter(2, query, keypoints.expand_as(query))
+        weight = self.class_weight.to(logits.dtype)
         return [
-            F.cross_entropy(one.flatten(0, 1), wanted.flatten(), self.class_weight)
+            F.cross_entropy(one.flatten(0, 1), wanted.flatten(), weight)
             for one, wanted in zip(logits, classes, strict=True)
         ]

@@ -1,5 +1,7 @@
 """PRTR against recorded outputs of its authors' code: maps, queries, losses, gradients, poses."""
 
+import copy
+
 import pytest
 import torch
 
@@ -21,9 +23,7 @@ CONVOLUTIONS = dict(
 )
 
 
-@pytest.fixture(
-    scope='module', params=['res50', pytest.param('hrnet_w32', marks=pytest.mark.slow)]
-)
+@pytest.fixture(scope='module', params=['res50', pytest.param('hrnet_w32', marks=pytest.mark.slow)])
 def network(request):
     """Name of a network, and our model with its weights."""
     name = request.param
@@ -48,9 +48,7 @@ def samples() -> list[PoseDataSample]:
 
 
 def check(name: str, what: str, ours: torch.Tensor) -> None:
-    """Compare with a recorded value; rounding grows tenfold on the way back through the layers."""
-    tolerance = 1e-4 if what.startswith('grad') else 1e-5
-    assert relative_error(ours, official_prtr.outputs()[f'{name}_{what}']) < tolerance, what
+    assert relative_error(ours, official_prtr.outputs()[f'{name}_{what}']) < 1e-5, what
 
 
 @torch.no_grad()
@@ -65,18 +63,24 @@ def test_queries(network):
     assert coordinates.std(2).min() > 1e-3  # queries differ by more than the tolerance
 
 
-def test_losses_and_gradients(network):
+@torch.no_grad()
+def test_losses(network):
     name, model = network
     losses = model.head.loss(model.extract_feat(official_prtr.image(name)), samples())
     prefixes = [*(f'd{i}.' for i in range(5)), '']
     assert {*losses} == {f'{p}loss_{kind}' for p in prefixes for kind in ('cls', 'kpt')} | {
         'acc_pose'
     }
-    values = [[losses[f'{p}loss_{kind}'].item() for p in prefixes] for kind in ('cls', 'kpt')]
+    values = [[losses[f'{p}loss_{kind}'] for p in prefixes] for kind in ('cls', 'kpt')]
     check(name, 'losses', torch.tensor(values))
-    model.zero_grad()
+
+
+def test_gradients(network):
+    """In float64: in float32 those of the backbone are off by 3e-4, the authors' too."""
+    name, model = network[0], copy.deepcopy(network[1]).double()
+    losses = model.head.loss(model.extract_feat(official_prtr.image(name).double()), samples())
     sum(value for key, value in losses.items() if 'loss' in key).backward()
-    grad = {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
+    grad = {key: p.grad.float() for key, p in model.named_parameters() if p.grad is not None}
     check(name, 'grad_queries', grad['head.query_embed.weight'][::9, ::5])
     check(name, 'grad_classes', grad['head.class_embed.weight'][:, ::5])
     check(name, 'grad_keypoints', grad['head.kpt_embed.layers.2.weight'])
@@ -94,7 +98,9 @@ def test_poses(network, flip):
         feats = [feats, model.extract_feat(image.flip(3))]
     persons = model.head.predict(feats, samples(), dict(flip_test=flip))
     poses = [
-        torch.cat([torch.from_numpy(p.keypoints), torch.from_numpy(p.keypoint_scores)[..., None]], 2)
+        torch.cat(
+            [torch.from_numpy(p.keypoints), torch.from_numpy(p.keypoint_scores)[..., None]], 2
+        )
         for p in persons
     ]
     check(name, 'flip_poses' if flip else 'poses', torch.cat(poses))
