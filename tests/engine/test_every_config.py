@@ -1,7 +1,12 @@
-"""Every config trains two iterations and tests, on generated data."""
+"""Every config trains two iterations and tests, on generated data.
 
+Those of the networks to compare with are also exported and predict.
+"""
+
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip('mmpose')
@@ -12,6 +17,7 @@ from hrformer_mmpose import zoo
 from hrformer_mmpose.cli import launch
 from hrformer_mmpose.synthetic import dataset as synthetic
 from hrformer_mmpose.synthetic import shapes
+from tests.cli.predict.helpers import hrformer
 
 CONFIGS = [Path(zoo.find(name)) for name in zoo.names()]
 
@@ -34,13 +40,14 @@ def data(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
-def test_two_iterations_and_a_test(path, data, tmp_path, monkeypatch):
+def test_two_iterations_and_a_test(path, data, tmp_path, monkeypatch, capsys):
     for name, value in data.items():
         monkeypatch.setenv(name, str(value))
     cfg = Config.fromfile(path)
     cfg.work_dir, cfg.launcher = str(tmp_path), 'none'
     cfg.experiment_name = f'{path.stem}_{tmp_path.name}'
-    cfg.model.backbone.pop('init_cfg', None)
+    for part in ('backbone', 'neck'):
+        cfg.model.get(part, {}).pop('init_cfg', None)
     if cfg.model.type.endswith('ImageClassifier'):  # ImageNet's thousand classes are not at hand
         cfg.model.head.num_classes = len(shapes.CLASSES)
     cfg.train_cfg.update(max_epochs=1, val_interval=1)
@@ -58,3 +65,24 @@ def test_two_iterations_and_a_test(path, data, tmp_path, monkeypatch):
     figures = runner.test()
     assert figures
     DefaultScope._instance_dict.clear()
+    if path.parent.name == 'comparisons':
+        export_and_predict(path, data, tmp_path, lambda *args: hrformer(monkeypatch, capsys, *args))
+
+
+def export_and_predict(path, data, folder, run):
+    """Run the commands; the exported file gives the poses of the checkpoint."""
+    weights, exported = folder / 'epoch_1.pth', folder / 'network.onnx'
+    status, out = run('export', str(path), str(weights), str(exported))
+    assert status == 0, out
+    images = data['COCO_ROOT'] / 'val2017'
+    boxes = data['COCO_ROOT'] / 'annotations/person_keypoints_val2017.json'
+    poses = []
+    for model in ((str(path), '--checkpoint', str(weights)), (str(exported),)):
+        target = folder / f'poses_{len(poses)}'
+        arguments = ('--model', *model, '--boxes', str(boxes), '--out', str(target))
+        status, out = run('predict', str(images), *arguments)
+        assert status == 0, out
+        results = json.loads((target / 'keypoints.json').read_text())
+        poses.append(np.array([result['keypoints'] for result in results]))
+    np.testing.assert_allclose(*poses, atol=0.02)
+    weights.unlink()
