@@ -41,7 +41,7 @@ def _in_window(key: str, shape: list[int], window: int) -> list[int]:
 def state_dict(name: str) -> Mapping[str, torch.Tensor]:
     """State dict of the authors' names; the integer index buffers are left out."""
     shapes = {key: shape for key, shape in entries(name).items() if not key.endswith('_index')}
-    return MappingProxyType({key: _value(key, shape) for key, shape in shapes.items()})
+    return MappingProxyType({key: value(key, shape) for key, shape in shapes.items()})
 
 
 def image(batch: int, height: int, width: int, seed: int) -> torch.Tensor:
@@ -82,7 +82,7 @@ def _generator(seed: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(seed))
 
 
-def _value(name: str, shape: list[int]) -> torch.Tensor:
+def value(name: str, shape: list[int]) -> torch.Tensor:
     """Values drawn by a generator that the entry's name seeds; scaled by what the entry is."""
     if name.endswith('num_batches_tracked'):
         return torch.tensor(1.0)

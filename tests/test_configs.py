@@ -12,6 +12,7 @@ pytest.importorskip('mmpose')
 from mmengine.config import Config
 from mmengine.registry import PARAM_SCHEDULERS
 from mmpose.registry import MODELS, TRANSFORMS
+from torch.nn import BatchNorm2d
 
 from hrformer_mmpose import zoo
 from hrformer_mmpose.arch import stages_from_arch
@@ -244,6 +245,47 @@ def test_the_learning_rate_of_segmentation_is_the_authors():
         for scheduler in schedulers:
             scheduler.step()
     assert optimizer.param_groups[0]['lr'] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize('size', ['384x288', '512x384'])
+@pytest.mark.parametrize('trunk', ['res50', 'res101', 'hrnet_w32'])
+def test_the_recipe_of_prtr(trunk, size):
+    """Settings of https://github.com/mlpc-ucsd/PRTR, two_stage/experiments/coco/transformer."""
+    cfg = Config.fromfile(zoo.find(f'prtr_{trunk}_coco_{size}'))
+    hrnet = trunk == 'hrnet_w32'
+    codec = dict(
+        type='hrformer_mmpose.CoordinateLabel', input_size=tuple(map(int, size.split('x')))[::-1]
+    )
+    assert cfg.codec == cfg.model.head.decoder == codec
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        steps = {step.type.split('.')[-1]: step for step in loader.dataset.pipeline}
+        assert steps['TopdownAffine'].input_size == codec['input_size']
+        if loader is cfg.train_dataloader:
+            assert steps['GenerateTarget'].encoder == codec
+            assert 'RandomHalfBody' not in steps
+            transform = TRANSFORMS.build(steps['RandomBBoxTransform'])
+            assert (transform.shift_prob, transform.scale_factor) == (0, (0.7, 1.3))
+            assert (transform.rotate_factor, transform.rotate_prob) == (80, 0.6)
+    assert cfg.train_dataloader.batch_size == (16 if hrnet else 32)
+    assert cfg.auto_scale_lr.base_batch_size == 4 * cfg.train_dataloader.batch_size
+    assert cfg.optim_wrapper.optimizer == dict(type='AdamW', lr=1e-4, weight_decay=1e-4)
+    assert cfg.optim_wrapper.clip_grad == dict(max_norm=0.1)
+    assert ('custom_keys' in cfg.optim_wrapper.paramwise_cfg) != hrnet
+    assert cfg.param_scheduler[0].milestones == ([70, 95] if hrnet else [120, 140])
+    assert cfg.param_scheduler[0].gamma == 0.5
+    assert cfg.train_cfg.max_epochs == 200
+    assert cfg.model.data_preprocessor.bgr_to_rgb == hrnet
+    if not hrnet:  # BatchNorm, stem and first stage are frozen
+        with torch.device('meta'):
+            backbone = MODELS.build({**cfg.model.backbone, '_scope_': 'mmpose'})
+        backbone.train()
+        trained = [key for key, p in backbone.named_parameters() if p.requires_grad]
+        # Three convolutions a block, and one for the shortcut of each stage.
+        assert len(trained) == 3 * (4 + (6 if trunk == 'res50' else 23) + 3) + 3
+        assert all(
+            re.match(r'layer[234]\..*(conv\d|downsample\.0)\.weight', key) for key in trained
+        )
+        assert not any(m.training for m in backbone.modules() if isinstance(m, BatchNorm2d))
 
 
 def test_coco_root_counts_for_images_annotations_and_detections(monkeypatch):

@@ -27,6 +27,7 @@ ORIGINS = (
     'official-segmentation',
     'official-tokenpose',
     'official-transpose',
+    'official-prtr',
     'unknown',
 )
 WEIGHT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)

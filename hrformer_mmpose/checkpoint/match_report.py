@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import torch
 
+from . import prtr_names
 from .pose_transformers import pose_transformer
 from .state_dict_adapter import State, lower_maps
 
@@ -17,6 +18,8 @@ def conversion(weights: Mapping, state: State) -> str:
         return f'query, key and value of {joined} blocks joined, FFNs renamed'
     if (kind := pose_transformer(weights)) and kind != 'mmpose':
         return f'{len(weights)} names'
+    if prtr_names.is_official(weights):
+        return "PRTR's names: part of its backbone is our neck, its transformer our head"
     return 'nothing, the names are ours'
 
 

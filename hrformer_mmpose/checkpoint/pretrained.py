@@ -15,15 +15,17 @@ def load_pretrained(
     model: nn.Module,
     optional: Callable[[str], bool] = lambda key: False,
     convert: Callable[[State], State] = lambda state: state,
+    prefix: str = 'backbone.',
 ) -> bool:
     """Load the file of `model.init_cfg`; return False if it names no file.
 
-    The file may be wrapped (see `load_weights`) and may hold the network alone or as a backbone.
+    The file may be wrapped (see `load_weights`) and may hold the network alone or under `prefix`.
 
     Args:
         model: the network.
         optional: returns whether the file may lack an entry.
         convert: converts the names of the file to the network's.
+        prefix: of the network's entries in a file that holds more.
 
     Raises:
         WeightsError: the file cannot be read, lacks an entry, or has one of another shape.
@@ -33,9 +35,8 @@ def load_pretrained(
         return False
     source = cfg['checkpoint']
     weights = load_weights(source)
-    start = 'backbone.'
-    if any(key.startswith(start) for key in weights):
-        weights = {k.removeprefix(start): v for k, v in weights.items() if k.startswith(start)}
+    if any(key.startswith(prefix) for key in weights):
+        weights = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
     try:
         weights = convert(weights)
         check_types(weights, model.state_dict(), source)

@@ -15,6 +15,7 @@ import torch
 
 from ..arch import ARCHS
 from ..errors import WeightsError
+from . import prtr_names
 from .pose_transformers import from_authors, pose_transformer, renamed, to_authors
 
 State = dict[str, torch.Tensor]
@@ -47,12 +48,14 @@ def origin(state_dict: Mapping[str, torch.Tensor]) -> str:
     Returns:
         'mmpose' (1.x, 0.x and the ImageNet backbones converted for them, whose names are the same
         but for the head's), 'official-pose', 'official-classification', 'official-segmentation',
-        'official-tokenpose', 'official-transpose', or 'unknown' when it is none of these networks.
-        A backbone alone of the authors is told by its last module: the pose network makes one map;
-        one that makes four counts as segmentation.
+        'official-tokenpose', 'official-transpose', 'official-prtr', or 'unknown' when it is none of
+        these networks. A backbone alone of HRFormer's authors is told by its last module: the pose
+        network makes one map; one that makes four counts as segmentation.
     """
     keys = list(state_dict)
-    if any('.attn.attn.qkv.' in key for key in keys):
+    if prtr_names.is_official(keys):
+        return 'official-prtr'
+    if prtr_names.is_ours(keys) or any('.attn.attn.qkv.' in key for key in keys):
         return 'mmpose'
     if not any('.attn.attn.q_proj.' in key for key in keys):
         return pose_transformer(keys) or 'unknown'
@@ -77,6 +80,8 @@ def to_mmpose(state_dict: Mapping[str, torch.Tensor]) -> State:
     Raises:
         WeightsError: one of the three is missing, or differs from the others in shape or type.
     """
+    if prtr_names.is_official(state_dict):
+        return prtr_names.convert(state_dict, prtr_names.TO_OURS)
     converted, state_dict = {}, from_authors(state_dict)
     for key, value in state_dict.items():
         match = re.fullmatch(r'(.*\.attn\.attn\.)([qkv])_proj\.(weight|bias)', key)
@@ -115,6 +120,8 @@ def to_official(state_dict: Mapping[str, torch.Tensor]) -> State:
     Raises:
         WeightsError: a joint projection has not three parts.
     """
+    if prtr_names.is_ours(state_dict):
+        return prtr_names.convert(state_dict, prtr_names.TO_OFFICIAL)
     if not is_hrformer(state_dict) and pose_transformer(state_dict) == 'mmpose':
         return to_authors(state_dict)
     classifies = any(key.startswith('head.classifier.') for key in state_dict)
@@ -141,11 +148,17 @@ def lower_maps(keys: Iterable[str]) -> list[str]:
 
 
 def architecture(state_dict: Mapping[str, torch.Tensor]) -> str:
-    """Return the name of the network: 'HRFormer-S', 'HRNet-W32', 'ResNet', ...
+    """Return the name of the network: 'HRFormer-S', 'HRNet-W32', 'ResNet', 'PRTR(...)', ...
 
     An HRFormer that is none of the published three is described by what makes it.
     """
     state = {key.removeprefix('backbone.'): value for key, value in to_mmpose(state_dict).items()}
+    trunk = _trunk(state)
+    return prtr_names.architecture(state, trunk) or trunk
+
+
+def _trunk(state: State) -> str:
+    """Return the name of the backbone."""
     if is_hrformer(state):
         return _hrformer(state)
     if trunk := _convolutional_trunk(state):
@@ -219,7 +232,12 @@ def _last(keys: Iterable[str], pattern: str) -> int:
 
 
 def num_keypoints(state_dict: Mapping[str, torch.Tensor]) -> int | None:
-    """Return the number of heatmaps of the head's last layer; None without a head."""
+    """Return the number of heatmaps of the head's last layer, or of PRTR's keypoints.
+
+    None without a head.
+    """
+    if (count := prtr_names.num_keypoints(state_dict)) is not None:
+        return count
     if any(map(_CLASSIFICATION.match, state_dict)):
         return None
     state = from_authors(state_dict)

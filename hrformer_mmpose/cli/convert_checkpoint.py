@@ -16,9 +16,9 @@ from ..errors import ConfigError, WeightsError
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     flags = argparse.ArgumentParser(
-        description='Convert the weights of an HRFormer, TokenPose or TransPose between the names '
-        "of MMPose (and this package) and those of the authors' code. The origin is detected from "
-        'the file.'
+        description='Convert the weights of an HRFormer, TokenPose, TransPose or PRTR between the '
+        "names of MMPose (and this package) and those of the authors' code. The origin is detected "
+        'from the file.'
     )
     flags.add_argument('source', metavar='SRC', help='file (.pth, .safetensors) or http(s) address')
     flags.add_argument('destination', metavar='DST', help='file to write: .pth or .safetensors')
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
         raise WeightsError(f"'{args.source}': {error}") from error
     if adapter.origin(weights) == 'unknown':
         raise WeightsError(
-            f"'{args.source}' holds {architecture}, not an HRFormer, TokenPose or TransPose"
+            f"'{args.source}' holds {architecture}, not an HRFormer, TokenPose, TransPose or PRTR"
         )
     integers = (adapter.INDEX, 'num_batches_tracked')
     floats = {key: torch.empty(0) for key in converted if not key.endswith(integers)}

@@ -21,7 +21,8 @@ METRIC_NAMES = dict(
 )
 OKS_METRICS = 'CocoMetric', 'CocoWholeBodyMetric'
 LAYOUTS_OF_METRICS = dict(CocoWholeBodyMetric='coco_wholebody')
-CODECS = ('MSRAHeatmap', 'UDPHeatmap', 'MegviiHeatmap')
+CODECS = ('MSRAHeatmap', 'UDPHeatmap', 'MegviiHeatmap', 'CoordinateLabel')
+OUTPUTS = dict(HeatmapHead='out_channels', PRTRHead='num_joints')  # by head, what keypoints decide
 
 
 def check_keypoints(cfg: Mapping, uses: list[str]) -> None:
@@ -68,17 +69,18 @@ def _metainfo(dataset: Mapping) -> dict | None:
 def _check_head(cfg: Mapping, use: str, count: int) -> None:
     head, test_cfg = cfg['model'].get('head') or {}, cfg['model'].get('test_cfg') or {}
     decoder = head.get('decoder') or {}
-    channels = head.get('out_channels')
-    if _name(head) != 'HeatmapHead' or _name(decoder) not in CODECS or channels is None:
+    name = OUTPUTS.get(_name(head), '')
+    outputs = head.get(name)
+    if _name(decoder) not in CODECS or outputs is None:
         return
     if use != 'train' and test_cfg.get('output_keypoint_indices'):
         return
     if any(metric.get('pred_converter') for metric in _metrics(cfg, use)):
         return
     needed = 3 * count if decoder.get('heatmap_type') == 'combined' else count
-    if channels != needed:
+    if outputs != needed:
         raise ConfigError(
-            f'model.head.out_channels={channels}, but the data of {use}_dataloader have {count} '
+            f'model.head.{name}={outputs}, but the data of {use}_dataloader have {count} '
             f'keypoints: set it to {needed}'
         )
 

@@ -37,8 +37,8 @@ HEADS = (
 LEGEND = """
 GFLOPs: 10^9 multiply-adds, those inside attention and on padded tokens included. As published: 2^30
 multiply-adds without the products inside attention, which is how HRNet, HRFormer and TokenPose for
-pose were counted; the published number of an ImageNet config and of TransPose is compared with the
-former, others with the latter. -: not found."""
+pose were counted; the published number of an ImageNet config, of TransPose and of PRTR is compared
+with the former, others with the latter. -: not found."""
 
 
 @dataclass
@@ -96,6 +96,19 @@ PUBLISHED = {
     'vit_large_coco_256x192': Published(None, None, 'AP 78.2', 'ViTPose-L in MMPose'),
     'pvt_small_coco_256x192': Published(None, None, 'AP 71.4', 'MMPose'),
     'pvtv2_b2_coco_256x192': Published(None, None, 'AP 73.7', 'MMPose'),
+    **{
+        f'prtr_{trunk}_coco_{size}': Published(
+            params, gflops, f'AP {ap}', "PRTR's README", decimal=True
+        )
+        for trunk, size, params, gflops, ap in (
+            ('res50', '384x288', 41.5, 11.0, 68.2),
+            ('res50', '512x384', 41.5, 18.8, 71.0),
+            ('res101', '384x288', 60.4, 19.1, 70.1),
+            ('res101', '512x384', 60.4, 33.4, 72.0),
+            ('hrnet_w32', '384x288', 57.2, 21.6, 73.1),
+            ('hrnet_w32', '512x384', 57.2, 37.8, 73.3),
+        )
+    },
 }
 # AP of HRNet's own recipe (its README), and of DARK and UDP in MMPose; neither is the recipe here.
 _HRNET = {

@@ -16,6 +16,8 @@ MINIMA = {  # of integers
     'train_cfg.val_interval': 1,
     'default_hooks.visualization.interval': 1,
     'model.head.out_channels': 1,
+    'model.head.num_joints': 1,
+    'model.head.num_queries': 1,
     'auto_scale_lr.base_batch_size': 1,
     'env_cfg.resource_limit': 1,
     'randomness.seed': 0,

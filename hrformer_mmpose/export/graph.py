@@ -1,6 +1,7 @@
 """The network as one graph from crops to keypoints.
 
-Shapes: N crops, (w, h) of the input, K keypoints, C channels and (H, W) of the heatmaps.
+Shapes: N crops, (w, h) of the input, K keypoints, C channels and (H, W) of the heatmaps; "encoded"
+keypoints are those of `inference/pose_module.py`.
 """
 
 import copy
@@ -10,9 +11,11 @@ from mmpose.models.heads import HeatmapHead
 
 from ..backbones import HRFormer
 from ..backbones.inference import fuse_network
+from ..codecs import CoordinateLabel
 from ..codecs.base import HeatmapCodec
 from ..errors import ConfigError
 from ..execution.exportable import ExportBlock
+from ..heads.prtr_head import PRTRHead
 from ..inference.pose_module import PoseModule
 from ..inference.torch_network import TorchNetwork
 
@@ -28,7 +31,8 @@ class PoseGraph(PoseModule):
             is normalized, (N, 3, h, w) float32.
         decode: the output is keypoints (N, K, 2) in pixels of the input and scores (N, K);
             otherwise heatmaps (N, C, H, W).
-        dtype: data type of the network; input, normalization, heatmaps and decoding stay float32.
+        dtype: data type of the network; input, normalization, encoded keypoints and decoding stay
+            float32.
 
     Raises:
         ConfigError: a head or a codec that cannot be exported.
@@ -42,17 +46,7 @@ class PoseGraph(PoseModule):
         dtype: torch.dtype = torch.float32,
     ):
         model = network.model
-        if not isinstance(model.head, HeatmapHead):
-            raise ConfigError(
-                f"config '{network.name}': export knows heads of heatmaps, not "
-                f'{type(model.head).__name__}'
-            )
-        codec = model.head.decoder
-        if not isinstance(codec, HeatmapCodec):
-            raise ConfigError(
-                f"config '{network.name}': export knows the codecs hrformer_mmpose.MSRAHeatmap and "
-                f'UDPHeatmap, not {type(codec).__module__}.{type(codec).__name__}'
-            )
+        _check(network, decode)
         super().__init__(model, network.skeleton.flip_indices, network.test_cfg, flip_together=True)
         self.normalise, self.decode, self.dtype = normalise, decode, dtype
         if isinstance(self.backbone, HRFormer):
@@ -66,9 +60,27 @@ class PoseGraph(PoseModule):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """Map `images` to keypoints and scores, or to heatmaps; see the class for the shapes."""
-        heatmaps = self.heatmaps(self.preprocess(images) if self.normalise else images)
-        return self.codec.batch_decode(heatmaps) if self.decode else heatmaps
+        encoded = self.encoded(self.preprocess(images) if self.normalise else images)
+        return self.codec.batch_decode(encoded) if self.decode else encoded
 
-    def _heatmaps(self, images: torch.Tensor) -> torch.Tensor:
+    def _encoded(self, images: torch.Tensor) -> torch.Tensor:
         feats = self.backbone(images.to(self.dtype))
         return self.head(feats if self.neck is None else self.neck(feats)).float()
+
+
+def _check(network: TorchNetwork, decode: bool) -> None:
+    """Refuse a head or a codec that cannot be exported."""
+    head, codec, start = network.model.head, network.model.head.decoder, f"config '{network.name}'"
+    if isinstance(head, PRTRHead) and isinstance(codec, CoordinateLabel):
+        if not decode:
+            raise ConfigError(f'{start}: PRTRHead has no heatmaps; export it with decoding')
+        return
+    if not isinstance(head, HeatmapHead):
+        raise ConfigError(
+            f'{start}: export knows heads of heatmaps and PRTRHead, not {type(head).__name__}'
+        )
+    if not isinstance(codec, HeatmapCodec):
+        raise ConfigError(
+            f'{start}: export knows the codecs hrformer_mmpose.MSRAHeatmap and UDPHeatmap, not '
+            f'{type(codec).__module__}.{type(codec).__name__}'
+        )

@@ -1,4 +1,4 @@
-"""Flip test: heatmaps of the mirror image, turned back.
+"""Flip test: predictions for the mirror image, turned back.
 
 Shapes: B batch, K keypoints, C channels, H and W of the heatmap.
 """
@@ -46,6 +46,26 @@ def flip_back(
         maps = torch.stack(parts, dim=2)
     maps = maps.reshape(B, C, H, W)
     return torch.cat([maps[..., :1], maps[..., :-1]], dim=3) if shift_heatmap else maps
+
+
+def flip_back_coordinates(encoded: Tensor, flip_indices: Tensor) -> Tensor:
+    """Turn the keypoints of mirror images back, as `mmpose.models.utils.tta.flip_coordinates`.
+
+    MMPose's function also shifts them by a pixel unless told not to.
+
+    Args:
+        encoded: x and y in units of the crop's size, and score, (B, K, 3).
+        flip_indices: keypoint of the mirror image for each keypoint, (K), int64.
+
+    Raises:
+        ConfigError: predictions for other keypoints.
+    """
+    if len(flip_indices) != encoded.shape[1]:
+        raise ConfigError(
+            f'flip test: {encoded.shape[1]} predictions for {len(flip_indices)} keypoints'
+        )
+    x, y, score = encoded.index_select(1, flip_indices).unbind(dim=2)
+    return torch.stack([1 - x, y, score], dim=2)
 
 
 @functools.lru_cache(maxsize=64)

@@ -42,9 +42,31 @@ def pck_accuracy(
     """
     size = output.new_tensor(output.shape[2:])  # H, W
     distance = ((maximum_pixels(output) - maximum_pixels(target)) / size).norm(dim=2)
-    correct = ((distance < threshold) & visible).sum(dim=0)
+    return fraction_correct(distance < threshold, visible)
+
+
+def fraction_correct(is_correct: Tensor, visible: Tensor) -> Tensor:
+    """Average over the keypoint types with a visible keypoint.
+
+    Args:
+        is_correct: (B, K).
+        visible: (B, K), False for keypoints to ignore.
+
+    Returns:
+        Scalar in [0, 1].
+    """
+    correct = (is_correct & visible).sum(dim=0)
     total = visible.sum(dim=0)
     return (correct / total.clamp(min=1)).sum() / (total > 0).sum().clamp(min=1)
+
+
+def to_instances(keypoints: Tensor, scores: Tensor) -> list[InstanceData]:
+    """Convert keypoints (B, K, 2) and scores (B, K) to B instances of one person each."""
+    batch = torch.cat([keypoints, scores[..., None]], dim=2).detach().cpu().numpy()  # one transfer
+    return [
+        InstanceData(keypoints=person[None, :, :2], keypoint_scores=person[None, :, 2])
+        for person in batch
+    ]
 
 
 @MODELS.register_module()
@@ -93,12 +115,7 @@ class HeatmapHead(_HeatmapHead):
         """Decode heatmaps (B, C, H, W) to B instances; see `predict`."""
         if not isinstance(self.decoder, HeatmapCodec):
             return super().decode(batch_outputs)
-        keypoints, scores = self.decoder.batch_decode(batch_outputs)
-        batch = torch.cat([keypoints, scores[..., None]], dim=2).cpu().numpy()  # one transfer
-        return [
-            InstanceData(keypoints=person[None, :, :2], keypoint_scores=person[None, :, 2])
-            for person in batch
-        ]
+        return to_instances(*self.decoder.batch_decode(batch_outputs))
 
     def loss(
         self, feats: tuple[Tensor, ...], batch_data_samples: list, train_cfg: dict = {}

@@ -278,3 +278,12 @@ def test_options_that_a_config_need_not_have(cfg):
 def test_an_option_that_leads_nowhere(cfg, key):
     with pytest.raises(ConfigError, match=f'--cfg-options {key}: '):
         zoo.merge_options(cfg, {key: 1})
+
+
+def test_keypoints_and_queries_of_prtr():
+    cfg = zoo.read_config('prtr_res50_coco_384x288')
+    check(cfg)
+    cfg.model.head.num_joints = 16
+    assert 'model.head.num_joints=16, but the data of train_dataloader have 17' in refusal(cfg)
+    cfg.model.head.num_queries = 0
+    assert 'model.head.num_queries=0 must be a whole number, at least 1' in refusal(cfg)

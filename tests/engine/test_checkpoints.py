@@ -320,7 +320,8 @@ def test_converting_overwrites_only_when_told(monkeypatch, tmp_path):
     assert 'does not exist' in convert_tool(monkeypatch, source, tmp_path / 'no/target.pth')
     torch.save({'layer4.0.conv1.weight': torch.ones(1)}, source)
     line = convert_tool(monkeypatch, source, tmp_path / 'new.pth')
-    assert line == f"error: '{source}' holds ResNet, not an HRFormer, TokenPose or TransPose"
+    names = 'an HRFormer, TokenPose, TransPose or PRTR'
+    assert line == f"error: '{source}' holds ResNet, not {names}"
     weights = official_weights()
     torch.save({**weights, 'conv1.weight': weights['conv1.weight'].char()}, source)
     assert 'conv1.weight as int8' in convert_tool(monkeypatch, source, tmp_path / 'new.pth')

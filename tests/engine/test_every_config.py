@@ -1,11 +1,14 @@
 """Every config trains two iterations and tests, on generated data.
 
-The networks of the ready-made sets are tiny here: those of COCO's configs are the same.
+The networks of the ready-made sets are tiny here: those of COCO's configs are the same. Those to
+compare with are also exported and predict.
 """
 
+import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip('mmpose')
@@ -16,6 +19,7 @@ from hrformer_mmpose import zoo
 from hrformer_mmpose.cli import launch
 from hrformer_mmpose.synthetic import dataset as synthetic
 from hrformer_mmpose.synthetic import shapes
+from tests.cli.predict.helpers import hrformer
 from tests.datasets import segmentation_data
 from tests.datasets.sets import SETS
 
@@ -56,7 +60,7 @@ def shrink(cfg: Config) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
-def test_two_iterations_and_a_test(path, data, tmp_path, monkeypatch):
+def test_two_iterations_and_a_test(path, data, tmp_path, monkeypatch, capsys):
     for name, value in data.items():
         monkeypatch.setenv(name, str(value))
     ready_made = re.fullmatch(r'hrformer_[a-z]+_(.+)_\d+x\d+', path.stem)
@@ -67,7 +71,8 @@ def test_two_iterations_and_a_test(path, data, tmp_path, monkeypatch):
         cfg.model.backbone.arch, cfg.model.head.in_channels = TINY, TINY['channels'][0]
     cfg.work_dir, cfg.launcher = str(tmp_path), 'none'
     cfg.experiment_name = f'{path.stem}_{tmp_path.name}'
-    cfg.model.backbone.pop('init_cfg', None)
+    for part in ('backbone', 'neck'):
+        cfg.model.get(part, {}).pop('init_cfg', None)
     if cfg.model.backbone.get('depth') == 24:  # ViT-L: 5 GB with gradients and AdamW's averages
         cfg.model.backbone.depth = 2
     if cfg.model.type.endswith('ImageClassifier'):  # ImageNet's thousand classes are not at hand
@@ -89,3 +94,24 @@ def test_two_iterations_and_a_test(path, data, tmp_path, monkeypatch):
     figures = runner.test()
     assert figures
     DefaultScope._instance_dict.clear()
+    if path.parent.name == 'comparisons':
+        export_and_predict(path, data, tmp_path, lambda *args: hrformer(monkeypatch, capsys, *args))
+
+
+def export_and_predict(path, data, folder, run):
+    """Run the commands; the exported file gives the poses of the checkpoint."""
+    weights, exported = folder / 'epoch_1.pth', folder / 'network.onnx'
+    status, out = run('export', str(path), str(weights), str(exported))
+    assert status == 0, out
+    images = data['COCO_ROOT'] / 'val2017'
+    boxes = data['COCO_ROOT'] / 'annotations/person_keypoints_val2017.json'
+    poses = []
+    for model in ((str(path), '--checkpoint', str(weights)), (str(exported),)):
+        target = folder / f'poses_{len(poses)}'
+        arguments = ('--model', *model, '--boxes', str(boxes), '--out', str(target))
+        status, out = run('predict', str(images), *arguments)
+        assert status == 0, out
+        results = json.loads((target / 'keypoints.json').read_text())
+        poses.append(np.array([result['keypoints'] for result in results]))
+    np.testing.assert_allclose(*poses, atol=0.02)
+    weights.unlink()

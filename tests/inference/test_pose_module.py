@@ -1,5 +1,7 @@
 """Crops to keypoints on the device, against the model's own data preprocessor and head."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -26,6 +28,11 @@ CODECS = {
     ),
     'mmpose': dict(type='MSRAHeatmap', sigma=1.5),
 }
+PRTR = dict(
+    type='hrformer_mmpose.PRTRHead', in_channels=8, num_joints=17, num_queries=20, channels=16,
+    num_heads=2, ffn_channels=16, num_layers=(1, 2),
+    decoder=dict(type='hrformer_mmpose.CoordinateLabel', input_size=SIZE),
+)  # fmt: skip
 
 
 def config(codec: str, flip: bool) -> Config:
@@ -35,21 +42,29 @@ def config(codec: str, flip: bool) -> Config:
         num_modules=(1, 1, 1, 1), num_blocks=(1, 1, 1, 1), channels=(8, 16, 24, 32),
         num_heads=(1, 2, 3, 4),
     )  # fmt: skip
+    cfg.model.test_cfg = dict(flip_test=flip)
+    if codec == 'prtr':
+        cfg.model.head = PRTR
+        return cfg
     decoder = dict(CODECS[codec], input_size=SIZE, heatmap_size=(42, 56))
     channels = 51 if codec == 'combined' else 17
     cfg.model.head.update(in_channels=8, decoder=decoder, out_channels=channels)
-    cfg.model.test_cfg = dict(flip_test=flip)
     return cfg
 
 
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory):
-    """Weights of a network whose heatmaps have clear maxima, for every codec."""
+    """Weights of a network whose heatmaps have clear maxima, for every codec, and of a PRTR."""
     files = {}
-    for codec in CODECS:
+    for codec in (*CODECS, 'prtr'):
         torch.manual_seed(3)
         model = build(config(codec, True), codec)
-        model.head.final_layer.weight.data.normal_(0, 0.3)
+        if codec == 'prtr':  # queries that differ
+            model.head.query_embed.weight.data.normal_(0, 4)
+            for layer in model.head.kpt_embed.layers:
+                layer.weight.data.normal_(0, 0.4)
+        else:
+            model.head.final_layer.weight.data.normal_(0, 0.3)
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.running_mean.normal_(0, 0.1)
@@ -67,7 +82,7 @@ def crops(count: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize('flip', [False, True])
-@pytest.mark.parametrize('codec', CODECS)
+@pytest.mark.parametrize('codec', [*CODECS, 'prtr'])
 def test_the_same_poses_as_the_models_own_methods(codec, flip, checkpoint):
     network = TorchNetwork(config(codec, flip), checkpoint[codec], 'cpu')
     assert (network._poses is None) == (codec == 'mmpose')
@@ -77,12 +92,12 @@ def test_the_same_poses_as_the_models_own_methods(codec, flip, checkpoint):
     assert keypoints.dtype == scores.dtype == np.float32
     network._poses = None
     expected, expected_scores = network.predict(crops(3))
-    assert np.ptp(expected, axis=1).min() > 5  # keypoints are told apart
+    assert np.ptp(expected, axis=1).min() > (1 if codec == 'prtr' else 5)  # are told apart
     assert np.abs(keypoints - expected).max() < 1e-4
     assert np.abs(scores - expected_scores).max() < 1e-5
 
 
-@pytest.mark.parametrize('codec', ['msra', 'combined'])
+@pytest.mark.parametrize('codec', ['msra', 'combined', 'prtr'])
 def test_mirror_images_in_the_same_batch(codec, checkpoint):
     network = TorchNetwork(config(codec, True), checkpoint[codec], 'cpu')
     together = PoseModule(
@@ -133,8 +148,13 @@ def test_half_precision_leaves_the_network_that_is_trained():
         assert torch.equal(x, before[name]), name
 
 
-@pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize('codec', ['msra', 'udp'])
+@pytest.mark.parametrize(
+    ('codec', 'dtype'),
+    [
+        *itertools.product(['msra', 'udp'], [torch.float32, torch.float16, torch.bfloat16]),
+        ('prtr', torch.float32),
+    ],
+)
 def test_on_a_gpu_nothing_waits_for_the_cpu(codec, dtype):
     """From crops to keypoints no value is read and nothing copied: a CUDA graph can hold it."""
     model = build(config(codec, True), codec).eval()
@@ -166,7 +186,7 @@ def test_tensors_on_two_devices_are_noticed():
             module(torch.empty(2, 112, 84, 3, dtype=torch.uint8, device='cuda'))
 
 
-@pytest.mark.parametrize('codec', ['msra', 'dark', 'udp', 'combined'])
+@pytest.mark.parametrize('codec', ['msra', 'dark', 'udp', 'combined', 'prtr'])
 def test_a_captured_network_gives_the_poses_of_other_crops(codec, checkpoint, monkeypatch):
     """Nothing of the crops of the capture is fixed in it."""
     record_graphs(monkeypatch)
@@ -186,7 +206,7 @@ def test_a_captured_network_gives_the_poses_of_other_crops(codec, checkpoint, mo
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 @pytest.mark.parametrize('precision', ['float32', 'float16', 'bfloat16'])
-@pytest.mark.parametrize('codec', CODECS)
+@pytest.mark.parametrize('codec', [*CODECS, 'prtr'])
 def test_the_gpu_agrees(codec, precision, checkpoint):
     """Batches of changing size, so that graphs are captured and replayed."""
     cpu = TorchNetwork(config(codec, True), checkpoint[codec], 'cpu')

@@ -1,0 +1,4 @@
+# PRTR, two-stage, with HRNet-W32.
+_base_ = ['../_base_/prtr_hrnet_w32.py', '../_base_/coco_384x288_prtr.py']
+model = dict(head=dict(decoder=_base_.codec))
+train_dataloader = dict(batch_size=16)
