@@ -57,7 +57,7 @@ def test_a_fused_operator_is_one_call(dtype):
 
 
 def test_the_depth_wise_convolution_in_a_fused_operator_counts():
-    x, weight, bias = torch.rand(2, 4, 3, 5), torch.rand(9, 5), torch.rand(5)
+    x, weight, bias = torch.rand(2, 4, 3, 5), torch.rand(5, 9), torch.rand(5)
     assert count(lambda x: fused.gelu_dwconv_gelu(x, weight, bias), x).flops == 9 * 2 * 4 * 3 * 5
 
 

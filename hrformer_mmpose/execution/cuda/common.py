@@ -110,35 +110,3 @@ def store_moments(partials_ptr, count, mean, m2, program, c, C):
     tl.store(to, count, c < C)
     tl.store(to + C, tl.where(has_any, mean, 0.0), c < C)
     tl.store(to + 2 * C, tl.where(has_any, m2, 0.0), c < C)
-
-
-@triton.jit
-def _merge_moments(
-    partials_ptr, out_ptr, P, C: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr
-):
-    c = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
-    p = tl.arange(0, BLOCK_P)[:, None]
-    count = tl.zeros((BLOCK_P, BLOCK_C), tl.float32)
-    mean = tl.zeros((BLOCK_P, BLOCK_C), tl.float32)
-    m2 = tl.zeros((BLOCK_P, BLOCK_C), tl.float32)
-    for first in range(0, P, BLOCK_P):
-        at = partials_ptr + tl.cast(first, tl.int64) * (3 * C) + (p * (3 * C) + c)
-        mask = (first + p < P) & (c < C)
-        other_count = tl.load(at, mask, 0.0)
-        delta = tl.load(at + C, mask, 0.0) - mean
-        share = other_count / tl.maximum(count + other_count, 1.0)
-        m2 += tl.load(at + 2 * C, mask, 0.0) + delta * delta * count * share
-        mean += delta * share
-        count += other_count
-    count, mean, m2 = merge_rows(count, mean, m2)
-    tl.store(out_ptr + c, mean, c < C)
-    tl.store(out_ptr + C + c, m2 / count, c < C)
-
-
-def merge_moments(partials: torch.Tensor) -> torch.Tensor:
-    """Compute mean and variance, (2, C), from the programs' moments, see `store_moments`."""
-    P, _, C = partials.shape
-    out = partials.new_empty(2, C)
-    grid = (triton.cdiv(C, 16),)
-    launch(_merge_moments, grid, partials, out, P, C=C, BLOCK_P=64, BLOCK_C=16)
-    return out

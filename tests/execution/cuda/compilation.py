@@ -30,6 +30,7 @@ TYPES = {
     torch.bfloat16: 'bf16',
     torch.float32: 'fp32',
     torch.float64: 'fp64',
+    torch.int64: 'i64',
 }
 FILES = ('common', *sorted(set(cuda._FILES.values())))
 CUOBJDUMP = Path(triton.__file__).parent / 'backends/nvidia/bin/cuobjdump'
@@ -91,6 +92,10 @@ def operator_arguments(name: str, width: int, dtype: torch.dtype, window: int) -
     def wide(*shape: int) -> torch.Tensor:
         return torch.empty(shape, device='meta', dtype=torch.float64)
 
+    def norm(D: int) -> tuple:
+        counter = torch.empty((), device='meta', dtype=torch.int64)
+        return *(p(D) for _ in range(4)), counter, 0.1, 1e-5
+
     if name.startswith('layer_norm'):
         statistics = p(2, *size)
         yield (x(C), p(C), p(C), 1e-6) if name == 'layer_norm' else (
@@ -103,27 +108,19 @@ def operator_arguments(name: str, width: int, dtype: torch.dtype, window: int) -
             yield x(3 * C)[:images], p(3 * C), table, *grad, h, [window, window]
     elif name.startswith('gelu_dwconv'):
         yield {
-            'gelu_dwconv': lambda D: (x(D), p(D), p(D), p(9, D), p(D)),
-            'gelu_dwconv_gelu': lambda D: (x(D), p(9, D), p(D)),
-            'gelu_dwconv_backward': lambda D: (x(D), p(D), p(D), x(D), x(D), p(3, D), p(9, D)),
+            'gelu_dwconv': lambda D: (x(D), p(D), p(D), p(D, 9), p(D), *norm(D)),
+            'gelu_dwconv_gelu': lambda D: (x(D), p(D, 9), p(D)),
+            'gelu_dwconv_backward': lambda D: (x(D), p(5, D), x(D), x(D), p(3, D), p(D, 9), True),
         }[name](4 * C)
     else:
         for D in (C, 4 * C):
             yield {
                 'bn_gelu': lambda D: (x(D), p(D), p(D), x(D) if D == C else None),
-                'bn_gelu_backward': lambda D: (x(D), x(D), p(D), p(D), D != C),
+                'bn_gelu_backward': lambda D: (x(D), x(D), p(5, D), True, D != C),
                 'bn_backward_': lambda D: (x(D), x(D), p(3, D)),
-                'moments': lambda D: (x(D),),
-                'bn_statistics': lambda D: (
-                    x(D),
-                    p(2, D),
-                    *[p(D)] * 4,
-                    98304.0,
-                    0.1,
-                    1e-5,
-                    wide(1),
-                ),
-                'bn_grad_coeffs': lambda D: (wide(2, D), p(4, D), 98304.0, wide(2, D), wide(1)),
+                'bn_statistics': lambda D: (x(D), *norm(D)),
+                'bn_from_moments': lambda D: (p(2, D), wide(1), *norm(D)),
+                'bn_total_grads': lambda D: (wide(2, D), p(5, D), wide(2, D), wide(1)),
             }[name](D)
 
 
