@@ -132,10 +132,12 @@ def linear_arguments(
     """Yield the arguments of products of fc1, fc2 and the projection to query, key and value."""
     D = 4 * C
     if name == 'gelu_linear':
-        yield x(C), None, None, p(D, C), p(D), *norm(D)
-        yield x(D), p(D), p(D), p(C, D), p(C), *norm(C)
+        for images in (32, 1):  # few tokens take smaller tiles
+            yield x(C)[:images], None, None, p(D, C), p(D), *norm(D)
+            yield x(D)[:images], p(D), p(D), p(C, D), p(C), *norm(C)
     elif name == 'gelu_linear_backward':
-        yield x(D), x(C), p(5, D), p(C, D), True
+        for images in (32, 1):
+            yield x(D)[:images], x(C)[:images], p(5, D), p(C, D), True
     else:
         for width in (3 * C, D):
             yield x(width), x(C), p(2, *x(C).shape[:3]), p(C), p(C), 1e-6
