@@ -64,6 +64,10 @@ def _window_attention_backward(args: tuple, result: tuple) -> int:
     return 5 * args[3].numel() * args[5][0] * args[5][1]
 
 
+def _weight_grad(args: tuple, result: torch.Tensor) -> int:
+    return result.numel() * args[0].shape[:-1].numel()
+
+
 # By operator, or by overload where overloads differ in the order of their arguments.
 FORMULAS: dict[object, Callable] = {
     aten.mm: _product(0),
@@ -72,6 +76,10 @@ FORMULAS: dict[object, Callable] = {
     aten.baddbmm: _product(1),
     aten.convolution: _convolution,
     aten.convolution_backward: _convolution_backward,
+    fused.weight_grad: _weight_grad,
+    fused.normed_weight_grad: _weight_grad,
+    fused.gelu_linear: lambda args, result: args[0].numel() * len(args[3]),
+    fused.gelu_linear_backward: lambda args, result: 2 * args[0].numel() * len(args[3]),
     fused.window_attention: _window_attention,
     fused.window_attention_backward: _window_attention_backward,
     fused.gelu_dwconv: lambda args, result: TAPS * args[0].numel(),

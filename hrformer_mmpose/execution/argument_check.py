@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.autograd import forward_ad
 
-_CONSTANTS = {'1': 1, '2': 2, '3': 3, '4': 4, '9': 9}
+_CONSTANTS = {'1': 1, '2': 2, '3': 3, '5': 5, '9': 9}
+_PREFIXES = {'f64:': torch.float64, 'i64:': torch.int64}
 _MAX_TOKENS = 2**15  # of a window: its attention maps then take 4 GiB a head
 
 
@@ -18,7 +19,7 @@ class Dtypes(NamedTuple):
     """Types of an operator's tensors."""
 
     activation: torch.dtype | None  # of all tensors with values per token; None if they differ
-    parameters: frozenset[torch.dtype]  # of all others, except those that are always float64
+    parameters: frozenset[torch.dtype]  # of all others, except those of one fixed type
 
 
 class ArgumentCheck:
@@ -28,16 +29,18 @@ class ArgumentCheck:
         schema: schema of the operator.
         shapes: sizes of each tensor argument, as in 'B H W C'. A letter is the same size in all
             tensors, '...' the same axes, any number of them; digits stand for themselves. 'f64:'
-            before the sizes requires float64.
+            before the sizes requires float64, 'i64:' int64.
     """
 
     def __init__(self, schema: torch.FunctionSchema, shapes: dict[str, str]):
         self.name = schema.name
         self.names = [argument.name for argument in schema.arguments]
-        self.shapes = {
-            argument: shape.removeprefix('f64:').split() for argument, shape in shapes.items()
+        self.shapes = {argument: shape.split(':')[-1].split() for argument, shape in shapes.items()}
+        self.dtypes = {
+            argument: _PREFIXES[shape[:4]]
+            for argument, shape in shapes.items()
+            if shape[:4] in _PREFIXES
         }
-        self.float64 = {argument for argument, shape in shapes.items() if shape.startswith('f64:')}
 
     def __call__(self, args: tuple) -> 'Dtypes':
         """Check all arguments.
@@ -110,10 +113,11 @@ def _compare(check: ArgumentCheck, properties: tuple) -> Dtypes:
         expected = check.shapes[argument]
         if layout is not torch.strided:
             raise RuntimeError(f'{check.name}: {argument} is {layout}, expected a dense tensor')
-        if not dtype.is_floating_point:
+        if argument in check.dtypes and dtype is not check.dtypes[argument]:
+            expected_dtype = str(check.dtypes[argument]).removeprefix('torch.')
+            raise RuntimeError(f'{check.name}: {argument} is {dtype}, expected {expected_dtype}')
+        if argument not in check.dtypes and not dtype.is_floating_point:
             raise RuntimeError(f'{check.name}: {argument} is {dtype}, expected real numbers')
-        if argument in check.float64 and dtype is not torch.float64:
-            raise RuntimeError(f'{check.name}: {argument} is {dtype}, expected float64')
         if other != device:
             raise RuntimeError(f'{check.name}: {argument} is on {other}, not on {device}')
         if not _fits(shape, expected, sizes):
@@ -124,7 +128,7 @@ def _compare(check: ArgumentCheck, properties: tuple) -> Dtypes:
             )
     activations, parameters = set(), set()
     for argument, (_, dtype, *_) in tensors.items():
-        if argument in check.float64:
+        if argument in check.dtypes:
             continue
         is_activation = check.shapes[argument][0] in ('B', '...')
         (activations if is_activation else parameters).add(dtype)

@@ -3,7 +3,6 @@
 Shapes: C channels, after the axes of tokens (`...`).
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,41 +17,42 @@ class BatchNormState(NamedTuple):
 
     running_mean: torch.Tensor | None
     running_var: torch.Tensor | None
+    num_batches: torch.Tensor | None  # int64 counter of training steps
     is_batch: bool  # normalise by the batch's statistics, not by the running ones
     momentum: float
     eps: float
     group: distributed.ProcessGroup | None  # processes that share the batch's statistics
 
+    @classmethod
+    def of(cls, norm: nn.Module | None) -> 'BatchNormState | None':
+        """Return the state of a BatchNorm for the next step, as its `forward` takes it."""
+        if norm is None:
+            return None
+        momentum, is_batch = norm.momentum, norm.training or norm.running_mean is None
+        mean, var, num_batches = norm.running_mean, norm.running_var, None
+        if norm.training and not norm.track_running_stats:
+            mean = var = None
+        elif norm.training:
+            num_batches = norm.num_batches_tracked
+        if momentum is None and num_batches is not None:
+            momentum = 1.0 / (float(num_batches) + 1)
+        group = sync_group(norm) if norm.training else None
+        return cls(mean, var, num_batches, is_batch, momentum or 0.0, norm.eps, group)
 
-def count_step(norms: Sequence[nn.Module | None]) -> list[BatchNormState | None]:
-    """Count a training step of BatchNorms, as their `forward` does, and return their states."""
-    counters = [
-        norm.num_batches_tracked
-        for norm in norms
-        if norm is not None and norm.training and norm.track_running_stats
-    ]
-    counters = [counter for counter in counters if counter is not None]
-    if counters:
-        torch._foreach_add_(counters, 1)
-    return [None if norm is None else _state(norm) for norm in norms]
+    def arguments(self, gamma: torch.Tensor, beta: torch.Tensor) -> tuple:
+        """Return the arguments after x of `fused_ops.bn_statistics`, for the process's own batch.
 
-
-def _state(norm: nn.Module) -> BatchNormState:
-    momentum, is_batch = norm.momentum, norm.training or norm.running_mean is None
-    mean, var = norm.running_mean, norm.running_var
-    if norm.training and not norm.track_running_stats:
-        mean = var = None
-    elif norm.training and momentum is None and norm.num_batches_tracked is not None:
-        momentum = 1.0 / float(norm.num_batches_tracked)
-    group = sync_group(norm) if norm.training else None
-    return BatchNormState(mean, var, is_batch, momentum or 0.0, norm.eps, group)
+        Only if this is the whole batch the running statistics are updated.
+        """
+        running = self[:3] if self.is_batch and self.group is None else (None,) * 3
+        return gamma, beta, *running, self.momentum, self.eps
 
 
 class FoldedBatchNorm(NamedTuple):
     """BatchNorm as x scale + offset, (C) each."""
 
-    table: torch.Tensor  # (4, C), see `fused_ops.bn_statistics`
-    count: int  # own tokens behind the statistics; 0 for running statistics
+    table: torch.Tensor  # (5, C), see `fused_ops.bn_statistics`
+    of_batch: bool  # statistics of the batch, not running ones
     total_count: torch.Tensor | None  # (1), tokens of all processes of the group
     group: distributed.ProcessGroup | None
 
@@ -63,7 +63,7 @@ class FoldedBatchNorm(NamedTuple):
         gamma: torch.Tensor,
         beta: torch.Tensor,
         x: torch.Tensor,
-        moments: torch.Tensor | None = None,
+        table: torch.Tensor | None = None,
     ) -> 'FoldedBatchNorm':
         """Fold the BatchNorm of x and update the running statistics.
 
@@ -72,32 +72,36 @@ class FoldedBatchNorm(NamedTuple):
             gamma: (C), learned scale.
             beta: (C), learned offset.
             x: (..., C).
-            moments: (2, C), `fused_ops.moments` of x if they are available.
+            table: (5, C), `fused_ops.bn_statistics` of x if they are available.
         """
-        running_mean, running_var, is_batch, momentum, eps, group = state
-        count, total_count = x.numel() // x.shape[-1] if is_batch else 0, None
-        if not is_batch:
-            moments = torch.stack((running_mean, running_var))
-            running_mean = running_var = None
-        elif group is not None:
-            mean, var = fused_ops.moments(x) if moments is None else moments
-            mean, var, total_count = merge_moments(mean, var, count, group)
-            moments = torch.stack((mean, var))
-        table = fused_ops.bn_statistics(
-            x, moments, gamma, beta, running_mean, running_var, count, momentum, eps, total_count
+        if not state.is_batch:
+            moments = torch.stack((state.running_mean, state.running_var))
+            table = fused_ops.bn_from_moments(moments, None, *state.arguments(gamma, beta))
+            return cls(table, False, None, None)
+        if table is None:
+            table = fused_ops.bn_statistics(x, *state.arguments(gamma, beta))
+        if state.group is None:
+            return cls(table, True, None, None)
+        count = x.numel() // x.shape[-1]
+        mean, var, total_count = merge_moments(table[2], table[3], count, state.group)
+        alone = state._replace(group=None)
+        table = fused_ops.bn_from_moments(
+            torch.stack((mean, var)), total_count, *alone.arguments(gamma, beta)
         )
-        return cls(table, count, total_count, group)
+        return cls(table, True, total_count, state.group)
 
     @property
     def scale_and_offset(self) -> torch.Tensor:
         """(2, C)."""
         return self.table[:2]
 
-    def backward(self, sums: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Compute the gradients of parameters and the coefficients of the input's gradient.
+    def backward(self, sums: torch.Tensor, bn_grads: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the gradients of parameters and the coefficients of the input's gradient.
 
         Args:
-            sums: (2, C) in float64, sums over tokens of the output's gradient, and of that times x.
+            sums: (2, C) in float64, sums over the process's tokens of the output's gradient, and of
+                that times x.
+            bn_grads: (6, C), those of the process's own batch, see `fused_ops.bn_gelu_backward`.
 
         Returns:
             bn_grad_coeffs: (3, C), see `fused_ops.bn_backward_`.
@@ -105,6 +109,7 @@ class FoldedBatchNorm(NamedTuple):
             grad_gamma: (C).
             grad_beta: (C).
         """
-        total_sums = None if self.group is None else all_reduce_sum(sums, self.group)
-        grads = fused_ops.bn_grad_coeffs(sums, self.table, self.count, total_sums, self.total_count)
-        return grads[:3], *grads[3:]
+        if self.group is not None:
+            total_sums = all_reduce_sum(sums, self.group)
+            bn_grads = fused_ops.bn_total_grads(sums, self.table, total_sums, self.total_count)
+        return bn_grads[:3], *bn_grads[3:]

@@ -61,7 +61,7 @@ class InferenceBlock(ConvertedBlock):
         conv_weight = conv_bias = None
         if ffn.dw3x3 is not None:
             weight, conv_bias = fold_batch_norm(ffn.dw3x3, ffn.norm2)
-            conv_weight = weight.flatten(1).t().contiguous()  # 9, D
+            conv_weight = weight.flatten(1)  # D, 9
         self.register_buffer('conv_weight', conv_weight, persistent=False)
         self.register_buffer('conv_bias', conv_bias, persistent=False)
         weight, bias = fold_batch_norm(ffn.fc2, ffn.norm3)

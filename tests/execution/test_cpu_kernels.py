@@ -26,9 +26,7 @@ def plain(name: str):
 
 def compare(name: str, *args, tolerance: float = 1e-6) -> None:
     """Compare the kernel on float32 with the plain form on float64."""
-    as_double = [
-        x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in args
-    ]
+    as_double = [x.double() if isinstance(x, torch.Tensor) else x for x in args]
     ours = getattr(fused_ops, name)(*args)
     expected = plain(name)(*as_double)
     if isinstance(ours, torch.Tensor):
@@ -53,13 +51,14 @@ def _kernels_are_called(monkeypatch):
 
 @pytest.mark.parametrize('channels', CHANNELS)
 def test_bn_gelu(channels):
-    x, grad, scale, offset = tensors((5, 37, channels), (5, 37, channels), *[(channels,)] * 2)
+    x, grad, norm = tensors((5, 37, channels), (5, 37, channels), (5, channels))
+    scale, offset = norm[:2]
     compare('bn_gelu', x, scale, offset)
     compare('bn_gelu', x, scale, offset, grad)
     compare('bn_gelu', x, None, None, grad)
     compare('bn_gelu', x)
-    compare('bn_gelu_backward', x, grad, scale, offset, True)
-    compare('bn_gelu_backward', x, grad, scale, offset)
+    compare('bn_gelu_backward', x, grad, norm, True, True)
+    compare('bn_gelu_backward', x, grad, norm, False)
 
 
 @pytest.mark.parametrize('channels', CHANNELS)
@@ -86,7 +85,8 @@ def test_gelu_where_it_bends_and_far_away():
     ours = fused_ops.bn_gelu(x[:, None], one, zero)
     expected = plain('bn_gelu')(x[:, None].double(), one.double(), zero.double())
     assert ((ours - expected).abs() <= 5e-7 + 1e-7 * expected.abs()).all()
-    grad = fused_ops.bn_gelu_backward(x[:, None], torch.ones_like(x)[:, None], one, zero)[0]
+    norm = torch.tensor([1.0, 0.0, 0.0, 1.0, 1.0])[:, None]
+    grad = fused_ops.bn_gelu_backward(x[:, None], torch.ones_like(x)[:, None], norm, True)[0]
     expected = x.double().requires_grad_()
     with torch.enable_grad():
         torch.nn.functional.gelu(expected).sum().backward()
@@ -95,21 +95,39 @@ def test_gelu_where_it_bends_and_far_away():
 
 def test_moments_far_from_zero():
     x = tensors((3, 50, 7))[0] * 0.1 + 100
-    ours, expected = fused_ops.moments(x), plain('moments')(x.double())
-    assert (ours - expected).abs().max() < 8e-6  # floats near 100 are 7.6e-6 apart
-    assert relative_error(ours[1].double(), expected[1]) < 1e-6
+    args = torch.ones(7), torch.zeros(7), None, None, None, 0.1, 0.0
+    ours = fused_ops.bn_statistics(x, *args)
+    expected = plain('bn_statistics')(x.double(), *args)
+    assert (ours[2] - expected[2]).abs().max() < 8e-6  # floats near 100 are 7.6e-6 apart
+    assert relative_error(ours[3].double(), expected[3]) < 1e-6
+
+
+@pytest.mark.parametrize('channels', CHANNELS)
+def test_bn_statistics(channels):
+    x, gamma, beta, mean, var = tensors((5, 37, channels), *[(channels,)] * 4)
+    running, expected = (mean, var, torch.tensor(3)), (mean.double(), var.double(), None)
+    norm = fused_ops.bn_statistics(x, gamma, beta, *running, 0.1, 1e-5)
+    out = torch.nn.functional.batch_norm(
+        x.double().flatten(0, 1), *expected[:2], gamma.double(), beta.double(), True, 0.1, 1e-5
+    )
+    assert relative_error(x.double().flatten(0, 1) * norm[0] + norm[1], out) < 1e-6
+    for a, b in zip(running, expected[:2], strict=False):
+        assert relative_error(a.double(), b) < 1e-6
+    assert running[2] == 4
 
 
 @pytest.mark.parametrize('channels', CHANNELS)
 @pytest.mark.parametrize('size', MAPS, ids=str)
 def test_gelu_dwconv(channels, size):
-    x, conv_out, grad, weight, coeffs, scale, offset, bias = tensors(
-        *[(*size, channels)] * 3, (9, channels), (3, channels), *[(channels,)] * 3
+    x, conv_out, grad, weight, coeffs, norm, bias = tensors(
+        *[(*size, channels)] * 3, (channels, 9), (3, channels), (5, channels), (channels,)
     )
-    compare('gelu_dwconv', x, scale, offset, weight, bias, tolerance=2e-6)
+    inputs = x, *norm[:2], weight, bias, *norm[2:4], None, None, None, 0.1, 1e-5
+    compare('gelu_dwconv', *inputs, tolerance=2e-6)
     compare('gelu_dwconv_gelu', x, weight, bias, tolerance=2e-6)
-    inputs = x, scale, offset, conv_out, grad, coeffs, weight
-    compare('gelu_dwconv_backward', *inputs, tolerance=2e-6)
+    inputs = x, norm, conv_out, grad, coeffs, weight
+    compare('gelu_dwconv_backward', *inputs, True, tolerance=2e-6)
+    compare('gelu_dwconv_backward', *inputs, False, tolerance=2e-6)
 
 
 @pytest.mark.parametrize('with_bias', [True, False])

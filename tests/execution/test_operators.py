@@ -17,36 +17,36 @@ from tests.conftest import relative_error, without_recompute
 
 operators = torch.ops.hrformer_mmpose
 MAP, TOKENS = (2, 5, 4, 12), (3, 7, 12)
+NORM = dict(gamma=(12,), beta=(12,), running_mean=(12,), running_var=(12,), num_batches=())
+NORM_9 = {name: shape and (9,) for name, shape in NORM.items()}
 SHAPES = {
     'bn_gelu': dict(x=TOKENS, scale=(12,), offset=(12,), residual=TOKENS),
-    'bn_gelu_backward': dict(x=TOKENS, grad=TOKENS, scale=(12,), offset=(12,)),
+    'bn_gelu_backward': dict(x=TOKENS, grad=TOKENS, norm=(5, 12)),
     'bn_backward_': dict(grad=TOKENS, x=TOKENS, bn_grad_coeffs=(3, 12)),
-    'moments': dict(x=TOKENS),
-    'bn_statistics': dict(
-        x=TOKENS,
-        moments=(2, 12),
-        gamma=(12,),
-        beta=(12,),
-        running_mean=(12,),
-        running_var=(12,),
-        total_count=(1,),
-    ),
-    'bn_grad_coeffs': dict(sums=(2, 12), norm=(4, 12), total_sums=(2, 12), total_count=(1,)),
+    'bn_statistics': dict(x=TOKENS, **NORM),
+    'bn_from_moments': dict(moments=(2, 12), total_count=(1,), **NORM),
+    'bn_total_grads': dict(sums=(2, 12), norm=(5, 12), total_sums=(2, 12), total_count=(1,)),
+    'gelu_linear': dict(x=TOKENS, scale=(12,), offset=(12,), weight=(9, 12), bias=(9,), **NORM_9),
+    'gelu_linear_backward': dict(x=MAP, grad=(2, 5, 4, 9), norm=(5, 12), weight=(9, 12)),
     'weight_grad': dict(grad=MAP, x=MAP),
+    'normed_weight_grad': dict(
+        grad=(2, 5, 4, 9), x=MAP, mean_and_rstd=(2, 2, 5, 4), gamma=(12,), beta=(12,)
+    ),
     'layer_norm': dict(x=TOKENS, gamma=(12,), beta=(12,)),
     'layer_norm_backward': dict(
         x=TOKENS, mean_and_rstd=(2, 3, 7), gamma=(12,), grad=TOKENS, residual=TOKENS
     ),
-    'gelu_dwconv': dict(x=MAP, scale=(12,), offset=(12,), conv_weight=(9, 12), conv_bias=(12,)),
-    'gelu_dwconv_gelu': dict(x=MAP, conv_weight=(9, 12), conv_bias=(12,)),
+    'gelu_dwconv': dict(
+        x=MAP, scale=(12,), offset=(12,), conv_weight=(12, 9), conv_bias=(12,), **NORM
+    ),
+    'gelu_dwconv_gelu': dict(x=MAP, conv_weight=(12, 9), conv_bias=(12,)),
     'gelu_dwconv_backward': dict(
         x=MAP,
-        scale=(12,),
-        offset=(12,),
+        norm=(5, 12),
         conv_out=MAP,
         grad_pre_act=MAP,
         bn_grad_coeffs=(3, 12),
-        conv_weight=(9, 12),
+        conv_weight=(12, 9),
     ),
     'window_attention': dict(qkv=(2, 5, 4, 36), qkv_bias=(36,), rel_pos_bias=(2, 9, 9)),
     'window_attention_backward': dict(
@@ -54,31 +54,51 @@ SHAPES = {
     ),
 }
 ATTENTION = dict(num_heads=2, window=(3, 3))
+NORM_NUMBERS = dict(momentum=0.1, eps=1e-5)
 NUMBERS = {
-    'bn_gelu_backward': dict(with_act=True),
-    'bn_statistics': dict(count=21.0, momentum=0.1, eps=1e-5),
-    'bn_grad_coeffs': dict(count=21.0),
+    'bn_gelu_backward': dict(of_batch=True, with_act=True),
+    'bn_statistics': NORM_NUMBERS,
+    'bn_from_moments': NORM_NUMBERS,
+    'gelu_dwconv': NORM_NUMBERS,
+    'gelu_dwconv_backward': dict(of_batch=True),
+    'gelu_linear': NORM_NUMBERS,
+    'gelu_linear_backward': dict(of_batch=True),
     'layer_norm': dict(eps=1e-6),
+    'normed_weight_grad': dict(eps=1e-6),
     'window_attention': ATTENTION,
     'window_attention_backward': ATTENTION,
 }
 FLOAT64 = ('sums', 'total_sums', 'total_count')
 WRITTEN = [('bn_backward_', 'grad')]
-WRITTEN += [('bn_statistics', name) for name in ('running_mean', 'running_var')]
-BN_OF_PARAMETERS = ('bn_statistics', 'bn_grad_coeffs')
-CPU_KERNELS = SHAPES.keys() - {*BN_OF_PARAMETERS, 'weight_grad'}
-TENSORS = [(name, argument) for name, shapes in SHAPES.items() for argument in shapes]
+WRITTEN += [(name, key) for name, shapes in SHAPES.items() for key in [*NORM][2:] if key in shapes]
+BN_OF_PARAMETERS = ('bn_from_moments', 'bn_total_grads')
+LINEAR = ('gelu_linear', 'gelu_linear_backward', 'weight_grad', 'normed_weight_grad')
+CPU_KERNELS = SHAPES.keys() - {*BN_OF_PARAMETERS, *LINEAR}
+ANY_CHANNELS = ('weight_grad', 'x'), ('weight_grad', 'grad'), ('normed_weight_grad', 'grad')
+ANY_TOKENS = ('layer_norm', 'bn_statistics', 'gelu_linear')
+TENSORS = [
+    (name, argument)
+    for name, shapes in SHAPES.items()
+    for argument in shapes
+    if argument != 'num_batches'
+]
 
 
 def valid(name: str, dtype: torch.dtype = torch.float32) -> dict:
     tensors = {
-        key: torch.randn(*shape, dtype=torch.float64 if key in FLOAT64 else dtype)
+        key: torch.randn(shape, dtype=torch.float64 if key in FLOAT64 else dtype)
         for key, shape in SHAPES[name].items()
     }
     for key in tensors.keys() & {'moments', 'running_var'}:
         tensors[key].abs_()  # holds variances
+    if 'num_batches' in tensors:
+        tensors['num_batches'] = torch.tensor(7)
     if 'total_count' in tensors:
         tensors['total_count'].fill_(40.0)
+    if name == 'normed_weight_grad':  # its plain form computes them anew
+        x = tensors['x'].double()
+        rstd = (x.var(-1, correction=0) + NUMBERS[name]['eps']).rsqrt()
+        tensors['mean_and_rstd'] = torch.stack((x.mean(-1), rstd)).to(dtype)
     return tensors | NUMBERS.get(name, {})
 
 
@@ -118,14 +138,31 @@ def test_what_is_no_dense_tensor_of_real_numbers(name, argument):
 def test_sizes_that_do_not_agree(name, argument):
     x = valid(name)[argument]
     changed = [x.flatten()[0], x[..., :0], x.new_empty(0)]
-    if name not in ('moments', 'weight_grad'):  # take any number of channels
+    if (name, argument) not in ANY_CHANNELS:
         changed += [x[..., :-1], torch.cat((x, x), -1)]
-    if argument != 'x' or name not in ('moments', 'layer_norm', 'bn_statistics'):  # of any tokens
+    if argument != 'x' or name not in ANY_TOKENS:
         changed += [x[None], x[0]]
     if list(SHAPES[name].values()).count(x.shape) > 1 or x.ndim < 3:
         changed += [x[:-1], torch.cat((x, x))]
     for other in changed:
         refused(name, valid(name) | {argument: other})
+
+
+@pytest.mark.parametrize('name', [name for name in SHAPES if 'num_batches' in SHAPES[name]])
+def test_the_counter_of_training_steps(name):
+    for other in (torch.tensor(7.0), torch.tensor(7, dtype=torch.int32)):
+        line = refused(name, valid(name) | dict(num_batches=other))
+        assert 'num_batches is ' in line
+        assert line.endswith('expected int64')
+    line = refused(name, valid(name) | dict(num_batches=torch.arange(2)))
+    assert 'num_batches has the shape' in line
+    arguments = valid(name)
+    version = arguments['num_batches']._version
+    with torch.no_grad():
+        getattr(operators, name)(**arguments)
+        getattr(operators, name)(**arguments | dict(num_batches=None))
+    assert arguments['num_batches'] == 8
+    assert arguments['num_batches']._version > version
 
 
 @pytest.mark.parametrize(('name', 'argument'), TENSORS)
@@ -193,21 +230,29 @@ def test_any_layout_gives_the_plain_numbers(name):
     choose = random.Random(name)
     for _ in range(20):
         arguments = valid(name)
-        for argument in SHAPES[name]:
+        for argument in [key for key in SHAPES[name] if key != 'num_batches']:
             layouts = IN_PLACE if (name, argument) in WRITTEN else LAYOUTS.keys()
-            if name == 'bn_statistics':  # PyTorch: not for operators that write and return another
+            if (
+                'num_batches' in SHAPES[name]
+            ):  # PyTorch: not for operators that write and return another
                 layouts = layouts - {'negative bit'}
             arguments[argument] = LAYOUTS[choose.choice(sorted(layouts))](arguments[argument])
         if name.startswith('window') and choose.random() < 0.3:
             arguments['rel_pos_bias'] = None
-        doubles = {k: x.double() if torch.is_tensor(x) else x for k, x in arguments.items()}
-        doubles = {k: x.contiguous() if torch.is_tensor(x) else x for k, x in doubles.items()}
+        doubles = in_float64(arguments)
         with torch.no_grad():
             ours = getattr(operators, name)(**arguments)
             expected = getattr(fused_ops, name).__wrapped__(**doubles)
         agree(ours, expected, 1e-5)
         if name == 'bn_backward_':
             assert torch.equal(arguments['grad'], ours)
+
+
+def in_float64(arguments: dict) -> dict:
+    """Copy arguments, with all real numbers in float64."""
+    copies = {k: x.clone().contiguous() if torch.is_tensor(x) else x for k, x in arguments.items()}
+    is_real = lambda x: torch.is_tensor(x) and x.is_floating_point()  # noqa: E731
+    return {k: x.double() if is_real(x) else x for k, x in copies.items()}
 
 
 def agree(ours, expected, tolerance: float) -> None:
@@ -225,8 +270,7 @@ def agree(ours, expected, tolerance: float) -> None:
 def test_other_types(name, dtype):
     """Float64 takes the plain form, half precision is computed in float32."""
     arguments = valid(name, dtype)
-    doubles = {k: x.double() if torch.is_tensor(x) else x for k, x in arguments.items()}
-    doubles = {k: x.clone() if torch.is_tensor(x) else x for k, x in doubles.items()}
+    doubles = in_float64(arguments)
     with torch.no_grad():
         ours = getattr(operators, name)(**arguments)
         expected = getattr(fused_ops, name).__wrapped__(**doubles)
@@ -234,14 +278,14 @@ def test_other_types(name, dtype):
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize('name', [name for name in SHAPES if name != 'bn_grad_coeffs'])
+@pytest.mark.parametrize('name', [name for name in SHAPES if name not in BN_OF_PARAMETERS])
 def test_half_precision_activations_with_float32_parameters(name, dtype):
     """As under autocast: a result per token has the activations' type, the others float32."""
     arguments = valid(name)
     activations = {'x', 'grad', 'residual', 'qkv', 'conv_out', 'grad_pre_act'}
     halves = {k: x.to(dtype) for k, x in arguments.items() if k in activations}
     assert halves
-    copies = {k: x.clone() for k, x in halves.items()}
+    copies = {k: x.clone() for k, x in (arguments | halves).items() if torch.is_tensor(x)}
     with torch.no_grad():
         ours = getattr(operators, name)(**arguments | halves)
         plain = getattr(fused_ops, name).__wrapped__(**arguments | copies)
@@ -262,10 +306,9 @@ def test_no_images(name):
     results = (results,) if isinstance(results, torch.Tensor) else results
     for x in results:
         # Sums over nothing are 0, and a mean over nothing is none.
-        is_moments = x.shape == (2, 12) and name in ('moments', 'gelu_dwconv')
-        expected = float('nan') if is_moments else 0.0
+        expected = float('nan') if x.shape[:-1] == (5,) else 0.0
         assert torch.equal(x.isnan(), torch.full_like(x, expected).isnan())
-        assert expected != 0 or not x.any()
+        assert expected != 0 or not x[x.shape == (6, 12) :].any()  # the first row is `scale`
 
 
 def test_memory_that_is_shared_with_what_changes():
@@ -324,36 +367,36 @@ def test_kernels_are_registered_by_device():
         assert key(f'hrformer_mmpose::{name}', 'CUDA')
     calls, available = [], [True]
 
-    def moments(x):
+    def bn_gelu(x, *_):
         calls.append(x.shape)
-        return x.new_zeros(2, x.shape[-1])
+        return torch.zeros_like(x)
 
     backend = SimpleNamespace(
-        available=lambda name: available[0], moments=moments, DTYPES={torch.float32}
+        available=lambda name, dtype: available[0], bn_gelu=bn_gelu, DTYPES={torch.float32}
     )
     register_kernels('Meta', backend)
     x = torch.randn(2, 3, 12)
     with torch.no_grad():
-        for function in (operators.moments, fused_ops.moments):
-            assert function(x.to('meta')).shape == function(x).shape == (2, 12)
+        for function in (operators.bn_gelu, fused_ops.bn_gelu):
+            assert function(x.to('meta')).shape == function(x).shape == x.shape
             function(x.to('meta').double())
         assert calls == [x.shape] * 2, 'of float32, on that device'
         available[0] = False
-        assert fused_ops.moments(x.to('meta')).shape == operators.moments(x.to('meta')).shape
+        assert fused_ops.bn_gelu(x.to('meta')).shape == operators.bn_gelu(x.to('meta')).shape
     assert len(calls) == 2
     with pytest.raises(RuntimeError, match='x requires grad'):
-        operators.moments(x.to('meta').requires_grad_())
+        operators.bn_gelu(x.to('meta').requires_grad_())
 
 
 @pytest.mark.slow
 def test_operators_in_a_compiled_graph():
     def function(x, weight, bias):
-        return operators.gelu_dwconv_gelu(x, weight, bias), fused_ops.moments(x)
+        return operators.gelu_dwconv_gelu(x, weight, bias), fused_ops.bn_gelu(x)
 
     compiled = torch.compile(function, backend='aot_eager', dynamic=True, fullgraph=True)
     with torch.no_grad():
         for size in ((2, 5, 4, 12), (3, 6, 5, 8)):
-            inputs = torch.randn(size), torch.randn(9, size[-1]), torch.randn(size[-1])
+            inputs = torch.randn(size), torch.randn(size[-1], 9), torch.randn(size[-1])
             agree(compiled(*inputs), function(*inputs), 1e-5)
 
 

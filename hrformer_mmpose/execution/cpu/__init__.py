@@ -13,17 +13,19 @@ from collections.abc import Callable
 import torch
 
 from ...layers.window import padding
+from ..bn_arithmetic import fold, gradients
 from . import build
 from .build import Unavailable
 
 DTYPES = frozenset((torch.float32, torch.float16, torch.bfloat16))
 
 
-def available(name: str | None = None) -> bool:
+def available(name: str | None = None, dtype: torch.dtype | None = None) -> bool:
     """Return whether this machine has the kernels; the first call may build them (seconds).
 
     Args:
         name: operator; all kernels are built together.
+        dtype: type of the maps; the kernels take all of `DTYPES`.
     """
     return _library() is not None
 
@@ -85,8 +87,12 @@ def _in_float32(*activations: int) -> Callable:
     return decorate
 
 
+def _count(x: torch.Tensor) -> int:
+    return x.numel() // x.shape[-1]
+
+
 def _tokens_and_channels(x: torch.Tensor) -> tuple[int, int]:
-    return x.numel() // x.shape[-1], x.shape[-1]
+    return _count(x), x.shape[-1]
 
 
 @_in_float32(0)
@@ -96,12 +102,17 @@ def bn_gelu(x, scale=None, offset=None, residual=None):
     return out
 
 
+def bn_gelu_backward(x, grad, norm, of_batch, with_act=False):
+    grad_pre_act, act, sums = _bn_gelu_backward(x, grad, norm, with_act)
+    return grad_pre_act, act, sums, gradients(sums, norm, of_batch and _count(x))
+
+
 @_in_float32(0, 1)
-def bn_gelu_backward(x, grad, scale, offset, with_act=False):
+def _bn_gelu_backward(x, grad, norm, with_act):
     grad_pre_act = torch.empty_like(x)
     act = torch.empty_like(x) if with_act else None
     sums = x.new_empty(2, x.shape[-1], dtype=torch.float64)
-    tensors = x, grad, scale, offset, grad_pre_act, act, sums
+    tensors = x, grad, *norm[:2], grad_pre_act, act, sums
     _call('bn_gelu_backward', tensors, *_tokens_and_channels(x))
     return grad_pre_act, x.new_empty(0) if act is None else act, sums
 
@@ -121,8 +132,12 @@ def _without_overlap(x: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
     return x.clone() if overlaps else x
 
 
+def bn_statistics(x, *norm):
+    return fold(*_moments(x), *norm, _count(x))
+
+
 @_in_float32()
-def moments(x):
+def _moments(x):
     out = x.new_empty(2, x.shape[-1])
     _call('moments', (x, out), *_tokens_and_channels(x))
     return out
@@ -144,11 +159,16 @@ def layer_norm_backward(x, mean_and_rstd, gamma, grad, residual):
     return out, sums.float()
 
 
+def gelu_dwconv(x, scale, offset, conv_weight, conv_bias, *norm):
+    out, moments = _gelu_dwconv(x, scale, offset, conv_weight, conv_bias)
+    return out, fold(*moments, *norm, _count(x))
+
+
 @_in_float32(0)
-def gelu_dwconv(x, scale, offset, conv_weight, conv_bias):
-    out, statistics = torch.empty_like(x), x.new_empty(2, x.shape[-1])
-    _call('gelu_dwconv', (x, scale, offset, conv_weight, conv_bias, out, statistics), *x.shape)
-    return out, statistics
+def _gelu_dwconv(x, scale, offset, conv_weight, conv_bias):
+    out, moments = torch.empty_like(x), x.new_empty(2, x.shape[-1])
+    _call('gelu_dwconv', (x, scale, offset, conv_weight, conv_bias, out, moments), *x.shape)
+    return out, moments
 
 
 @_in_float32(0)
@@ -158,11 +178,17 @@ def gelu_dwconv_gelu(x, conv_weight, conv_bias):
     return out
 
 
+def gelu_dwconv_backward(x, norm, *args):
+    *tensors, of_batch = args
+    out, grad_conv_weight, sums = _gelu_dwconv_backward(x, norm, *tensors)
+    return out, grad_conv_weight, sums, gradients(sums, norm, of_batch and _count(x))
+
+
 @_in_float32(0)
-def gelu_dwconv_backward(x, scale, offset, conv_out, grad_pre_act, bn_grad_coeffs, conv_weight):
+def _gelu_dwconv_backward(x, norm, conv_out, grad_pre_act, bn_grad_coeffs, conv_weight):
     out = torch.empty_like(x)
     sums = x.new_empty(11, x.shape[-1], dtype=torch.float64)
-    tensors = x, scale, offset, conv_out, grad_pre_act, bn_grad_coeffs, conv_weight, out, sums
+    tensors = x, *norm[:2], conv_out, grad_pre_act, bn_grad_coeffs, conv_weight, out, sums
     _call('gelu_dwconv_backward', tensors, *x.shape)
     return out, sums[:9].t().float().contiguous(), sums[9:]
 

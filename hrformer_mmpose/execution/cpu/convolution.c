@@ -46,6 +46,12 @@ INLINE void conv_row(const float *const in[3], const float *conv_weight, vec con
     }
 }
 
+/* taps (9, Cp) = transposed conv_weight (C, 9). */
+static void transpose_taps(const float *conv_weight, float *taps, int64_t C, int64_t Cp) {
+    for (int64_t c = 0; c < C; c++)
+        for (int i = 0; i < 9; i++) taps[i * Cp + c] = conv_weight[9 * c + i];
+}
+
 /* row (W + 2, Cp) = gelu(x scale + offset) of row y; zeros outside the map. */
 static void padded_gelu_row(const float *x, const float *scale, const float *offset, float *row,
                             int64_t y, int64_t H, int64_t W, int64_t C, int64_t Cp) {
@@ -66,7 +72,7 @@ static void padded_gelu_row(const float *x, const float *scale, const float *off
 /* out = conv(gelu(x scale + offset)) and its moments; without moments out = gelu(conv(gelu(...))).
  * x, out: (B, H, W, C).
  * scale, offset: (C), or NULL for 1 and 0.
- * conv_weight: (9, C), taps in row-major order.
+ * conv_weight: (C, 9), taps in row-major order.
  * conv_bias: (C).
  * moments: (2, C) or NULL. */
 int gelu_dwconv(const float *x, const float *scale, const float *offset, const float *conv_weight,
@@ -76,8 +82,7 @@ int gelu_dwconv(const float *x, const float *scale, const float *offset, const f
     float *taps = alloc_zeros(10 * Cp), *space = alloc_floats((size_t)threads * 3 * C);
     Moments *partials = new_moments(threads, C);
     int failed = !taps || !space || !partials;
-    for (int i = 0; !failed && i < 9; i++)
-        memcpy(taps + i * Cp, conv_weight + i * C, C * sizeof(float));
+    if (!failed) transpose_taps(conv_weight, taps, C, Cp);
     if (!failed) memcpy(taps + 9 * Cp, conv_bias, C * sizeof(float));
 #pragma omp parallel for num_threads(threads) schedule(static, 1) reduction(| : failed)
     for (int k = 0; k < threads; k++) {
@@ -187,8 +192,7 @@ int gelu_dwconv_backward(const float *x, const float *scale, const float *offset
     float *taps = alloc_zeros(9 * Cp);
     double *partials = calloc((size_t)threads * 11 * C, sizeof(double));
     int failed = !taps || !partials;
-    for (int i = 0; !failed && i < 9; i++)
-        memcpy(taps + i * Cp, conv_weight + i * C, C * sizeof(float));
+    if (!failed) transpose_taps(conv_weight, taps, C, Cp);
 #pragma omp parallel for num_threads(threads) schedule(static, 1) reduction(| : failed)
     for (int k = 0; k < threads; k++) {
         Ring ring = {{NULL}, 0};

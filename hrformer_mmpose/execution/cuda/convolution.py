@@ -14,7 +14,8 @@ import torch
 import triton
 import triton.language as tl
 
-from .common import PROGRAMS, gelu, launch, merge_moments, store_moments, update_moments
+from .batch_norm import merge_moments
+from .common import PROGRAMS, gelu, launch, store_moments, update_moments
 
 COLUMNS = 4  # of a strip
 
@@ -92,12 +93,12 @@ def _add_row(sums, row, w):
 
 @triton.jit
 def load_taps(weight_ptr, c, C, row: tl.constexpr):
-    """Load the three taps of a row, (BLOCK_C) each."""
-    at, mask = weight_ptr + 3 * row * C + c, c < C
+    """Load the three taps of a row of (C, 9), (BLOCK_C) each."""
+    at, mask = weight_ptr + 9 * c + 3 * row, c < C
     return (
         tl.load(at, mask, 0.0).to(tl.float32),
-        tl.load(at + C, mask, 0.0).to(tl.float32),
-        tl.load(at + 2 * C, mask, 0.0).to(tl.float32),
+        tl.load(at + 1, mask, 0.0).to(tl.float32),
+        tl.load(at + 2, mask, 0.0).to(tl.float32),
     )
 
 
@@ -142,13 +143,13 @@ def _gelu_dwconv(
         store_moments(partials_ptr, count, mean, m2, tl.program_id(0), c, C)
 
 
-def gelu_dwconv(x, scale, offset, conv_weight, conv_bias):
+def gelu_dwconv(x, scale, offset, conv_weight, conv_bias, *norm):
     out = torch.empty_like(x)
     grid, sizes, constants = strips(x)
     partials = x.new_empty(grid[0], 3, x.shape[-1], dtype=torch.float32)
     tensors = x, scale, offset, conv_weight, conv_bias, out, partials
     launch(_gelu_dwconv, grid, *tensors, *sizes, **constants)
-    return out, merge_moments(partials)
+    return out, merge_moments(partials, *norm)
 
 
 def gelu_dwconv_gelu(x, conv_weight, conv_bias):

@@ -14,7 +14,8 @@ import torch
 import triton
 import triton.language as tl
 
-from .common import gelu_and_derivative, launch
+from .batch_norm import merge_sums
+from .common import gelu_and_derivative, launch, tokens_and_channels
 from .convolution import load_at, load_taps, locate_strips, strips
 
 
@@ -64,16 +65,20 @@ def _store_sums(ptr, sums, c, C):
 
 @triton.jit
 def _gelu_dwconv_backward(
-    x_ptr, scale_ptr, offset_ptr, conv_out_ptr, grad_ptr, coeffs_ptr, weight_ptr, out_ptr, sums_ptr,
+    x_ptr, norm_ptr, conv_out_ptr, grad_ptr, coeffs_ptr, weight_ptr, out_ptr, sums_ptr,
     U, H, W, rows, across, down,
     C: tl.constexpr, BLOCK_U: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     u = tl.program_id(0).to(tl.int64) * BLOCK_U + tl.arange(0, BLOCK_U)
     y, x, start, exists = locate_strips(u, U, H, W, rows, across, down)
-    scale = tl.load(scale_ptr + c, c < C, 0.0).to(tl.float32)
-    offset = tl.load(offset_ptr + c, c < C, 0.0).to(tl.float32)
-    coeffs = load_taps(coeffs_ptr, c, C, 0)
+    scale = tl.load(norm_ptr + c, c < C, 0.0).to(tl.float32)
+    offset = tl.load(norm_ptr + C + c, c < C, 0.0).to(tl.float32)
+    coeffs = (
+        tl.load(coeffs_ptr + c, c < C, 0.0).to(tl.float32),
+        tl.load(coeffs_ptr + C + c, c < C, 0.0).to(tl.float32),
+        tl.load(coeffs_ptr + 2 * C + c, c < C, 0.0).to(tl.float32),
+    )
     w0, w1 = load_taps(weight_ptr, c, C, 0), load_taps(weight_ptr, c, C, 1)
     w2 = load_taps(weight_ptr, c, C, 2)
     zero = tl.zeros((BLOCK_U, BLOCK_C), tl.float32)
@@ -108,12 +113,10 @@ def _gelu_dwconv_backward(
     tl.store(sums_ptr + 10 * C + c, tl.sum(sum_grad_x, 0), c < C)
 
 
-def gelu_dwconv_backward(x, scale, offset, conv_out, grad_pre_act, bn_grad_coeffs, conv_weight):
+def gelu_dwconv_backward(x, norm, conv_out, grad_pre_act, bn_grad_coeffs, conv_weight, of_batch):
     out = torch.empty_like(x)
     grid, sizes, constants = strips(x)
-    sums = x.new_empty(grid[0], 11, x.shape[-1], dtype=torch.float32)
-    tensors = x, scale, offset, conv_out, grad_pre_act, bn_grad_coeffs, conv_weight, out, sums
+    partials = x.new_empty(grid[0], 11, x.shape[-1], dtype=torch.float32)
+    tensors = x, norm, conv_out, grad_pre_act, bn_grad_coeffs, conv_weight, out, partials
     launch(_gelu_dwconv_backward, grid, *tensors, *sizes, **constants)
-    grad_conv_weight = torch.empty(x.shape[-1], 9, dtype=torch.float32, device=x.device)
-    torch.sum(sums[:, :9].transpose(1, 2), 0, out=grad_conv_weight)
-    return out, grad_conv_weight, sums[:, 9:].sum(0, dtype=torch.float64)
+    return out, *merge_sums(partials, norm, tokens_and_channels(x)[0], of_batch)

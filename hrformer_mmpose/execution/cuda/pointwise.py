@@ -6,22 +6,22 @@ float16, for about 30 instructions. Each is therefore a single pass.
 - Without sums the map is a flat array, which any number of channels leaves aligned: vectors of
   16 bytes. The channel of a number is its index modulo C, a constant of the kernel.
 - With sums a program passes over tokens with a tile of 64 channels, sums in its registers and
-  writes one partial sum. Adding the partial sums up is a second, small launch. Without atomic
-  operations the result is the same in each run.
+  writes one partial sum. `batch_norm.py` adds the partial sums up in a second, small launch.
+  Without atomic operations the result is the same in each run.
 
 Shapes: T tokens, C channels, P programs.
 """
 
-# ruff: noqa: D103 (launchers: see the operators in `fused_ops.py`)
+# ruff: noqa: D103 (launchers: see the operators in `fused_ops/`)
 import torch
 import triton
 import triton.language as tl
 
+from .batch_norm import merge_moments, merge_sums
 from .common import (
     gelu,
     gelu_and_derivative,
     launch,
-    merge_moments,
     store_moments,
     tile,
     tokens_and_channels,
@@ -92,13 +92,13 @@ def _without_overlap(x: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
 
 @triton.jit
 def _bn_gelu_backward(
-    x_ptr, grad_ptr, scale_ptr, offset_ptr, grad_pre_act_ptr, act_ptr, sums_ptr, T, tokens,
+    x_ptr, grad_ptr, norm_ptr, grad_pre_act_ptr, act_ptr, sums_ptr, T, tokens,
     C: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     program, first = tl.program_id(0), tl.program_id(0).to(tl.int64) * tokens
     t, c = tl.arange(0, BLOCK_T)[:, None], tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
-    scale = tl.load(scale_ptr + c, c < C, 0.0).to(tl.float32)
-    offset = tl.load(offset_ptr + c, c < C, 0.0).to(tl.float32)
+    scale = tl.load(norm_ptr + c, c < C, 0.0).to(tl.float32)
+    offset = tl.load(norm_ptr + C + c, c < C, 0.0).to(tl.float32)
     sum_grad = tl.zeros((BLOCK_T, BLOCK_C), tl.float32)
     sum_grad_x = tl.zeros((BLOCK_T, BLOCK_C), tl.float32)
     for start in range(0, tokens, BLOCK_T):
@@ -117,7 +117,7 @@ def _bn_gelu_backward(
     tl.store(to + C, tl.sum(sum_grad_x, 0), c < C)
 
 
-def bn_gelu_backward(x, grad, scale, offset, with_act=False):
+def bn_gelu_backward(x, grad, norm, of_batch, with_act=False):
     T, C = tokens_and_channels(x)
     grad_pre_act = torch.empty_like(x)
     act = torch.empty_like(x) if with_act else None
@@ -126,11 +126,11 @@ def bn_gelu_backward(x, grad, scale, offset, with_act=False):
     tokens = tokens_per_program(T, sizes['BLOCK_T'], columns)
     partials = x.new_empty(triton.cdiv(T, tokens), 2, C, dtype=torch.float32)
     launch(
-        _bn_gelu_backward, (len(partials), columns), x, grad, scale, offset, grad_pre_act, act,
+        _bn_gelu_backward, (len(partials), columns), x, grad, norm, grad_pre_act, act,
         partials, T, tokens, C=C, **sizes,
     )  # fmt: skip
-    sums = partials.sum(0, dtype=torch.float64)
-    return grad_pre_act, x.new_empty(0) if act is None else act, sums
+    act = x.new_empty(0) if act is None else act
+    return grad_pre_act, act, *merge_sums(partials, norm, T, of_batch)[1:]
 
 
 @triton.jit
@@ -151,11 +151,11 @@ def _moments(
     store_moments(partials_ptr, count, mean, m2, tl.program_id(0), c, C)
 
 
-def moments(x):
+def bn_statistics(x, *norm):
     T, C = tokens_and_channels(x)
     sizes = tile(C)
     columns = triton.cdiv(C, sizes['BLOCK_C'])
     tokens = tokens_per_program(T, sizes['BLOCK_T'], columns)
     partials = x.new_empty(triton.cdiv(T, tokens), 3, C, dtype=torch.float32)
     launch(_moments, (len(partials), columns), x, partials, T, tokens, C=C, **sizes)
-    return merge_moments(partials)
+    return merge_moments(partials, *norm)

@@ -9,37 +9,39 @@ Activations, the tensors that hold a value per token, share a type. Parameters (
 biases, weights) have that type or, under autocast, float32. Results per token have the
 activations' type, all other results at least float32. Plain forms compute in the wider type.
 
-A BatchNorm appears as `scale` and `offset`, (C) each: x scale + offset.
+A BatchNorm appears as x scale + offset, (C) each, or as the table `norm` of `batch_norm.py`.
 """
 
 from .. import cpu, cuda
 from ..operator import register_kernels
 from .attention import window_attention, window_attention_backward
-from .convolution import gelu_dwconv, gelu_dwconv_backward, gelu_dwconv_gelu
-from .linear import weight_grad
-from .norms import (
+from .batch_norm import (
     bn_backward_,
+    bn_from_moments,
     bn_gelu,
     bn_gelu_backward,
-    bn_grad_coeffs,
     bn_statistics,
-    layer_norm,
-    layer_norm_backward,
-    moments,
+    bn_total_grads,
 )
+from .convolution import gelu_dwconv, gelu_dwconv_backward, gelu_dwconv_gelu
+from .linear import gelu_linear, gelu_linear_backward, normed_weight_grad, weight_grad
+from .norms import layer_norm, layer_norm_backward
 
 __all__ = [
     'bn_backward_',
+    'bn_from_moments',
     'bn_gelu',
     'bn_gelu_backward',
-    'bn_grad_coeffs',
     'bn_statistics',
+    'bn_total_grads',
     'gelu_dwconv',
     'gelu_dwconv_backward',
     'gelu_dwconv_gelu',
+    'gelu_linear',
+    'gelu_linear_backward',
     'layer_norm',
     'layer_norm_backward',
-    'moments',
+    'normed_weight_grad',
     'weight_grad',
     'window_attention',
     'window_attention_backward',

@@ -6,16 +6,23 @@ Shapes: B batch, H and W of a map, C channels.
 import torch
 import torch.nn.functional as F
 
+from ..bn_arithmetic import fold, gradients
 from ..operator import operator
-from .norms import moments, sums_over_tokens
+from .batch_norm import (
+    NORM_SCHEMA,
+    NORM_SHAPES,
+    batch_count,
+    moments,
+    sums_over_tokens,
+)
 
 aten = torch.ops.aten
 
 
 @operator(
-    '(Tensor x, Tensor scale, Tensor offset, Tensor conv_weight, Tensor conv_bias)'
-    ' -> (Tensor, Tensor)',
-    x='B H W C', scale='C', offset='C', conv_weight='9 C', conv_bias='C',
+    '(Tensor x, Tensor scale, Tensor offset, Tensor conv_weight, Tensor conv_bias,'
+    f' {NORM_SCHEMA}) -> (Tensor, Tensor)',
+    x='B H W C', scale='C', offset='C', conv_weight='C 9', conv_bias='C', **NORM_SHAPES,
 )  # fmt: skip
 def gelu_dwconv(
     x: torch.Tensor,
@@ -23,27 +30,46 @@ def gelu_dwconv(
     offset: torch.Tensor,
     conv_weight: torch.Tensor,
     conv_bias: torch.Tensor,
+    gamma: torch.Tensor,
+    beta: torch.Tensor,
+    running_mean: torch.Tensor | None,
+    running_var: torch.Tensor | None,
+    num_batches: torch.Tensor | None,
+    momentum: float,
+    eps: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Compute the depth-wise 3x3 convolution, padding 1, of gelu(x scale + offset).
+
+    Also compute the statistics of its output for the BatchNorm that follows.
 
     Args:
         x: (B, H, W, C).
         scale: (C).
         offset: (C).
-        conv_weight: (9, C), taps in row-major order.
+        conv_weight: (C, 9), taps in row-major order.
         conv_bias: (C).
+        gamma: (C), and all others: see `bn_statistics`.
+        beta: (C).
+        running_mean: (C) or None.
+        running_var: (C) or None.
+        num_batches: int64 or None.
+        momentum: see `bn_statistics`.
+        eps: added to the variance.
 
     Returns:
         out: (B, H, W, C).
-        moments: (2, C), `moments` of `out`.
+        norm: (5, C), `bn_statistics` of `out`.
     """
     out = _dwconv(F.gelu(torch.addcmul(offset, x, scale)), conv_weight, conv_bias)
-    return out.to(x.dtype), moments(out)
+    running = running_mean, running_var, num_batches
+    count = batch_count(x, of_batch=True)
+    norm = fold(*moments(out), gamma, beta, *running, momentum, eps, count)
+    return out.to(x.dtype), norm
 
 
 @operator(
     '(Tensor x, Tensor conv_weight, Tensor conv_bias) -> Tensor',
-    x='B H W C', conv_weight='9 C', conv_bias='C',
+    x='B H W C', conv_weight='C 9', conv_bias='C',
 )  # fmt: skip
 def gelu_dwconv_gelu(
     x: torch.Tensor, conv_weight: torch.Tensor, conv_bias: torch.Tensor
@@ -52,7 +78,7 @@ def gelu_dwconv_gelu(
 
     Args:
         x: (B, H, W, C).
-        conv_weight: (9, C).
+        conv_weight: (C, 9).
         conv_bias: (C).
 
     Returns:
@@ -62,39 +88,40 @@ def gelu_dwconv_gelu(
 
 
 @operator(
-    '(Tensor x, Tensor scale, Tensor offset, Tensor conv_out, Tensor grad_pre_act,'
-    ' Tensor bn_grad_coeffs, Tensor conv_weight) -> (Tensor, Tensor, Tensor)',
-    x='B H W C', scale='C', offset='C', conv_out='B H W C', grad_pre_act='B H W C',
-    bn_grad_coeffs='3 C', conv_weight='9 C',
+    '(Tensor x, Tensor norm, Tensor conv_out, Tensor grad_pre_act, Tensor bn_grad_coeffs,'
+    ' Tensor conv_weight, bool of_batch) -> (Tensor, Tensor, Tensor, Tensor)',
+    x='B H W C', norm='5 C', conv_out='B H W C', grad_pre_act='B H W C', bn_grad_coeffs='3 C',
+    conv_weight='C 9',
 )  # fmt: skip
 def gelu_dwconv_backward(
     x: torch.Tensor,
-    scale: torch.Tensor,
-    offset: torch.Tensor,
+    norm: torch.Tensor,
     conv_out: torch.Tensor,
     grad_pre_act: torch.Tensor,
     bn_grad_coeffs: torch.Tensor,
     conv_weight: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Compute the gradients of `gelu_dwconv` and the BatchNorm after it.
+    of_batch: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Compute the gradients of `gelu_dwconv` and of the BatchNorms before and after it.
 
     Args:
-        x: (B, H, W, C), input of `gelu_dwconv`.
-        scale: (C).
-        offset: (C).
+        x: (B, H, W, C), input of `gelu_dwconv` and of the BatchNorm before it.
+        norm: (5, C), the BatchNorm before it.
         conv_out: (B, H, W, C), its output.
-        grad_pre_act: (B, H, W, C), gradient of BatchNorm's output.
-        bn_grad_coeffs: (3, C), see `bn_backward_`.
-        conv_weight: (9, C).
+        grad_pre_act: (B, H, W, C), gradient of the output of the BatchNorm after it.
+        bn_grad_coeffs: (3, C), of the BatchNorm after it, see `bn_backward_`.
+        conv_weight: (C, 9).
+        of_batch: `norm` holds statistics of x, see `bn_gelu_backward`.
 
     Returns:
-        grad: (B, H, W, C), gradient of x scale + offset.
+        grad: (B, H, W, C), gradient of the output of the BatchNorm before it.
         grad_conv_weight: (C, 9), at least float32, gradients of the nine taps.
         sums: (2, C) in float64, sums over tokens of grad and grad x.
+        bn_grads: (6, C), of the BatchNorm before it, see `bn_gelu_backward`.
     """
-    C = len(scale)
+    C = x.shape[-1]
     a, b, c = bn_grad_coeffs
-    pre_act = torch.addcmul(offset, x, scale)
+    pre_act = torch.addcmul(norm[1], x, norm[0])
     grad = torch.addcmul(torch.addcmul(c, conv_out, b), grad_pre_act, a).permute(0, 3, 1, 2)
     grad, grad_weight, _ = aten.convolution_backward(
         grad.to(pre_act.dtype), F.gelu(pre_act).permute(0, 3, 1, 2),
@@ -102,7 +129,9 @@ def gelu_dwconv_backward(
         [True, True, False],
     )  # fmt: skip
     out = aten.gelu_backward(grad.permute(0, 2, 3, 1), pre_act)
-    return out.to(x.dtype), grad_weight.reshape(C, 9), sums_over_tokens(out, x)
+    sums = sums_over_tokens(out, x)
+    bn_grads = gradients(sums, norm, batch_count(x, of_batch))
+    return out.to(x.dtype), grad_weight.reshape(C, 9), sums, bn_grads
 
 
 def _dwconv(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
@@ -111,5 +140,5 @@ def _dwconv(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.
 
 
 def _filters(conv_weight: torch.Tensor) -> torch.Tensor:
-    """(9, C) -> (C, 1, 3, 3)."""
-    return conv_weight.t().reshape(-1, 1, 3, 3)
+    """(C, 9) -> (C, 1, 3, 3)."""
+    return conv_weight.reshape(-1, 1, 3, 3)

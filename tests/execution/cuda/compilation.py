@@ -11,7 +11,7 @@ import argparse
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +30,7 @@ TYPES = {
     torch.bfloat16: 'bf16',
     torch.float32: 'fp32',
     torch.float64: 'fp64',
+    torch.int64: 'i64',
 }
 FILES = ('common', *sorted(set(cuda._FILES.values())))
 CUOBJDUMP = Path(triton.__file__).parent / 'backends/nvidia/bin/cuobjdump'
@@ -91,7 +92,13 @@ def operator_arguments(name: str, width: int, dtype: torch.dtype, window: int) -
     def wide(*shape: int) -> torch.Tensor:
         return torch.empty(shape, device='meta', dtype=torch.float64)
 
-    if name.startswith('layer_norm'):
+    def norm(D: int) -> tuple:
+        counter = torch.empty((), device='meta', dtype=torch.int64)
+        return *(p(D) for _ in range(4)), counter, 0.1, 1e-5
+
+    if name in ('gelu_linear', 'gelu_linear_backward', 'normed_weight_grad'):
+        yield from linear_arguments(name, C, x, p, norm)
+    elif name.startswith('layer_norm'):
         statistics = p(2, *size)
         yield (x(C), p(C), p(C), 1e-6) if name == 'layer_norm' else (
             x(C), statistics, p(C), x(C), x(C)
@@ -103,28 +110,37 @@ def operator_arguments(name: str, width: int, dtype: torch.dtype, window: int) -
             yield x(3 * C)[:images], p(3 * C), table, *grad, h, [window, window]
     elif name.startswith('gelu_dwconv'):
         yield {
-            'gelu_dwconv': lambda D: (x(D), p(D), p(D), p(9, D), p(D)),
-            'gelu_dwconv_gelu': lambda D: (x(D), p(9, D), p(D)),
-            'gelu_dwconv_backward': lambda D: (x(D), p(D), p(D), x(D), x(D), p(3, D), p(9, D)),
+            'gelu_dwconv': lambda D: (x(D), p(D), p(D), p(D, 9), p(D), *norm(D)),
+            'gelu_dwconv_gelu': lambda D: (x(D), p(D, 9), p(D)),
+            'gelu_dwconv_backward': lambda D: (x(D), p(5, D), x(D), x(D), p(3, D), p(D, 9), True),
         }[name](4 * C)
     else:
         for D in (C, 4 * C):
             yield {
                 'bn_gelu': lambda D: (x(D), p(D), p(D), x(D) if D == C else None),
-                'bn_gelu_backward': lambda D: (x(D), x(D), p(D), p(D), D != C),
+                'bn_gelu_backward': lambda D: (x(D), x(D), p(5, D), True, D != C),
                 'bn_backward_': lambda D: (x(D), x(D), p(3, D)),
-                'moments': lambda D: (x(D),),
-                'bn_statistics': lambda D: (
-                    x(D),
-                    p(2, D),
-                    *[p(D)] * 4,
-                    98304.0,
-                    0.1,
-                    1e-5,
-                    wide(1),
-                ),
-                'bn_grad_coeffs': lambda D: (wide(2, D), p(4, D), 98304.0, wide(2, D), wide(1)),
+                'bn_statistics': lambda D: (x(D), *norm(D)),
+                'bn_from_moments': lambda D: (p(2, D), wide(1), *norm(D)),
+                'bn_total_grads': lambda D: (wide(2, D), p(5, D), wide(2, D), wide(1)),
             }[name](D)
+
+
+def linear_arguments(
+    name: str, C: int, x: Callable, p: Callable, norm: Callable
+) -> Iterator[tuple]:
+    """Yield the arguments of products of fc1, fc2 and the projection to query, key and value."""
+    D = 4 * C
+    if name == 'gelu_linear':
+        for images in (32, 1):  # few tokens take smaller tiles
+            yield x(C)[:images], None, None, p(D, C), p(D), *norm(D)
+            yield x(D)[:images], p(D), p(D), p(C, D), p(C), *norm(C)
+    elif name == 'gelu_linear_backward':
+        for images in (32, 1):
+            yield x(D)[:images], x(C)[:images], p(5, D), p(C, D), True
+    else:
+        for width in (3 * C, D):
+            yield x(width), x(C), p(2, *x(C).shape[:3]), p(C), p(C), 1e-6
 
 
 def usage(launch: Launch, capability: int) -> Usage:

@@ -11,6 +11,7 @@ from hrformer_mmpose.execution import cuda
 
 LOGGER = cuda.__name__
 ATTENTION = {'window_attention', 'window_attention_backward'}
+LINEAR = {'gelu_linear', 'gelu_linear_backward', 'normed_weight_grad'}
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def test_operators_of_a_capability():
     for capability in ((8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (12, 0)):
         assert cuda.kernels(capability) == everything
     for capability in ((7, 0), (7, 2), (7, 5)):
-        assert cuda.kernels(capability) == everything - ATTENTION
+        assert cuda.kernels(capability) == everything - ATTENTION - LINEAR
     for capability in ((3, 7), (6, 1)):
         assert not cuda.kernels(capability)
 
@@ -73,10 +74,17 @@ def test_the_device_decides(device, probe, caplog):
     assert cuda.reason() is None
     assert tiny.calls == 1, 'compiled once'
     device(7, 5)
-    assert chosen() == set(cuda._FILES) - ATTENTION
+    assert chosen() == set(cuda._FILES) - ATTENTION - LINEAR
     device(6, 1)
     assert not chosen()
     assert not caplog.records
+
+
+def test_products_in_float32_are_pytorchs(device, probe):
+    probe()
+    for name in cuda._FILES:
+        assert cuda.available(name, torch.bfloat16)
+        assert cuda.available(name, torch.float32) == (name not in LINEAR)
 
 
 def test_no_such_operator(device, probe):
@@ -140,8 +148,8 @@ def test_triton_is_imported_when_it_is_wanted():
     code = """
 import sys, torch
 from hrformer_mmpose.execution import cuda, fused_ops
-torch.ops.hrformer_mmpose.moments(torch.randn(3, 4))
-print(cuda.available('moments'), 'triton' in sys.modules)
+torch.ops.hrformer_mmpose.bn_gelu(torch.randn(3, 4))
+print(cuda.available('bn_gelu'), 'triton' in sys.modules)
 """
     out = subprocess.run(
         [sys.executable, '-c', code], check=True, capture_output=True, text=True,

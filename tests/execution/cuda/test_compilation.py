@@ -78,10 +78,13 @@ def test_no_kernel_spills_in_large_windows(name, compilation):
 
 
 def test_the_table_of_registers(compilation, monkeypatch, capsys):
-    options = '--widths 78 --capabilities 75 80 --operators window_attention moments'
+    options = '--widths 78 --capabilities 75 80 --operators window_attention bn_statistics'
     monkeypatch.setattr(sys, 'argv', ['compilation', *options.split()])
     compilation.main()
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == [*['window_attention'] * 2, *['moments'] * 4]
+    assert [line.split()[0] for line in lines] == [
+        *['window_attention'] * 2,
+        *['bn_statistics'] * 4,
+    ]
     assert '75: ' not in lines[0]
     assert '75: ' in lines[2]

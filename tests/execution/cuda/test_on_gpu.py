@@ -5,24 +5,20 @@ import torch
 
 from hrformer_mmpose.execution import cuda, fused_ops
 from tests.conftest import relative_error
-from tests.execution.test_operators import NUMBERS, SHAPES
+from tests.execution.test_operators import SHAPES, in_float64, valid
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
 TOLERANCES = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 
 
 def arguments(name: str, dtype: torch.dtype) -> dict:
-    generator = torch.Generator().manual_seed(0)
-    tensors = {
-        key: torch.randn(*shape, generator=generator).to('cuda', dtype)
-        for key, shape in SHAPES[name].items()
-    }
-    return tensors | NUMBERS.get(name, {})
+    torch.manual_seed(0)
+    given = valid(name, dtype)
+    return {k: x.cuda() if torch.is_tensor(x) else x for k, x in given.items()}
 
 
 def compare(name: str, given: dict, dtype: torch.dtype) -> None:
-    as_double = {k: x.double() if torch.is_tensor(x) else x for k, x in given.items()}
-    expected = getattr(fused_ops, name).__wrapped__(**as_double)
+    expected = getattr(fused_ops, name).__wrapped__(**in_float64(given))
     ours = getattr(cuda, name)(**given)
     ours, expected = ((x,) if torch.is_tensor(x) else x for x in (ours, expected))
     for a, b in zip(ours, expected, strict=True):
@@ -67,12 +63,12 @@ def test_attention(size, D, window, dtype):
 def test_parameters_in_float32_beside_maps_in_float16():
     needs('gelu_dwconv')
     x = torch.randn(2, 16, 12, 312, device='cuda', dtype=torch.float16)
-    scale, offset, bias = torch.randn(3, 312, device='cuda')
-    taps = torch.randn(9, 312, device='cuda')
+    scale, offset, bias, gamma, beta = torch.randn(5, 312, device='cuda')
+    taps, constant = torch.randn(312, 9, device='cuda'), (None, None, None, 0.1, 1e-5)
     with torch.no_grad():
-        out, moments = cuda.gelu_dwconv(x, scale, offset, taps, bias)
+        out, norm = cuda.gelu_dwconv(x, scale, offset, taps, bias, gamma, beta, *constant)
     assert out.dtype is torch.float16
-    assert moments.dtype is torch.float32
+    assert norm.dtype is torch.float32
 
 
 @pytest.mark.parametrize('name', SHAPES)

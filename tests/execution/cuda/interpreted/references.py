@@ -16,6 +16,7 @@ from hrformer_mmpose.execution import cuda, fused_ops
 from tests.conftest import relative_error
 
 TYPES = torch.float32, torch.float16, torch.bfloat16
+EPS = 1e-5
 _NEGLIGIBLE = 1e-6  # error of a sum in float32
 
 
@@ -26,6 +27,29 @@ def gelu(x: Tensor) -> Tensor:
 def moments(x: Tensor) -> Tensor:
     x = x.flatten(0, -2)
     return torch.stack((x.mean(0), ((x - x.mean(0)) ** 2).mean(0)))
+
+
+def fold(moments: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
+    """Return the table `norm` of a BatchNorm, (5, C)."""
+    mean, var = moments
+    scale = gamma / (var + eps).sqrt()
+    return torch.stack((scale, beta - mean * scale, mean, var, 1 / (var + eps).sqrt()))
+
+
+def bn_grads(sums: Tensor, norm: Tensor, count: int) -> Tensor:
+    """Return the gradients of a BatchNorm, (6, C), by the chain rule.
+
+    With y = (x - mean) rstd, mean and rstd of the batch, the gradient of x is
+    gamma rstd (grad - mean(grad) - y mean(grad y)).
+    """
+    scale, _, mean, _, rstd = norm
+    grad_beta, grad_gamma = sums[0], (sums[1] - mean * sums[0]) * rstd
+    if not count:
+        zero = torch.zeros_like(scale)
+        return torch.stack((scale, zero, zero, scale * grad_beta, grad_gamma, grad_beta))
+    b = -scale * rstd * grad_gamma / count
+    c = -scale * (grad_beta - mean * rstd * grad_gamma) / count
+    return torch.stack((scale, b, c, torch.zeros_like(scale), grad_gamma, grad_beta))
 
 
 def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -40,7 +64,7 @@ def dwconv(x: Tensor, weight: Tensor, bias: Tensor | float) -> Tensor:
     padded = x.new_zeros(B, H + 2, W + 2, C)
     padded[:, 1:-1, 1:-1] = x
     taps = [padded[:, y : y + H, x : x + W] for y in range(3) for x in range(3)]
-    return sum(tap * w for tap, w in zip(taps, weight, strict=True)) + bias
+    return sum(tap * w for tap, w in zip(taps, weight.t(), strict=True)) + bias
 
 
 def window_attention(

@@ -8,53 +8,87 @@ from hrformer_mmpose.execution import cuda, fused_ops
 from tests.conftest import relative_error
 from tests.execution.cuda.interpreted.references import double, gradients, tensors
 
+EPS = 1e-5
 
-@pytest.mark.parametrize('with_total', [False, True])
-@pytest.mark.parametrize('given', [False, True])
+
+@pytest.mark.parametrize('of_moments', [False, True])
 @pytest.mark.parametrize('C', [5, 130])
-def test_bn_statistics(C, given, with_total):
+def test_statistics(C, of_moments):
     x, gamma, beta, mean, var = tensors(torch.float32, (3, 7, C), *[(C,)] * 4)
-    var = var.abs()
+    var, num_batches = var.abs(), torch.tensor(3)
     running_mean, running_var = double((mean, var))
     tokens = double((x,))[0].flatten(0, 1)
     expected = F.batch_norm(tokens, running_mean, running_var, *double((gamma, beta)), True, 0.1)
-    moments = torch.stack((tokens.mean(0), tokens.var(0, correction=0))).float() if given else None
-    total = torch.tensor([21.0], dtype=torch.float64) if with_total else None
-    count = 5.0 if with_total else 21.0  # `total` replaces it
-    norm = cuda.bn_statistics(x, moments, gamma, beta, mean, var, count, 0.1, 1e-5, total)
-    scale, offset = norm[:2].double()
-    assert relative_error(tokens * scale + offset, expected) < 1e-5
+    moments = torch.stack((tokens.mean(0), tokens.var(0, correction=0)))
+    total = torch.tensor([21.0], dtype=torch.float64)
+    args = gamma, beta, mean, var, num_batches, 0.1, EPS
+    if of_moments:
+        norm = cuda.bn_from_moments(moments.float(), total, *args)
+    else:
+        norm = cuda.bn_statistics(x, *args)
+    assert relative_error(tokens * norm[0] + norm[1], expected) < 1e-5
+    assert relative_error(norm[2:4].double(), moments) < 1e-6
+    assert relative_error(norm[4].double(), (moments[1] + EPS) ** -0.5) < 1e-6
     assert relative_error(mean.double(), running_mean) < 1e-6
     assert relative_error(var.double(), running_var) < 1e-6
-    without = cuda.bn_statistics(x, moments, gamma, beta, None, None, count, 0.1, 1e-5)
+    assert num_batches == 4
+    constant = gamma, beta, None, None, None, 0.1, EPS
+    if of_moments:
+        without = cuda.bn_from_moments(moments.float(), None, *constant)
+    else:
+        without = cuda.bn_statistics(x, *constant)
     assert torch.equal(norm, without)
 
 
-@pytest.mark.parametrize('C', [5, 130])
-def test_bn_grad_coeffs(C):
-    x, grad, gamma, beta = tensors(torch.float32, (21, C), (21, C), (C,), (C,))
-    exact, grad, bias = *double((x, grad)), torch.zeros(C, dtype=torch.float64)
-    grads = gradients(
+def exact_gradients(x, grad, gamma, beta):
+    """Autograd's gradients of x, a bias before the norm, gamma and beta, in float64."""
+    return gradients(
         lambda x, bias, gamma, beta: F.batch_norm(x + bias, None, None, gamma, beta, True),
-        grad, exact, bias, *double((gamma, beta)),
+        grad, x, torch.zeros_like(gamma), gamma, beta,
     )  # fmt: skip
-    norm = cuda.bn_statistics(x, None, gamma, beta, None, None, 21.0, 0.1, 1e-5)
-    sums = torch.stack((grad.sum(0), (grad * exact).sum(0)))
-    a, b, c, *others = cuda.bn_grad_coeffs(sums, norm, 21.0).double()
-    assert relative_error(a * grad + b * exact + c, grads[0]) < 1e-5
+
+
+def compare_gradients(bn_grads, x, grad, expected):
+    a, b, c, *others = bn_grads.double()
+    assert relative_error(a * grad + b * x + c, expected[0]) < 1e-5
     assert others[0].abs().max() < 1e-6
-    for ours, expected in zip(others[1:], grads[2:], strict=True):
-        assert relative_error(ours, expected) < 1e-5
+    for ours, exact in zip(others[1:], expected[2:], strict=True):
+        assert relative_error(ours, exact) < 1e-5
 
 
-@pytest.mark.parametrize('count', [0.0, 21.0])
-@pytest.mark.parametrize('with_total', [False, True])
-def test_coefficients_are_those_of_the_plain_form(count, with_total):
-    norm, sums, total_sums = tensors(torch.float32, (4, 12), (2, 12), (2, 12))
-    args = (sums.double(), norm, count)
-    if with_total:
-        args += (total_sums.double(), torch.tensor([40.0], dtype=torch.float64))
-    ours, plain = cuda.bn_grad_coeffs(*args), fused_ops.bn_grad_coeffs.__wrapped__(*args)
+@pytest.mark.parametrize('C', [5, 130])
+def test_gradients(C):
+    x, grad, gamma, beta = tensors(torch.float32, (21, C), (21, C), (C,), (C,))
+    norm = cuda.bn_statistics(x, gamma, beta, None, None, None, 0.1, EPS)
+    grad_pre_act, _, sums, bn_grads = cuda.bn_gelu_backward(x, grad, norm, True)
+    x, grad_pre_act = double((x, grad_pre_act))
+    expected = exact_gradients(x, grad_pre_act, *double((gamma, beta)))
+    compare_gradients(bn_grads, x, grad_pre_act, expected)
+    total = torch.tensor([21.0], dtype=torch.float64)
+    compare_gradients(cuda.bn_total_grads(sums, norm, sums, total), x, grad_pre_act, expected)
+
+
+def test_gradients_of_running_statistics():
+    x, grad, gamma, beta, mean = tensors(torch.float32, (21, 5), (21, 5), *[(5,)] * 3)
+    moments = torch.stack((mean, mean.abs() + 1))
+    norm = cuda.bn_from_moments(moments, None, gamma, beta, None, None, None, 0.1, EPS)
+    grad_pre_act, _, _, bn_grads = cuda.bn_gelu_backward(x, grad, norm, False)
+    exact = double((x, torch.zeros(5), gamma, beta))
+    expected = gradients(
+        lambda x, bias, gamma, beta: F.batch_norm(x + bias, *double(moments), gamma, beta),
+        grad_pre_act.double(), *exact,
+    )  # fmt: skip
+    a, b, c, *others = bn_grads.double()
+    assert not b.any()
+    assert not c.any()
+    for ours, exact in zip((a * grad_pre_act, *others), expected, strict=True):
+        assert relative_error(ours, exact) < 1e-5
+
+
+def test_gradients_of_several_processes():
+    norm, sums, total_sums = tensors(torch.float32, (5, 12), (2, 12), (2, 12))
+    args = sums.double(), norm, total_sums.double(), torch.tensor([40.0], dtype=torch.float64)
+    ours, plain = cuda.bn_total_grads(*args), fused_ops.bn_total_grads.__wrapped__(*args)
     assert relative_error(ours.double(), plain.double()) < 1e-6
 
 

@@ -1,4 +1,6 @@
-"""BatchNorm, GELU, moments and LayerNorm."""
+"""BatchNorm, GELU and LayerNorm."""
+
+import math
 
 import pytest
 import torch
@@ -6,9 +8,12 @@ import torch
 from hrformer_mmpose.execution import cuda, fused_ops
 from hrformer_mmpose.execution.cuda import common, pointwise, probe
 from tests.execution.cuda.interpreted.references import (
+    EPS,
     TYPES,
+    bn_grads,
     check,
     double,
+    fold,
     gelu,
     gradients,
     layer_norm,
@@ -18,6 +23,7 @@ from tests.execution.cuda.interpreted.references import (
 
 CHANNELS = [78, 5]
 TOKENS = (3, 37)
+CONSTANT = None, None, None, 0.1, EPS  # no running statistics
 
 
 @pytest.fixture(params=TYPES, ids=str)
@@ -37,15 +43,16 @@ def test_bn_gelu(C, dtype):
 
 @pytest.mark.parametrize('C', CHANNELS)
 def test_bn_gelu_backward(C, dtype):
-    args = tensors(dtype, (*TOKENS, C), (*TOKENS, C), (C,), (C,))
-    x, grad, scale, offset = double(args)
-    pre_act = x * scale + offset
+    args = tensors(dtype, (*TOKENS, C), (*TOKENS, C), (5, C))
+    x, grad, norm = double(args)
+    pre_act = x * norm[0] + norm[1]
     (grad_pre_act,) = gradients(gelu, grad, pre_act)
     sums = torch.stack([(grad_pre_act * y).flatten(0, -2).sum(0) for y in (torch.ones_like(x), x)])
-    expected = grad_pre_act, gelu(pre_act), sums
-    ours = check('bn_gelu_backward', (*args, True), expected, (2, 3))
+    grads = bn_grads(sums, norm, math.prod(TOKENS))
+    expected = grad_pre_act, gelu(pre_act), sums, grads
+    ours = check('bn_gelu_backward', (*args, True, True), expected, (2,))
     assert ours[2].dtype is torch.float64
-    assert not pointwise.bn_gelu_backward(*args)[1].numel()
+    assert not pointwise.bn_gelu_backward(*args, True)[1].numel()
 
 
 @pytest.mark.parametrize('C', CHANNELS)
@@ -57,9 +64,12 @@ def test_bn_backward(C, dtype):
 
 
 @pytest.mark.parametrize('C', CHANNELS)
-def test_moments(C, dtype):
-    (x,) = tensors(dtype, (*TOKENS, C))
-    assert check('moments', (x,), moments(x.double()), ()).dtype is torch.float32
+def test_bn_statistics(C, dtype):
+    args = tensors(dtype, (*TOKENS, C), (C,), (C,))
+    x, gamma, beta = double(args)
+    expected = fold(moments(x), gamma, beta, EPS)
+    ours = check('bn_statistics', (*args, *CONSTANT), expected, (1, 2))
+    assert ours.dtype is torch.float32
 
 
 @pytest.mark.parametrize('C', CHANNELS)
@@ -95,12 +105,14 @@ def test_layer_norm_backward(C, dtype):
 def test_several_programs_and_tiles(monkeypatch):
     """Sums of programs that take more than one tile, the last one partly filled."""
     monkeypatch.setattr(common, 'PROGRAMS', 2)
-    for test in (test_bn_gelu_backward, test_moments, test_layer_norm_backward):
+    for test in (test_bn_gelu_backward, test_bn_statistics, test_layer_norm_backward):
         test(78, torch.float32)
-    (x,) = tensors(torch.float32, (900, 3))  # more programs than `_merge_moments` takes at once
+    # More programs than `_merge_moments` takes at once.
+    x, gamma, beta = tensors(torch.float32, (900, 3), (3,), (3,))
     monkeypatch.setattr(common, 'PROGRAMS', 10**6)
     monkeypatch.setattr(common, 'TILE', 32)
-    check('moments', (x,), moments(x.double()), ())
+    expected = fold(moments(x.double()), *double((gamma, beta)), EPS)
+    check('bn_statistics', (x, gamma, beta, *CONSTANT), expected, ())
 
 
 @pytest.mark.filterwarnings('ignore:overflow')  # NumPy's
@@ -110,14 +122,16 @@ def test_gelu_where_it_bends_and_far_away():
     expected = gelu(x.double())
     ours = cuda.bn_gelu(x, one, zero)
     assert ((ours - expected).abs() <= 5e-7 + 1e-7 * expected.abs()).all()
-    grad = cuda.bn_gelu_backward(x, torch.ones_like(x), one, zero)[0]
+    norm = torch.tensor([1.0, 0.0, 0.0, 1.0, 1.0])[:, None]
+    grad = cuda.bn_gelu_backward(x, torch.ones_like(x), norm, True)[0]
     (expected,) = gradients(gelu, torch.ones_like(x).double(), x.double())
     assert (grad - expected).abs().max() < 5e-7
 
 
 def test_moments_far_from_zero():
     x = tensors(torch.float32, (3, 50, 7))[0] * 0.1 + 100
-    ours, expected = cuda.moments(x), moments(x.double())
+    gamma = torch.ones(7)
+    ours, expected = cuda.bn_statistics(x, gamma, gamma, *CONSTANT)[2:4], moments(x.double())
     assert (ours - expected).abs().max() < 8e-6  # floats near 100 are 7.6e-6 apart
     assert ((ours[1] - expected[1]) / expected[1]).abs().max() < 1e-6
 
@@ -136,8 +150,9 @@ def test_memory_that_is_shared_with_what_changes():
 def test_no_tokens():
     x, p = torch.empty(0, 5, 12), torch.ones(12)
     assert cuda.bn_gelu(x, p, p).shape == x.shape
-    assert torch.equal(cuda.bn_gelu_backward(x, x, p, p)[2], torch.zeros(2, 12).double())
-    assert cuda.moments(x).isnan().all()
+    norm = torch.ones(5, 12)
+    assert torch.equal(cuda.bn_gelu_backward(x, x, norm, True)[2], torch.zeros(2, 12).double())
+    assert cuda.bn_statistics(x, p, p, *CONSTANT).isnan().all()
     _, statistics = cuda.layer_norm(x, p, p, 1e-6)
     grads = cuda.layer_norm_backward(x, statistics, p, x, x)
     assert torch.equal(grads[1], torch.zeros(2, 12).double())
