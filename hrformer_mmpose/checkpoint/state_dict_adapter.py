@@ -2,7 +2,8 @@
 
 The authors' code projects query, key and value by three layers where MMPose's has one, and calls
 the FFN `mlp`; its pose networks call the head `keypoint_head`, as MMPose 0.x did. Nothing else
-differs. All functions are pure and take the entries of a backbone or of a whole model.
+differs. All functions are pure and take the entries of a backbone or of a whole model. PRTR's names
+are in `prtr_names.py`.
 """
 
 import re
