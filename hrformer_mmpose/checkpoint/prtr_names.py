@@ -65,16 +65,14 @@ def architecture(state: State, trunk: str) -> str | None:
     if not is_ours(state):
         return None
     if trunk == 'ResNet':
-        blocks = {m[0] for key in state if (m := re.match(r'layer\d\.\d+\.', key))}
-        trunk = f'ResNet-{2 + (3 if "layer1.0.conv3.weight" in state else 2) * len(blocks)}'
-    layers = [
-        len(
-            {
-                m[1]
-                for key in state
-                if (m := re.match(rf'head\.transformer\.{part}\.layers\.(\d+)\.', key))
-            }
-        )
-        for part in ('encoder', 'decoder')
-    ]
-    return f'PRTR({trunk}, {layers[0]} + {layers[1]} layers)'
+        blocks = _count(state, r'layer\d\.\d+')
+        trunk = f'ResNet-{2 + blocks * (3 if "layer1.0.conv3.weight" in state else 2)}'
+    encoder, decoder = (
+        _count(state, rf'head\.transformer\.{part}\.layers\.\d+') for part in ('encoder', 'decoder')
+    )
+    return f'PRTR({trunk}, {encoder} + {decoder} layers)'
+
+
+def _count(keys: Iterable[str], pattern: str) -> int:
+    """Count the modules whose name matches; a dot and the name of an entry follow."""
+    return len({match[0] for key in keys if (match := re.match(rf'{pattern}(?=\.)', key))})

@@ -3,8 +3,8 @@
 The authors' code projects query, key and value by three layers where MMPose's has one, and calls
 the FFN `mlp`; its pose networks call the head `keypoint_head`, as MMPose 0.x did, and the layers of
 its other heads have no prefix. Nothing else differs. Names of TokenPose and TransPose are in
-`pose_transformers.py`. All functions are pure and take the entries of a backbone or of a whole
-model.
+`pose_transformers.py`, PRTR's in `prtr_names.py`. All functions are pure and take the entries of a
+backbone or of a whole model.
 """
 
 import re
