@@ -46,7 +46,7 @@ def output(name: str) -> torch.Tensor:
 
 def state_dict(name: str) -> dict[str, torch.Tensor]:
     """State dict of the authors' names: weights by rule, and the position embedding."""
-    state = {key: official._value(key, shape) for key, shape in entries(name).items()}
+    state = {key: official.value(key, shape) for key, shape in entries(name).items()}
     for key, value in state.items():
         if key.endswith('pos_embedding'):
             tokens = value.numel() // value.shape[-1]

@@ -53,7 +53,7 @@ FUNCTIONS: dict[str, Callable] = {  # by path, what is called where no `type` na
 }
 READ_BY_BUILDERS = {  # arguments that do not reach the class
     '_scope_', 'type', 'priority', 'convert_to_iter_based', 'constructor', 'paramwise_cfg',
-    'num_batch_per_epoch', 'by_epoch',
+    'num_batch_per_epoch', 'by_epoch', 'override',
 }  # fmt: skip
 OTHERS: dict[str, Any] = {  # values that reach no signature
     'activation_checkpointing': list | None,

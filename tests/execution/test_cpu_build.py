@@ -348,7 +348,7 @@ def test_a_step_with_and_without(monkeypatch, caplog):
     torch.nn.init.normal_(block.attn.attn.relative_position_bias_table)
     x = torch.randn(3, 78, 16, 12).contiguous(memory_format=torch.channels_last)
     results = []
-    for available in (cpu.available, lambda name=None: False):
+    for available in (cpu.available, lambda name=None, dtype=None: False):
         monkeypatch.setattr(cpu, 'available', available)
         block.zero_grad()
         torch.manual_seed(1)
