@@ -39,7 +39,7 @@ def check_architecture(
             'file, or another file'
         )
     what = f'{misfits[0]} has another shape' if misfits else f'{(lacks or [""])[0]} is missing'
-    raise WeightsError(f"'{source}' does not fit the {built} that the config builds: {what}")
+    raise WeightsError(f"'{source}' does not fit the config, which builds {built}: {what}")
 
 
 def _comparable(state: State, target: Mapping) -> bool:
