@@ -67,6 +67,8 @@ def test_no_kernel_spills_at_any_width(name, compilation):
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize('name', OPERATORS)
 def test_no_kernel_spills_in_other_types(name, dtype, compilation):
+    if dtype is torch.float32 and name in cuda._LINEAR:
+        pytest.skip("PyTorch's products are chosen")
     assert not spills(compilation, name, (78, 32), dtype, compilation.CAPABILITIES)
 
 
