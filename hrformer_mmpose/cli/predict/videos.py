@@ -79,7 +79,8 @@ def _predict_file(
             print(f"continuing '{video.name}' at frame {raw.count}")
         if not raw.is_whole:
             with Progress(video.frames, 'frames', raw.count, options.shard == 0) as progress:
-                for frame, image, problems in _estimate(video, estimator, boxes, options, raw):
+                poses = _estimate(video, estimator, boxes, options, options.show, raw.count)
+                for frame, image, problems in poses:
                     raw.add(_row(frame), problems)
                     progress.step(len(frame.poses))
                     if options.show and not _show(_draw(image, frame.poses, options)):
@@ -96,26 +97,32 @@ def _predict_file(
 
 
 def _estimate(
-    video: Video, estimator: Estimator, boxes, options: Options, raw: RawLines
+    video: Video,
+    estimator: Estimator,
+    boxes,
+    options: Options,
+    keep_images: bool,
+    start: int = 0,
+    live: bool = False,
 ) -> Iterator[tuple[Frame, np.ndarray | None, list[str]]]:
-    """Yield the poses of each frame after those that are done, its picture and its problems."""
-    images = itertools.islice(video, raw.count, None)
-    number = raw.count
-    live = options.detect_every > 1
-    if live:
-        boxes = IntermittentDetector(boxes, options.detect_every)
-    for result in estimator.stream(images, boxes, keep_images=options.show, live=live):
+    """Yield the poses of each frame from number `start`, its picture and its problems."""
+    images = itertools.islice(video, start, None)
+    intermittent = None
+    if options.detect_every > 1:
+        boxes = intermittent = IntermittentDetector(boxes, options.detect_every)
+        live = True
+    results = estimator.stream(images, boxes, keep_images=keep_images, live=live)
+    for number, result in enumerate(results, start):
         while len(video.infos) > video.read - number:  # of frames that were skipped
             video.infos.popleft()
         info = video.infos.popleft()
-        if live:
-            boxes.update(result.poses)
+        if intermittent is not None:
+            intermittent.update(result.poses)
             if info.is_cut:
-                boxes.restart()
+                intermittent.restart()
         name = f"frame {number} of '{video.name}'"
         problems = [line.replace(result.name, name) for line in result.problems]
         yield Frame(number, info.time, result.poses, info.is_cut), result.image, problems
-        number += 1
 
 
 def _refine(frames: Iterable[Frame], options: Options) -> Iterator[tuple[Frame, Frame]]:
@@ -180,18 +187,12 @@ def _record(
     problems: list[str] = []
 
     def estimated() -> Iterator[Frame]:
-        detector = boxes
-        if options.detect_every > 1:
-            detector = IntermittentDetector(boxes, options.detect_every)
-        for result in estimator.stream(video, detector, keep_images=drawing, live=True):
-            if detector is not boxes:
-                detector.update(result.poses)
-            number = entry['frames'] + len(images)
-            name = f"frame {number} of '{video.name}'"
-            problems.extend(line.replace(result.name, name) for line in result.problems)
-            images.append(result.image)
-            info = video.infos.popleft()
-            yield Frame(number, info.time, result.poses, info.is_cut)
+        for frame, image, lines_of_frame in _estimate(
+            video, estimator, boxes, options, drawing, live=True
+        ):
+            problems.extend(lines_of_frame)
+            images.append(image)
+            yield frame
 
     with contextlib.ExitStack() as stack:
         writer = open_writer(lines.with_suffix('.mp4'), video.fps, None)
