@@ -24,8 +24,6 @@ from .steps import loss_of, set_training
 aten = torch.ops.aten
 _FREE = {aten.detach, aten._unsafe_view, aten.lift_fresh, aten._fused_sdp_choice, aten.empty}
 _FREE |= {aten.empty_like, aten.empty_strided, aten.new_empty, aten.new_empty_strided}
-# Positions of arguments that the kernels of an operator read twice.
-_READ_TWICE = {'hrformer_mmpose.gelu_linear_backward': (0, 1)}
 _OVERWRITE = {aten.copy_, aten.fill_, aten.zero_}  # write their first argument without reading it
 
 
@@ -119,13 +117,8 @@ class _Counter(TorchDispatchMode):
 def _traffic(function, args: tuple, kwargs: dict, result) -> int:
     out = {argument.name for argument in function._schema.arguments if argument.is_out}
     read = args[1:] if function.overloadpacket in _OVERWRITE else args
-    again = [args[i] for i in _READ_TWICE.get(str(function.overloadpacket), ())]
-    return (
-        _bytes(again)
-        + _bytes(read)
-        + _bytes([v for k, v in kwargs.items() if k not in out])
-        + _bytes(result)
-    )
+    named = [v for k, v in kwargs.items() if k not in out]
+    return _bytes(read) + _bytes(named) + _bytes(result)
 
 
 def _bytes(value) -> int:

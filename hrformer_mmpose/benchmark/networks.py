@@ -17,13 +17,14 @@ from torch import nn
 
 from .. import io
 from ..execution.compiling import compile_network
+from ..execution.cuda_graph import CudaGraphs, TrainingGraphs
 from . import baselines, complexity, report
 from .baselines import MMPOSE, OURS
 from .plan import Case, NetworkOptions, plan
 from .steps import DTYPES, for_inference, inference, set_training, training_step
 from .timing import Budget, MiB, Timer, device_of, first_line, line, time_in_turns
 
-COMPILED = 'ours, compiled'
+COMPILED, GRAPH = 'ours, compiled', 'ours, CUDA graph'
 
 
 def benchmark(args: NetworkOptions) -> dict:
@@ -125,6 +126,8 @@ class _Benchmark:
             tolerate=(RuntimeError,),
         )
         for row in rows:
+            if row['network'] == GRAPH and 'failure' not in row:
+                row['cuda_peak_bytes'] = None  # taken at the capture
             if row.get('cuda_peak_bytes') is not None:  # a step's own, without the weights
                 network = networks[row['network'].split(',')[0]]
                 row['cuda_peak_bytes'] += _weight_bytes(network, case)
@@ -193,17 +196,35 @@ def _steps(
     image = torch.rand(case.batch, 3, *case.size, device=device)
     steps = {name: _step(case, network, image) for name, network in networks.items()}
     if compiled:
-        steps[COMPILED] = _step(case, networks[OURS], image, compiled=True)
+        steps[COMPILED] = _step(case, networks[OURS], image, compile_network)
+    if device.type == 'cuda':
+        steps[GRAPH] = _step(case, networks[OURS], image, _Graphed)
     return steps
 
 
-def _step(case: Case, network: nn.Module, image: torch.Tensor, compiled: bool = False) -> Callable:
-    dtype, build = DTYPES[case.precision], compile_network if compiled else lambda network: network
+class _Graphed(nn.Module):
+    """Network that is replayed as CUDA graphs, as tests and `--cuda-graph` do."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+        self._run = (TrainingGraphs if network.training else CudaGraphs)(network)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return self._run(x)
+
+
+def _step(
+    case: Case, network: nn.Module, image: torch.Tensor, build: Callable | None = None
+) -> Callable:
+    dtype = DTYPES[case.precision]
     try:
         if case.training:
-            network = copy.deepcopy(network) if compiled else network
-            return training_step(build(set_training(network, True)), image, dtype)
-        return inference(build(for_inference(network, dtype)), image.to(dtype))
+            network = set_training(network, True)
+            network = network if build is None else build(copy.deepcopy(network))
+            return training_step(network, image, dtype)
+        network = for_inference(network, dtype)
+        return inference(network if build is None else build(network), image.to(dtype))
     except RuntimeError as error:  # a row of the table, like one of the step itself
         return functools.partial(_raise, error.with_traceback(None))
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from ..engine.hooks import CompileHook
+from ..engine.hooks import CompileHook, CudaGraphHook
 from ..errors import ConfigError
 from ..zoo import merge_options
 from .arguments import common_parser
@@ -24,6 +24,11 @@ def parser() -> argparse.ArgumentParser:
         '--auto-scale-lr',
         action='store_true',
         help='scale the learning rate with the actual batch size',
+    )
+    flags.add_argument(
+        '--cuda-graph',
+        action='store_true',
+        help="replay the backbone's training step as CUDA graphs (GPUs)",
     )
     return flags
 
@@ -47,4 +52,6 @@ def run(args: argparse.Namespace) -> None:
     runner = build_runner(cfg)
     if args.compile:
         runner.register_hook(CompileHook(), 'LOWEST')
+    if args.cuda_graph:
+        runner.register_hook(CudaGraphHook(), 'LOWEST')
     runner.train()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import mmengine
 import torch
-from mmengine.dist import all_gather_object, is_main_process
+from mmengine.dist import all_gather_object, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
@@ -17,7 +17,7 @@ from ..checkpoint.files import replacing
 from ..errors import ConfigError, DataError
 from ..evaluation import report, report_pictures
 from ..execution.compiling import compile_network
-from ..execution.cuda_graph import CudaGraphs
+from ..execution.cuda_graph import CudaGraphs, TrainingGraphs
 from .finite_hook import unwrapped_model
 
 
@@ -80,6 +80,40 @@ class CompileHook(Hook):
     def before_test(self, runner: Runner) -> None:
         """Called by the runner."""
         compile_network(_backbone(runner))
+
+
+class CudaGraphHook(Hook):
+    """Replay the backbone's training step as CUDA graphs; see `TrainingGraphs`."""
+
+    def before_train(self, runner: Runner) -> None:
+        """Called by the runner."""
+        backbone = _backbone(runner)
+        if (reason := _obstacle_to_graphs(runner, backbone)) is not None:
+            runner.logger.warning(f'--cuda-graph has no effect: {reason}')
+            return
+        self._own_forward = vars(backbone).get('forward')
+        backbone.forward = TrainingGraphs(backbone).__call__
+
+    def after_train(self, runner: Runner) -> None:
+        """Called by the runner."""
+        backbone = _backbone(runner)
+        if isinstance(getattr(vars(backbone).get('forward'), '__self__', None), TrainingGraphs):
+            del backbone.forward
+            if self._own_forward is not None:
+                backbone.forward = self._own_forward
+
+
+def _obstacle_to_graphs(runner: Runner, backbone: nn.Module) -> str | None:
+    """Return why a training step cannot be replayed, or None."""
+    if next(backbone.parameters()).device.type != 'cuda':
+        return 'the model is not on a GPU'
+    if runner.optim_wrapper._accumulative_counts > 1:
+        return 'gradients are accumulated (optim_wrapper.accumulative_counts)'
+    if get_world_size() > 1 and any(isinstance(m, nn.SyncBatchNorm) for m in backbone.modules()):
+        return 'SyncBN exchanges its sums between processes'
+    if getattr(backbone, 'with_cp', False):
+        return 'the backbone recomputes its blocks (with_cp)'
+    return None
 
 
 def _backbone(runner: Runner) -> nn.Module:

@@ -147,7 +147,8 @@ class _Attention(torch.autograd.Function):
             grad_table = aten.embedding_dense_backward(
                 grad_bias.flatten(1).t(), bias_index.flatten(), ctx.table_rows, -1, False
             )
-        grad_qkv_weight = fused_ops.normed_weight_grad(grad, x, mean_and_rstd, gamma, beta, eps)
+        y, _ = fused_ops.layer_norm(x, gamma, beta, eps)
+        grad_qkv_weight = fused_ops.weight_grad(grad, y)
         grad, norm_grads = fused_ops.layer_norm_backward(
             x, mean_and_rstd, gamma, linear(grad, qkv_weight.t()), grad_out
         )
@@ -165,22 +166,18 @@ class _FFN(torch.autograd.Function):
         beta2, fc2_weight, fc2_bias, gamma3, beta3, drop_path_scale, eps, states,
     ):  # fmt: skip
         y, mean_and_rstd = fused_ops.layer_norm(x, gamma, beta, eps)
-        fc1_out, table = fused_ops.gelu_linear(
-            y, None, None, fc1_weight, fc1_bias, *states[0].arguments(gamma1, beta1)
-        )
-        conv_out = fc1_out
-        norm1 = norm2 = FoldedBatchNorm.from_input(states[0], gamma1, beta1, fc1_out, table)
+        weights = cast(x.dtype, fc1_weight, fc1_bias, fc2_weight, fc2_bias)
+        fc1_out = conv_out = linear(y, *weights[:2])
+        norm1 = norm2 = FoldedBatchNorm.from_input(states[0], gamma1, beta1, fc1_out)
         if conv_weight is not None:
             conv_out, table = fused_ops.gelu_dwconv(
                 fc1_out, *norm1.scale_and_offset, conv_weight.flatten(1), conv_bias,
                 *states[1].arguments(gamma2, beta2),
             )  # fmt: skip
             norm2 = FoldedBatchNorm.from_input(states[1], gamma2, beta2, conv_out, table)
-        fc2_out, table = fused_ops.gelu_linear(
-            conv_out, *norm2.scale_and_offset, fc2_weight, fc2_bias,
-            *states[2].arguments(gamma3, beta3),
-        )  # fmt: skip
-        norm3 = FoldedBatchNorm.from_input(states[2], gamma3, beta3, fc2_out, table)
+        act = fused_ops.bn_gelu(conv_out, *norm2.scale_and_offset)
+        fc2_out = linear(act, *weights[2:])
+        norm3 = FoldedBatchNorm.from_input(states[2], gamma3, beta3, fc2_out)
         ctx.save_for_backward(
             x, gamma, beta, mean_and_rstd, fc1_out, conv_out, fc2_out, fc1_weight, fc2_weight,
             conv_weight, drop_path_scale, norm1.table, norm2.table, norm3.table,
@@ -202,15 +199,18 @@ class _FFN(torch.autograd.Function):
             FoldedBatchNorm(table, *counts)
             for table, counts in zip(tables, ctx.counts, strict=True)
         )
+        fc1_weight, fc2_weight = cast(x.dtype, fc1_weight, fc2_weight)
         grad = grad_out if drop_path_scale is None else grad_out * drop_path_scale
         grad_pre_act, _, *sums = fused_ops.bn_gelu_backward(
             fc2_out, grad, norm3.table, norm3.of_batch
         )
         bn_grad_coeffs, *fc2_grads = norm3.backward(*sums)
         grad = fused_ops.bn_backward_(grad_pre_act, fc2_out, bn_grad_coeffs)
-        grad_pre_act, grad_fc2_weight, *sums = fused_ops.gelu_linear_backward(
-            conv_out, grad, norm2.table, fc2_weight, norm2.of_batch
+        grad_pre_act, act, *sums = fused_ops.bn_gelu_backward(
+            conv_out, linear(grad, fc2_weight.t()), norm2.table, norm2.of_batch, with_act=True
         )
+        grad_fc2_weight = fused_ops.weight_grad(grad, act)
+        del act
         conv_grads = (None,) * 4
         if conv_weight is not None:
             bn_grad_coeffs, *conv_grads = norm2.backward(*sums)
@@ -221,8 +221,8 @@ class _FFN(torch.autograd.Function):
             conv_grads = grad_conv_weight.view_as(conv_weight), *conv_grads
         bn_grad_coeffs, *fc1_grads = norm1.backward(*sums)
         grad = fused_ops.bn_backward_(grad_pre_act, fc1_out, bn_grad_coeffs)
-        grad_fc1_weight = fused_ops.normed_weight_grad(grad, x, mean_and_rstd, gamma, beta, ctx.eps)
-        (fc1_weight,) = cast(x.dtype, fc1_weight)
+        y, _ = fused_ops.layer_norm(x, gamma, beta, ctx.eps)
+        grad_fc1_weight = fused_ops.weight_grad(grad, y)
         grad, norm_grads = fused_ops.layer_norm_backward(
             x, mean_and_rstd, gamma, linear(grad, fc1_weight.t()), grad_out
         )

@@ -111,14 +111,21 @@ def _conv3x3(in_channels: int, channels: int, norm_cfg: dict, stride: int = 1) -
     return nn.Sequential(*conv, nn.ReLU(inplace=True))
 
 
-_bilinear = functools.partial(F.interpolate, mode='bilinear', align_corners=False)
-_bilinear_aligned = functools.partial(F.interpolate, mode='bilinear', align_corners=True)
+def _interpolate(x: torch.Tensor, *args, **kwargs) -> torch.Tensor:
+    # On GPUs autocast would return float32, and all blocks behind would compute in it. The kernels
+    # interpolate in float32 anyway.
+    with torch.autocast(x.device.type, enabled=False):
+        return F.interpolate(x, *args, **kwargs)
+
+
+_bilinear = functools.partial(_interpolate, mode='bilinear', align_corners=False)
+_bilinear_aligned = functools.partial(_interpolate, mode='bilinear', align_corners=True)
 
 
 def _nearest(x: torch.Tensor, size: torch.Size) -> torch.Tensor:
     # The power of two between the two resolutions; sizes that are not multiples were rounded up.
     factor = max(2 ** round(math.log2(n / m)) for n, m in zip(size, x.shape[2:], strict=True))
-    x = F.interpolate(x, scale_factor=factor, mode='nearest')
+    x = _interpolate(x, scale_factor=factor, mode='nearest')
     return x if x.shape[2:] == size else _bilinear_aligned(x, size)
 
 

@@ -1,12 +1,15 @@
 """Which calls are replayed as CUDA graphs; the graphs themselves where there is a GPU."""
 
+import copy
 import logging
 
 import pytest
 import torch
 from torch import nn
 
-from hrformer_mmpose.execution.cuda_graph import CudaGraphs
+from hrformer_mmpose.backbones import HRFormer
+from hrformer_mmpose.execution.cuda_graph import CudaGraphs, TrainingGraphs
+from tests.conftest import relative_error
 from tests.fake_cuda import fake_cuda
 from tests.recorded_graph import Anywhere, record_graphs
 
@@ -210,3 +213,116 @@ def test_a_network_that_reads_a_value_runs_without_a_graph(caplog):
             torch.testing.assert_close(graphs(x)[0], x * float(x.sum()))
     assert torch.cuda.current_stream() == stream
     assert 'cannot be captured' in caplog.text
+
+
+class Scale(nn.Module):
+    """Network with a weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+        self.runs = 0
+
+    def forward(self, x):
+        self.runs += 1
+        return (x * self.weight,)
+
+
+def training_graphs(error: Exception | None = None) -> tuple[TrainingGraphs, Scale, list]:
+    """Graphs on the CPU whose replay doubles what the network computes."""
+    replayed, network = [], Scale()
+
+    def capture(network, x):
+        if error is not None:
+            raise error
+
+        def replay(x):
+            replayed.append(len(x))
+            return (2 * x * network.wrapped.weight,)
+
+        return replay
+
+    graphs = TrainingGraphs(network, capture)
+    graphs._can_replay = lambda x: torch.is_grad_enabled() and network.training
+    return graphs, network, replayed
+
+
+def test_training_is_replayed_once_a_shape_recurs():
+    graphs, network, replayed = training_graphs()
+    for size in (4, 4, 2, 2, 4):
+        graphs(torch.ones(size, 3))[0].sum().backward()
+    assert replayed == [4, 4]
+    assert network.runs == 3
+    assert torch.equal(network.weight.grad, torch.full((3,), 4.0 + 8 + 2 + 2 + 8))
+
+
+def test_evaluation_and_other_trainable_weights_are_not_replayed():
+    graphs, network, replayed = training_graphs()
+    x = torch.ones(4, 3)
+    for _ in range(2):
+        graphs(x)[0].sum().backward()
+    with torch.no_grad():
+        graphs(x)
+    network.eval()
+    graphs(x)
+    network.train().weight.requires_grad_(False)
+    graphs(x)
+    assert replayed == [4]
+
+
+def test_a_forward_pass_does_not_overwrite_one_that_awaits_its_backward_pass():
+    graphs, _, replayed = training_graphs()
+    x = torch.ones(4, 3)
+    graphs(x)[0].sum().backward()
+    (first,) = graphs(x)
+    (second,) = graphs(x)
+    assert replayed == [4]
+    second.sum().backward()
+    first.sum().backward()
+    graphs(x)[0].sum().backward()
+    graphs(x)  # dropped: no backward pass will follow
+    graphs(x)
+    assert replayed == [4] * 4
+
+
+def test_a_training_step_that_cannot_be_captured_runs_without_a_graph(caplog):
+    graphs, network, _ = training_graphs(RuntimeError('not permitted\nin detail'))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            graphs(torch.ones(4, 3))[0].sum().backward()
+    assert network.runs == 3
+    assert caplog.text.count('cannot be captured (not permitted)') == 1
+
+
+def test_the_replaced_forward_pass_is_the_one_that_is_captured():
+    network = Scale()
+    graphs = TrainingGraphs(network)
+    network.forward = graphs.__call__
+    assert torch.equal(network(torch.ones(2, 3))[0], torch.ones(2, 3))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16], ids=str)
+def test_a_replayed_training_step_equals_the_networks(dtype):
+    """Losses, gradients and running statistics over several steps."""
+    torch.manual_seed(0)
+    plain = HRFormer(arch='tiny').cuda().train()
+    graphed = copy.deepcopy(plain)
+    graphed.forward = TrainingGraphs(graphed).__call__
+    images = [torch.rand(2, 3, 64, 64, device='cuda') for _ in range(5)]
+    gradients = []
+    for network in (plain, graphed):
+        optimizer = torch.optim.SGD(network.parameters(), 0.01)
+        for image in images:
+            optimizer.zero_grad()
+            with torch.autocast('cuda', dtype, enabled=dtype is not torch.float32):
+                loss = sum(y.float().square().mean() for y in network(image))
+            loss.backward()
+            optimizer.step()
+        tensors = [p.grad for p in network.parameters() if p.grad is not None]
+        gradients.append(torch.cat([x.flatten() for x in tensors]))
+    assert graphed.forward.__self__._graphs
+    tolerance = 1e-3 if dtype is torch.float32 else 0.05
+    assert relative_error(gradients[1], gradients[0]) < tolerance
+    for a, b in zip(graphed.buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)

@@ -20,12 +20,11 @@ from .build import Unavailable
 DTYPES = frozenset((torch.float32, torch.float16, torch.bfloat16))
 
 
-def available(name: str | None = None, dtype: torch.dtype | None = None) -> bool:
+def available(name: str | None = None) -> bool:
     """Return whether this machine has the kernels; the first call may build them (seconds).
 
     Args:
         name: operator; all kernels are built together.
-        dtype: type of the maps; the kernels take all of `DTYPES`.
     """
     return _library() is not None
 

@@ -30,23 +30,19 @@ _FILES = {
     'gelu_dwconv': 'convolution',
     'gelu_dwconv_gelu': 'convolution',
     'gelu_dwconv_backward': 'convolution_backward',
-    'gelu_linear': 'linear',
-    'gelu_linear_backward': 'linear',
-    'normed_weight_grad': 'linear',
     'window_attention': 'attention',
     'window_attention_backward': 'attention_backward',
 }
 _HAS_OUT_DTYPE = hasattr(torch.ops.aten.mm, 'dtype')  # since PyTorch 2.8
 _ATTENTION = frozenset(('window_attention', 'window_attention_backward'))
-_LINEAR = frozenset(('gelu_linear', 'gelu_linear_backward', 'normed_weight_grad'))
 _state: dict[str, str | None] = {'reason': None}
 
 
 def kernels(capability: tuple[int, int]) -> frozenset[str]:
     """Return the operators whose kernels are chosen for a compute capability.
 
-    Before 8.0 Triton computes products without tensor cores: PyTorch's own attention and products
-    are the better ones. Triton does not support GPUs before 7.0.
+    Before 8.0 Triton computes products without tensor cores, and PyTorch's own attention is the
+    better one. Triton does not support GPUs before 7.0.
 
     Args:
         capability: (major, minor).
@@ -54,20 +50,17 @@ def kernels(capability: tuple[int, int]) -> frozenset[str]:
     if capability < (7, 0):
         return frozenset()
     chosen = frozenset((*_FILES, 'weight_grad'))
-    return chosen - _ATTENTION - _LINEAR if capability < (8, 0) else chosen
+    return chosen - _ATTENTION if capability < (8, 0) else chosen
 
 
-def available(name: str, dtype: torch.dtype = torch.float16) -> bool:
+def available(name: str) -> bool:
     """Return whether the kernel of an operator can run, and is chosen, on the current device.
 
     The first call on a device compiles a small kernel (seconds).
 
     Args:
         name: name of the operator.
-        dtype: type of its maps. In float32 PyTorch's products are the better ones.
     """
-    if dtype is torch.float32 and name in _LINEAR:
-        return False
     return _has_device() and name in _chosen(torch.cuda.current_device())
 
 

@@ -5,10 +5,10 @@ partition and no padding exist in memory: 4 C numbers are read and written a tok
 form moves them about five times. Heads of a window are neighbours in the grid and share cache
 lines: a head of 39 numbers in float16 starts and ends within one.
 
-A window of up to 64 tokens is one block of keys. Its programs take 16 queries at a time: logits,
-probabilities and products of 64 queries need all 255 registers of a thread, those of 16 need half
-as many, and twice as many programs run on a processor. Larger windows pass over blocks of 32 keys
-(Milakov & Gimelshein, 2018). The head width is filled up to a power of two in registers only.
+A window of up to 64 tokens is one block of queries and of keys. In float32, whose products have no
+tensor cores here, its programs take 16 queries at a time to save registers. Larger windows pass
+over blocks of 32 keys (Milakov & Gimelshein, 2018). The head width is filled up to a power of two
+in registers only.
 
 Positions in an image's map are 32 bits wide where that suffices, to save registers.
 
@@ -46,8 +46,7 @@ def window_sizes(x: torch.Tensor, num_heads: int, window: list[int]) -> tuple[li
     block = triton.next_power_of_2(N) if N <= 64 else 32
     constants = dict(
         D=D, KH=window[0], KW=window[1], WIDE=3 * H * W * C >= 2**31, BLOCK_M=16,
-        BLOCK_N=max(16, min(block, 2**13 // width)), BLOCK_D=width,
-        PRECISION='ieee', num_warps=8 if x.dtype is torch.float32 and N <= 64 else 4,
+        BLOCK_N=max(16, min(block, 2**13 // width)), BLOCK_D=width, PRECISION='ieee', num_warps=4,
     )  # fmt: skip
     return [D**-0.5, B * rows * cols, num_heads, H, W, rows, cols, *pads], constants
 
@@ -171,6 +170,8 @@ def window_attention(qkv, qkv_bias, rel_pos_bias, num_heads, window):
     tensors = qkv, qkv_bias, rel_pos_bias, out
     N, programs = window[0] * window[1], sizes[1] * num_heads
     if constants['BLOCK_N'] >= N:
+        is_float32 = qkv.dtype is torch.float32
+        constants |= dict(num_warps=8) if is_float32 else dict(BLOCK_M=constants['BLOCK_N'])
         launch(_one_block, (programs,), *tensors, *sizes, **constants)
     else:
         grid = programs, triton.cdiv(N, constants['BLOCK_M'])

@@ -1,17 +1,16 @@
 """Window attention on the map in place, backwards.
 
-Probabilities are recomputed. A program owns a block of keys of one head, takes one window of its
-group after the other and in each blocks of 16 queries. It keeps grad_k and grad_v in registers.
-In a window of up to 64 tokens it sees all keys of a query, so that one kernel computes all
-gradients and reads and writes each number once. In larger windows another kernel, by queries,
-comes before it: for the statistics of the softmax and the gradient of the queries.
+Probabilities are recomputed. A program takes one window of its group after the other, for one head.
+In half precision a window of up to 64 tokens is one block: a single kernel computes all gradients
+and reads and writes each number once. In float32 and in larger windows two kernels share the work.
+One, by queries, computes the statistics of the softmax and the gradient of the queries. The other,
+by keys, computes the rest.
 
-Gradients of the bias table are added up in memory that a group alone adds to, in the order of its
-windows: the result is the same in each run.
+Gradients of the bias table, and sums over tokens, are added up in memory that a group alone adds
+to, in the order of its windows: the result is the same in each run.
 
-The compilers keep whatever they can compute once in registers and then spill: with four warps 150
-to 800 bytes a thread. 16 queries a block and 16 warps (4 in larger windows) spill nothing. `zero`
-is 0, which compilers do not know: they compute positions of tokens anew where they are needed.
+The compilers keep whatever they can compute once in registers and then spill. `zero` is 0, which
+compilers do not know: they compute positions of tokens anew where they are needed.
 
 Shapes: see `attention.py`; G groups of windows.
 """
@@ -86,16 +85,16 @@ def _by_queries(
     tl.store(to + head * D + d, sum_q, d < D)
 
 
-@triton.jit(do_not_specialize=['per_group'])
+@triton.jit(do_not_specialize=['zero', 'per_group'])
 def _by_keys(
     qkv_ptr, qkv_bias_ptr, rel_pos_bias_ptr, grad_ptr, out_ptr, sums_ptr, softmax_ptr, table_ptr,
     zero, per_group, scale, windows, heads, H, W, rows, cols, top, left,
     D: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, WIDE: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Compute grad_k, grad_v and grad_rel_pos_bias; without `softmax_ptr` grad_q, too."""
+    """Compute grad_k, grad_v and grad_rel_pos_bias."""
     N: tl.constexpr = KH * KW
-    PARTS: tl.constexpr = 1 if softmax_ptr is None else (N + BLOCK_M - 1) // BLOCK_M
+    PARTS: tl.constexpr = (N + BLOCK_M - 1) // BLOCK_M
     C = heads * D
     head, group = tl.program_id(0) % heads, tl.program_id(0) // heads
     d = tl.arange(0, BLOCK_D)
@@ -103,7 +102,6 @@ def _by_keys(
     if rel_pos_bias_ptr is not None:
         rel_pos_bias_ptr += head.to(tl.int64) * (N * N)
         table_ptr += (group.to(tl.int64) * heads + head) * (N * N)
-    sum_q = tl.zeros((BLOCK_D,), tl.float32)
     sum_k = tl.zeros((BLOCK_D,), tl.float32)
     sum_v = tl.zeros((BLOCK_D,), tl.float32)
     for window in tl.range(
@@ -127,27 +125,15 @@ def _by_keys(
             grad = load_tokens(grad_ptr + start * C + head * D, query, issues, None, C, D, BLOCK_D)
             s = logits(q, transposed_k, rel_pos_bias_ptr, i, j, scale, N, PRECISION)
             grad_p = tl.dot(grad, transposed_v, input_precision=PRECISION)
-            if softmax_ptr is None:
-                p = tl.exp(s - tl.max(s, 1)[:, None])
-                p = p / tl.sum(p, 1)[:, None]
-                mean = tl.sum(p * grad_p, 1)
-            else:
-                at = softmax_ptr + (tl.cast(window, tl.int64) * heads + head) * (2 * N) + i
-                p = tl.exp(s - tl.load(at, i < N, 0.0)[:, None])
-                mean = tl.load(at + N, i < N, 0.0)
-            grad_s = p * (grad_p - mean[:, None])
+            at = softmax_ptr + (tl.cast(window, tl.int64) * heads + head) * (2 * N) + i
+            p = tl.exp(s - tl.load(at, i < N, 0.0)[:, None])
+            grad_s = p * (grad_p - tl.load(at + N, i < N, 0.0)[:, None])
             if rel_pos_bias_ptr is not None:
                 mask = issues[:, None] & (j < N)
                 tl.atomic_add(table_ptr + (i[:, None] * N + j), grad_s, mask, sem='relaxed')
-            grad_s = grad_s.to(q.dtype)
             grad_v = tl.dot(tl.trans(p.to(q.dtype)), grad, grad_v, input_precision=PRECISION)
+            grad_s = grad_s.to(q.dtype)
             grad_k = tl.dot(tl.trans(grad_s), q, grad_k, input_precision=PRECISION)
-            if softmax_ptr is None:
-                query, issues = locate(i + zero, window, H, W, rows, cols, top, left, KH, KW, WIDE)
-                grad_q = tl.dot(grad_s, k, input_precision=PRECISION) * scale
-                sum_q += tl.sum(grad_q, 0)
-                grad_q = grad_q.to(out_ptr.dtype.element_ty)
-                tl.store(to + (query[:, None] * (3 * C) + d), grad_q, issues[:, None] & (d < D))
         grad_k *= scale
         sum_k += tl.sum(grad_k, 0)
         sum_v += tl.sum(grad_v, 0)
@@ -156,32 +142,97 @@ def _by_keys(
         tl.store(to + C, grad_k.to(out_ptr.dtype.element_ty), mask)
         tl.store(to + 2 * C, grad_v.to(out_ptr.dtype.element_ty), mask)
     to = sums_ptr + (group.to(tl.int64) * PARTS + tl.program_id(1)) * (3 * C) + head * D + d
-    if softmax_ptr is None:
-        tl.store(to, sum_q, d < D)
     tl.store(to + C, sum_k, d < D)
     tl.store(to + 2 * C, sum_v, d < D)
+
+
+@triton.jit
+def _store_tokens(
+    ptr, x, n, window, H, W, rows, cols, top, left, stride,
+    D: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, WIDE: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """Store a head's numbers of tokens `n` of a window, (..., BLOCK_D)."""
+    d = tl.arange(0, BLOCK_D)
+    token, inside = locate(n, window, H, W, rows, cols, top, left, KH, KW, WIDE)
+    at = ptr + (token[:, None] * stride + d)
+    tl.store(at, x.to(ptr.dtype.element_ty), inside[:, None] & (d < D))
+
+
+@triton.jit(do_not_specialize=['zero', 'per_group'])
+def _one_block(
+    qkv_ptr, qkv_bias_ptr, rel_pos_bias_ptr, grad_ptr, out_ptr, sums_ptr, table_ptr,
+    zero, per_group, scale, windows, heads, H, W, rows, cols, top, left,
+    D: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, WIDE: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Compute all gradients of windows that are a single block."""
+    N: tl.constexpr = KH * KW
+    C = heads * D
+    head, group = tl.program_id(0) % heads, tl.program_id(0) // heads
+    sums_ptr += group.to(tl.int64) * (3 * C) + head * D
+    n, d = tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_D)
+    padded_ptr = qkv_bias_ptr + head * D
+    if rel_pos_bias_ptr is not None:
+        rel_pos_bias_ptr += head.to(tl.int64) * (N * N)
+        table_ptr += (group.to(tl.int64) * heads + head) * (N * N)
+    for window in tl.range(
+        group * per_group, min((group + 1) * per_group, windows), disable_licm=True
+    ):
+        start = image_start(window, H, W, rows, cols)
+        tokens_ptr = qkv_ptr + start * (3 * C) + head * D
+        token, inside = locate(n, window, H, W, rows, cols, top, left, KH, KW, WIDE)
+        q = load_tokens(tokens_ptr, token, inside, None, 3 * C, D, BLOCK_D)
+        k = load_tokens(tokens_ptr + C, token, inside, padded_ptr + C, 3 * C, D, BLOCK_D)
+        v = load_tokens(tokens_ptr + 2 * C, token, inside, padded_ptr + 2 * C, 3 * C, D, BLOCK_D)
+        # A token that issues no query has a gradient of 0 and adds nothing below.
+        grad = load_tokens(grad_ptr + start * C + head * D, token, inside, None, C, D, BLOCK_D)
+        i = n + window * zero
+        s = logits(q, tl.trans(k), rel_pos_bias_ptr, i, i, scale, N, PRECISION)
+        p = tl.exp(s - tl.max(s, 1)[:, None])
+        p = p / tl.sum(p, 1)[:, None]
+        grad_p = tl.dot(grad, tl.trans(v), input_precision=PRECISION)
+        grad_s = p * (grad_p - tl.sum(p * grad_p, 1)[:, None])
+        if rel_pos_bias_ptr is not None:
+            mask = (i[:, None] < N) & (i < N)
+            tl.atomic_add(table_ptr + (i[:, None] * N + i), grad_s, mask, sem='relaxed')
+        grad_v = tl.dot(tl.trans(p.to(q.dtype)), grad, input_precision=PRECISION)
+        tl.atomic_add(sums_ptr + 2 * C + d, tl.sum(grad_v, 0), d < D, sem='relaxed')
+        grad_s = grad_s.to(q.dtype)
+        grad_q = tl.dot(grad_s, k, input_precision=PRECISION) * scale
+        tl.atomic_add(sums_ptr + d, tl.sum(grad_q, 0), d < D, sem='relaxed')
+        grad_k = tl.dot(tl.trans(grad_s), q, input_precision=PRECISION) * scale
+        tl.atomic_add(sums_ptr + C + d, tl.sum(grad_k, 0), d < D, sem='relaxed')
+        to, i = out_ptr + start * (3 * C) + head * D, n + zero
+        place = window, H, W, rows, cols, top, left, 3 * C
+        _store_tokens(to, grad_q, i, *place, D, KH, KW, WIDE, BLOCK_D)
+        _store_tokens(to + C, grad_k, i, *place, D, KH, KW, WIDE, BLOCK_D)
+        _store_tokens(to + 2 * C, grad_v, i, *place, D, KH, KW, WIDE, BLOCK_D)
 
 
 def window_attention_backward(qkv, qkv_bias, rel_pos_bias, grad, num_heads, window):
     N = window[0] * window[1]
     sizes, constants = window_sizes(grad, num_heads, window)
+    if grad.dtype is torch.float32:
+        constants['BLOCK_N'] = min(32, constants['BLOCK_N'])
     windows, blocks = sizes[1], triton.cdiv(N, constants['BLOCK_N'])
+    is_one_block = blocks == 1 and grad.dtype is not torch.float32
     limit = max(1, min(_PROGRAMS // num_heads, _TABLE // (num_heads * N * N)))
     per_group = triton.cdiv(windows, limit)
     groups = triton.cdiv(windows, max(1, per_group))
     out = torch.empty_like(qkv)
-    parts = 1 if blocks == 1 else triton.cdiv(N, constants['BLOCK_M'])
+    parts = 1 if is_one_block else triton.cdiv(N, constants['BLOCK_M'])
     sums = qkv.new_zeros(groups, parts, qkv.shape[-1], dtype=torch.float32)
-    table = softmax = None
+    table = None
     if rel_pos_bias is not None:
         table = qkv.new_zeros(groups, num_heads, N, N, dtype=torch.float32)
-    if blocks > 1:
+    tensors = qkv, qkv_bias, rel_pos_bias, grad, out, sums
+    if is_one_block:
+        grid = (groups * num_heads,)
+        launch(_one_block, grid, *tensors, table, 0, per_group, *sizes, **constants)
+    else:
         softmax = qkv.new_empty(windows, num_heads, 2, N, dtype=torch.float32)
-    tensors = qkv, qkv_bias, rel_pos_bias, grad, out, sums, softmax, table
-    arguments = *tensors, 0, per_group, *sizes
-    if blocks > 1:
+        arguments = *tensors, softmax, table, 0, per_group, *sizes
         grid = groups * num_heads, parts
         launch(_by_queries, grid, *arguments, **constants | dict(num_warps=8))
-    grid = groups * num_heads, blocks
-    launch(_by_keys, grid, *arguments, **constants | dict(num_warps=16 if blocks == 1 else 4))
+        launch(_by_keys, (grid[0], blocks), *arguments, **constants)
     return out, sums.sum((0, 1)), None if table is None else table.sum(0)

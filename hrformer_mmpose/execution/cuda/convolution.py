@@ -33,14 +33,14 @@ def strips(x: torch.Tensor) -> tuple[tuple[int, int], list[int], dict[str, int]]
     """
     B, H, W, C = x.shape
     width = min(64, triton.next_power_of_2(C))
-    block = 256 // width
+    block = 128 // width
     across, columns = triton.cdiv(W, COLUMNS), triton.cdiv(C, width)
     for rows in (16, 8, 4):  # shorter ones repeat more GELUs, but occupy the GPU
         down = triton.cdiv(H, rows)
         grid = triton.cdiv(B * across * down, block), columns
         if grid[0] * grid[1] >= PROGRAMS:
             break
-    constants = dict(C=C, BLOCK_U=block, BLOCK_C=width)
+    constants = dict(C=C, BLOCK_U=block, BLOCK_C=width, num_warps=2)
     return grid, [B * across * down, H, W, rows, across, down], constants
 
 
@@ -53,30 +53,48 @@ def locate_strips(u, U, H, W, rows, across, down):
 
 
 @triton.jit
-def load_at(ptr, start, y, x, exists, c, H, W, C):
-    """Load (BLOCK_U, BLOCK_C) numbers at row y and column x of each strip, and which exist."""
-    inside = exists & (y >= 0) & (y < H) & (x >= 0) & (x < W)
-    mask = inside[:, None] & (c < C)
-    return tl.load(ptr + ((start + y * W + x) * C)[:, None] + c, mask, 0.0).to(tl.float32), mask
+def locate_row(start, y, x, c, W, C):
+    """Return the offset of column x of row y in the maps, and the offset from row to row."""
+    return ((start + y.to(tl.int64) * W + x) * C)[:, None] + c, tl.cast(W, tl.int64) * C
 
 
 @triton.jit
-def _gelu_at(ptr, start, y, x, exists, c, scale, offset, H, W, C):
-    number, mask = load_at(ptr, start, y, x, exists, c, H, W, C)
-    # The convolution is padded with zeros, which GELU's input is not.
-    return tl.where(mask, gelu(number * scale + offset), 0.0)
-
-
-@triton.jit
-def _gelu_row(ptr, start, y, x, exists, c, scale, offset, H, W, C):
-    """Return GELU of a row's six numbers around four columns."""
+def column_masks(x, exists, c, W, C):
+    """Return which of the six columns around a strip's four lie in the map."""
+    exists, channels = exists & (x < W), c < C
     return (
-        _gelu_at(ptr, start, y, x - 1, exists, c, scale, offset, H, W, C),
-        _gelu_at(ptr, start, y, x, exists, c, scale, offset, H, W, C),
-        _gelu_at(ptr, start, y, x + 1, exists, c, scale, offset, H, W, C),
-        _gelu_at(ptr, start, y, x + 2, exists, c, scale, offset, H, W, C),
-        _gelu_at(ptr, start, y, x + 3, exists, c, scale, offset, H, W, C),
-        _gelu_at(ptr, start, y, x + 4, exists, c, scale, offset, H, W, C),
+        (exists & (x > 0))[:, None] & channels,
+        exists[:, None] & channels,
+        (exists & (x + 1 < W))[:, None] & channels,
+        (exists & (x + 2 < W))[:, None] & channels,
+        (exists & (x + 3 < W))[:, None] & channels,
+        (exists & (x + 4 < W))[:, None] & channels,
+    )
+
+
+@triton.jit
+def load_row(ptr, masks, is_row, C: tl.constexpr):
+    """Load a row's six numbers around four columns, 0 outside the map."""
+    return (
+        tl.load(ptr - C, masks[0] & is_row, 0.0),
+        tl.load(ptr, masks[1] & is_row, 0.0),
+        tl.load(ptr + C, masks[2] & is_row, 0.0),
+        tl.load(ptr + 2 * C, masks[3] & is_row, 0.0),
+        tl.load(ptr + 3 * C, masks[4] & is_row, 0.0),
+        tl.load(ptr + 4 * C, masks[5] & is_row, 0.0),
+    )
+
+
+@triton.jit
+def _gelu_row(row, masks, is_row, scale, offset):
+    """Compute GELU of a row; the convolution is padded with zeros, which GELU's input is not."""
+    return (
+        tl.where(masks[0] & is_row, gelu(row[0].to(tl.float32) * scale + offset), 0.0),
+        tl.where(masks[1] & is_row, gelu(row[1].to(tl.float32) * scale + offset), 0.0),
+        tl.where(masks[2] & is_row, gelu(row[2].to(tl.float32) * scale + offset), 0.0),
+        tl.where(masks[3] & is_row, gelu(row[3].to(tl.float32) * scale + offset), 0.0),
+        tl.where(masks[4] & is_row, gelu(row[4].to(tl.float32) * scale + offset), 0.0),
+        tl.where(masks[5] & is_row, gelu(row[5].to(tl.float32) * scale + offset), 0.0),
     )
 
 
@@ -125,20 +143,28 @@ def _gelu_dwconv(
     count = tl.zeros((BLOCK_U, 1), tl.float32)
     mean = tl.zeros((BLOCK_U, BLOCK_C), tl.float32)
     m2 = tl.zeros((BLOCK_U, BLOCK_C), tl.float32)
+    masks = column_masks(x, exists, c, W, C)
+    at, stride = locate_row(start, y - 1, x, c, W, C)
+    x_ptr, out_ptr = x_ptr + at, out_ptr + at - stride
+    is_row = ((y > 0) & (y <= H))[:, None]
+    coming = load_row(x_ptr, masks, is_row, C)
     for step in range(-1, rows + 1):
-        row = _gelu_row(x_ptr, start, y + step, x, exists, c, scale, offset, H, W, C)
+        # A row is loaded while the one above it is computed.
+        raw, is_now, is_row = coming, is_row, (y + step + 1 < H)[:, None]
+        coming = load_row(x_ptr + stride, masks, is_row, C)
+        row = _gelu_row(raw, masks, is_now, scale, offset)
         done = _add_row(last, row, below)
         last, this = _add_row(this, row, beside), _add_row(biases, row, above)
-        is_own = exists & (step > 0) & (y + step <= H)
+        is_own = ((step > 0) & (y + step <= H))[:, None]
         for k in tl.static_range(4):
-            inside = (is_own & (x + k < W))[:, None]
-            at = ((start + (y + step - 1) * W + (x + k)) * C)[:, None] + c
             if partials_ptr is None:
                 out = gelu(done[k]).to(out_ptr.dtype.element_ty)
             else:
                 out = done[k].to(out_ptr.dtype.element_ty)
+                inside = is_own & (exists & (x + k < W))[:, None]
                 count, mean, m2 = update_moments(out.to(tl.float32), inside, count, mean, m2)
-            tl.store(out_ptr + at, out, inside & (c < C))
+            tl.store(out_ptr + k * C, out, masks[k + 1] & is_own)
+        x_ptr, out_ptr = x_ptr + stride, out_ptr + stride
     if partials_ptr is not None:
         store_moments(partials_ptr, count, mean, m2, tl.program_id(0), c, C)
 

@@ -16,26 +16,44 @@ import triton.language as tl
 
 from .batch_norm import merge_sums
 from .common import gelu_and_derivative, launch, tokens_and_channels
-from .convolution import load_at, load_taps, locate_strips, strips
+from .convolution import (
+    column_masks,
+    load_row,
+    load_taps,
+    locate_row,
+    locate_strips,
+    strips,
+)
 
 
 @triton.jit
-def _grad_at(grad_ptr, out_ptr, start, y, x, exists, c, coeffs, H, W, C):
-    grad, mask = load_at(grad_ptr, start, y, x, exists, c, H, W, C)
-    out, _ = load_at(out_ptr, start, y, x, exists, c, H, W, C)
+def _load_strip(ptr, masks, is_row, C: tl.constexpr):
+    """Load a row's four numbers."""
+    return (
+        tl.load(ptr, masks[1] & is_row, 0.0),
+        tl.load(ptr + C, masks[2] & is_row, 0.0),
+        tl.load(ptr + 2 * C, masks[3] & is_row, 0.0),
+        tl.load(ptr + 3 * C, masks[4] & is_row, 0.0),
+    )
+
+
+@triton.jit
+def _bn_backward(grad, out, coeffs, mask):
+    """Compute the gradient of a BatchNorm's input."""
+    grad, out = grad.to(tl.float32), out.to(tl.float32)
     return tl.where(mask, coeffs[0] * grad + (coeffs[1] * out + coeffs[2]), 0.0)
 
 
 @triton.jit
-def _grad_row(grad_ptr, out_ptr, start, y, x, exists, c, coeffs, H, W, C):
-    """Return the gradients of a row's six numbers around four columns."""
+def _grad_row(grad, out, masks, is_row, coeffs):
+    """Compute the gradients of a row's six numbers around four columns."""
     return (
-        _grad_at(grad_ptr, out_ptr, start, y, x - 1, exists, c, coeffs, H, W, C),
-        _grad_at(grad_ptr, out_ptr, start, y, x, exists, c, coeffs, H, W, C),
-        _grad_at(grad_ptr, out_ptr, start, y, x + 1, exists, c, coeffs, H, W, C),
-        _grad_at(grad_ptr, out_ptr, start, y, x + 2, exists, c, coeffs, H, W, C),
-        _grad_at(grad_ptr, out_ptr, start, y, x + 3, exists, c, coeffs, H, W, C),
-        _grad_at(grad_ptr, out_ptr, start, y, x + 4, exists, c, coeffs, H, W, C),
+        _bn_backward(grad[0], out[0], coeffs, masks[0] & is_row),
+        _bn_backward(grad[1], out[1], coeffs, masks[1] & is_row),
+        _bn_backward(grad[2], out[2], coeffs, masks[2] & is_row),
+        _bn_backward(grad[3], out[3], coeffs, masks[3] & is_row),
+        _bn_backward(grad[4], out[4], coeffs, masks[4] & is_row),
+        _bn_backward(grad[5], out[5], coeffs, masks[5] & is_row),
     )
 
 
@@ -85,13 +103,26 @@ def _gelu_dwconv_backward(
     above, beside = (zero, zero, zero, zero, zero, zero), (zero, zero, zero, zero, zero, zero)
     taps0, taps1, taps2 = (zero, zero, zero), (zero, zero, zero), (zero, zero, zero)
     sum_grad, sum_grad_x = zero, zero
+    masks = column_masks(x, exists, c, W, C)
+    at, stride = locate_row(start, y - 1, x, c, W, C)
+    grad_ptr, conv_out_ptr = grad_ptr + at, conv_out_ptr + at
+    x_ptr, out_ptr = x_ptr + at, out_ptr + at - stride
+    is_row, is_own = ((y > 0) & (y <= H))[:, None], (y < 0)[:, None]
+    coming_grad = load_row(grad_ptr, masks, is_row, C)
+    coming_out = load_row(conv_out_ptr, masks, is_row, C)
+    coming_x = _load_strip(x_ptr, masks, is_own, C)
     for step in range(-1, rows + 1):
-        below = _grad_row(
-            grad_ptr, conv_out_ptr, start, y + step, x, exists, c, coeffs, H, W, C
-        )  # fmt: skip
-        is_own = exists & (step > 0)
+        # Rows are loaded while those above them are computed.
+        raw_grad, raw_out, raw_x = coming_grad, coming_out, coming_x
+        below = _grad_row(raw_grad, raw_out, masks, is_row, coeffs)
+        is_now, is_own = is_own, ((step >= 0) & (y + step < H))[:, None]
+        is_row = (y + step + 1 < H)[:, None]
+        coming_grad = load_row(grad_ptr + stride, masks, is_row, C)
+        coming_out = load_row(conv_out_ptr + stride, masks, is_row, C)
+        coming_x = _load_strip(x_ptr, masks, is_own, C)
         for k in tl.static_range(4):
-            number, mask = load_at(x_ptr, start, y + step - 1, x + k, is_own, c, H, W, C)
+            mask = masks[k + 1] & is_now
+            number = raw_x[k].to(tl.float32)
             act, derivative = gelu_and_derivative(number * scale + offset)
             act = tl.where(mask, act, 0.0)
             # Tap row 0 lies above its output: the output below uses it.
@@ -102,8 +133,9 @@ def _gelu_dwconv_backward(
             grad = tl.where(mask, grad * derivative, 0.0)
             sum_grad += grad
             sum_grad_x += grad * number
-            at = ((start + (y + step - 1) * W + (x + k)) * C)[:, None] + c
-            tl.store(out_ptr + at, grad.to(out_ptr.dtype.element_ty), mask)
+            tl.store(out_ptr + k * C, grad.to(out_ptr.dtype.element_ty), mask)
+        grad_ptr, conv_out_ptr = grad_ptr + stride, conv_out_ptr + stride
+        x_ptr, out_ptr = x_ptr + stride, out_ptr + stride
         above, beside = beside, below
     sums_ptr += tl.program_id(0).to(tl.int64) * (11 * C)
     _store_sums(sums_ptr, taps0, c, C)

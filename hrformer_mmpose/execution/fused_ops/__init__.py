@@ -24,7 +24,7 @@ from .batch_norm import (
     bn_total_grads,
 )
 from .convolution import gelu_dwconv, gelu_dwconv_backward, gelu_dwconv_gelu
-from .linear import gelu_linear, gelu_linear_backward, normed_weight_grad, weight_grad
+from .linear import weight_grad
 from .norms import layer_norm, layer_norm_backward
 
 __all__ = [
@@ -37,11 +37,8 @@ __all__ = [
     'gelu_dwconv',
     'gelu_dwconv_backward',
     'gelu_dwconv_gelu',
-    'gelu_linear',
-    'gelu_linear_backward',
     'layer_norm',
     'layer_norm_backward',
-    'normed_weight_grad',
     'weight_grad',
     'window_attention',
     'window_attention_backward',

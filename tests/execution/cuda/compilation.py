@@ -11,7 +11,7 @@ import argparse
 import re
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,9 +96,7 @@ def operator_arguments(name: str, width: int, dtype: torch.dtype, window: int) -
         counter = torch.empty((), device='meta', dtype=torch.int64)
         return *(p(D) for _ in range(4)), counter, 0.1, 1e-5
 
-    if name in ('gelu_linear', 'gelu_linear_backward', 'normed_weight_grad'):
-        yield from linear_arguments(name, C, x, p, norm)
-    elif name.startswith('layer_norm'):
+    if name.startswith('layer_norm'):
         statistics = p(2, *size)
         yield (x(C), p(C), p(C), 1e-6) if name == 'layer_norm' else (
             x(C), statistics, p(C), x(C), x(C)
@@ -124,23 +122,6 @@ def operator_arguments(name: str, width: int, dtype: torch.dtype, window: int) -
                 'bn_from_moments': lambda D: (p(2, D), wide(1), *norm(D)),
                 'bn_total_grads': lambda D: (wide(2, D), p(5, D), wide(2, D), wide(1)),
             }[name](D)
-
-
-def linear_arguments(
-    name: str, C: int, x: Callable, p: Callable, norm: Callable
-) -> Iterator[tuple]:
-    """Yield the arguments of products of fc1, fc2 and the projection to query, key and value."""
-    D = 4 * C
-    if name == 'gelu_linear':
-        for images in (32, 1):  # few tokens take smaller tiles
-            yield x(C)[:images], None, None, p(D, C), p(D), *norm(D)
-            yield x(D)[:images], p(D), p(D), p(C, D), p(C), *norm(C)
-    elif name == 'gelu_linear_backward':
-        for images in (32, 1):
-            yield x(D)[:images], x(C)[:images], p(5, D), p(C, D), True
-    else:
-        for width in (3 * C, D):
-            yield x(width), x(C), p(2, *x(C).shape[:3]), p(C), p(C), 1e-6
 
 
 def usage(launch: Launch, capability: int) -> Usage:

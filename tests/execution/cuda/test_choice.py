@@ -11,7 +11,6 @@ from hrformer_mmpose.execution import cuda
 
 LOGGER = cuda.__name__
 ATTENTION = {'window_attention', 'window_attention_backward'}
-LINEAR = {'gelu_linear', 'gelu_linear_backward', 'normed_weight_grad'}
 
 
 @pytest.fixture
@@ -63,7 +62,7 @@ def test_operators_of_a_capability():
     for capability in ((8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (12, 0)):
         assert cuda.kernels(capability) == everything
     for capability in ((7, 0), (7, 2), (7, 5)):
-        assert cuda.kernels(capability) == everything - ATTENTION - LINEAR
+        assert cuda.kernels(capability) == everything - ATTENTION
     for capability in ((3, 7), (6, 1)):
         assert not cuda.kernels(capability)
 
@@ -74,17 +73,10 @@ def test_the_device_decides(device, probe, caplog):
     assert cuda.reason() is None
     assert tiny.calls == 1, 'compiled once'
     device(7, 5)
-    assert chosen() == set(cuda._FILES) - ATTENTION - LINEAR
+    assert chosen() == set(cuda._FILES) - ATTENTION
     device(6, 1)
     assert not chosen()
     assert not caplog.records
-
-
-def test_products_in_float32_are_pytorchs(device, probe):
-    probe()
-    for name in cuda._FILES:
-        assert cuda.available(name, torch.bfloat16)
-        assert cuda.available(name, torch.float32) == (name not in LINEAR)
 
 
 def test_no_such_operator(device, probe):

@@ -1,9 +1,10 @@
-"""The operators on a GPU, compared with their plain forms in float64."""
+"""The operators on a GPU, compared with their plain forms in float64 on the CPU."""
 
 import pytest
 import torch
 
-from hrformer_mmpose.execution import cuda, fused_ops
+from hrformer_mmpose.backbones import HRFormer
+from hrformer_mmpose.execution import cuda, fused_ops, recompute
 from tests.conftest import relative_error
 from tests.execution.test_operators import SHAPES, in_float64, valid
 
@@ -18,14 +19,15 @@ def arguments(name: str, dtype: torch.dtype) -> dict:
 
 
 def compare(name: str, given: dict, dtype: torch.dtype) -> None:
-    expected = getattr(fused_ops, name).__wrapped__(**in_float64(given))
-    ours = getattr(cuda, name)(**given)
+    on_cpu = {k: x.cpu() if torch.is_tensor(x) else x for k, x in given.items()}
+    expected = getattr(fused_ops, name).__wrapped__(**in_float64(on_cpu))
+    ours = getattr(torch.ops.hrformer_mmpose, name)(**given)
     ours, expected = ((x,) if torch.is_tensor(x) else x for x in (ours, expected))
     for a, b in zip(ours, expected, strict=True):
         assert (a is None) == (b is None)
         if a is not None and a.numel():
             assert a.is_cuda
-            assert relative_error(a.double(), b.double()) < TOLERANCES[dtype], name
+            assert relative_error(a.cpu().double(), b.double()) < TOLERANCES[dtype], name
 
 
 def needs(name: str) -> None:
@@ -62,13 +64,45 @@ def test_attention(size, D, window, dtype):
 
 def test_parameters_in_float32_beside_maps_in_float16():
     needs('gelu_dwconv')
-    x = torch.randn(2, 16, 12, 312, device='cuda', dtype=torch.float16)
-    scale, offset, bias, gamma, beta = torch.randn(5, 312, device='cuda')
-    taps, constant = torch.randn(312, 9, device='cuda'), (None, None, None, 0.1, 1e-5)
+    given = arguments('gelu_dwconv', torch.float32) | dict(
+        x=arguments('bn_gelu', torch.float16)['x']
+    )
+    given['x'] = given['x'][None]
     with torch.no_grad():
-        out, norm = cuda.gelu_dwconv(x, scale, offset, taps, bias, gamma, beta, *constant)
+        out, norm = torch.ops.hrformer_mmpose.gelu_dwconv(**given)
     assert out.dtype is torch.float16
     assert norm.dtype is torch.float32
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16], ids=str)
+def test_every_block_recomputes_under_autocast(dtype, monkeypatch):
+    """Interpolation in float32 would send each block behind a fusion down the plain path."""
+    needs('layer_norm')
+    calls = []
+    for branch in ('attention', 'ffn'):
+        function = getattr(recompute, branch)
+        monkeypatch.setattr(
+            recompute, branch, lambda x, *args, f=function: calls.append(x.dtype) or f(x, *args)
+        )
+    network = HRFormer(arch='tiny').cuda().train()
+    blocks = sum(hasattr(layer, 'with_recompute') for layer in network.modules())
+    with torch.autocast('cuda', dtype):
+        network(torch.rand(2, 3, 64, 64, device='cuda'))
+    assert calls == [dtype] * (2 * blocks)
+
+
+def test_a_training_step_equals_the_cpus():
+    """Loss and gradients in float32; the plain layers compute them on the CPU."""
+    torch.manual_seed(0)
+    image = torch.rand(2, 3, 96, 64)
+    network = HRFormer(arch='tiny').train()
+    results = []
+    for device in ('cpu', 'cuda'):
+        network.to(device).zero_grad()
+        sum(y.square().mean() for y in network(image.to(device))).backward()
+        results.append([p.grad.cpu().double() for p in network.parameters() if p.grad is not None])
+    cpu, gpu = (torch.cat([grad.flatten() for grad in grads]) for grads in results)
+    assert relative_error(gpu, cpu) < 1e-3
 
 
 @pytest.mark.parametrize('name', SHAPES)
@@ -78,7 +112,7 @@ def test_each_run_gives_the_same_result(name):
         pytest.skip('works in place')
     given = arguments(name, torch.float16)
     with torch.no_grad():
-        first, second = (getattr(cuda, name)(**given) for _ in range(2))
+        first, second = (getattr(torch.ops.hrformer_mmpose, name)(**given) for _ in range(2))
     first, second = ((x,) if torch.is_tensor(x) else x for x in (first, second))
     for a, b in zip(first, second, strict=True):
         assert torch.equal(a, b)
