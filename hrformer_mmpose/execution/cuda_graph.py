@@ -92,6 +92,7 @@ class CudaGraphs:
             self._stop('not enough memory: the network runs without them')
         except RuntimeError as error:
             self._graphs.clear()
+            _leave_capture(x.device)
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             self._stop(f'this network cannot be captured ({reason}) and runs without them')
         return self._graphs.get(key)
@@ -99,6 +100,17 @@ class CudaGraphs:
     def _stop(self, reason: str) -> None:
         self._may_capture = False
         logger.warning('CUDA graphs: %s', reason)
+
+
+def _leave_capture(device: torch.device) -> None:
+    """Free the random numbers of a device from a capture that failed.
+
+    PyTorch (2.11) leaves its generator in the state of the capture, in which each further random
+    number raises an error. A copy of the state is in no capture.
+    """
+    index = device.index or 0
+    for generator in torch.cuda.default_generators[index : index + 1]:
+        generator.graphsafe_set_state(generator.clone_state())
 
 
 def _has_hooks(network: nn.Module) -> bool:

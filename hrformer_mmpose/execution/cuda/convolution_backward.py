@@ -100,7 +100,11 @@ def _gelu_dwconv_backward(
     w0, w1 = load_taps(weight_ptr, c, C, 0), load_taps(weight_ptr, c, C, 1)
     w2 = load_taps(weight_ptr, c, C, 2)
     zero = tl.zeros((BLOCK_U, BLOCK_C), tl.float32)
-    above, beside = (zero, zero, zero, zero, zero, zero), (zero, zero, zero, zero, zero, zero)
+    beside = (zero, zero, zero, zero, zero, zero)
+    # Zeros of its own: of two variables that begin with the same values, one of which takes over
+    # the other's, Triton 3.6 to 3.9 keeps the first constant.
+    zero_above = tl.zeros((BLOCK_U, BLOCK_C), tl.float32)
+    above = (zero_above, zero_above, zero_above, zero_above, zero_above, zero_above)
     taps0, taps1, taps2 = (zero, zero, zero), (zero, zero, zero), (zero, zero, zero)
     sum_grad, sum_grad_x = zero, zero
     masks = column_masks(x, exists, c, W, C)

@@ -125,7 +125,13 @@ def operator_arguments(name: str, width: int, dtype: torch.dtype, window: int) -
 
 
 def usage(launch: Launch, capability: int) -> Usage:
-    """Compile a launch for a compute capability (80 for 8.0) as Triton would at the call."""
+    """Return what a launch uses, compiled for a compute capability (80 for 8.0)."""
+    kernel = compiled(launch, capability)
+    return _read_usage(kernel.asm['cubin'], kernel.metadata.shared)
+
+
+def compiled(launch: Launch, capability: int) -> Any:
+    """Compile a launch for a compute capability as Triton would at the call."""
     names = launch.kernel.arg_names
     options = dict(launch.options)
     values = dict(zip(names, launch.args, strict=False))
@@ -139,8 +145,7 @@ def usage(launch: Launch, capability: int) -> Usage:
             attributes[(i,)] = [['tt.divisibility', 16]]
     source = ASTSource(launch.kernel, signature, constants, attributes)
     options = dict(num_warps=4, num_stages=1, enable_fp_fusion=True) | options
-    compiled = triton.compile(source, target=GPUTarget('cuda', capability, 32), options=options)
-    return _read_usage(compiled.asm['cubin'], compiled.metadata.shared)
+    return triton.compile(source, target=GPUTarget('cuda', capability, 32), options=options)
 
 
 def _type(value: Any, parameter: Any) -> str:

@@ -1,5 +1,6 @@
 """Compile the kernels for all GPUs that they are chosen for: none spills registers to memory."""
 
+import re
 import sys
 
 import pytest
@@ -46,6 +47,14 @@ def test_an_old_gpu(compilation):
     """A representative of 7.5, which has no bfloat16 instructions."""
     for dtype in (torch.float16, torch.bfloat16):
         assert not spills(compilation, 'gelu_dwconv_backward', (78,), dtype, (75,))
+
+
+def test_the_loop_carries_two_rows_of_gradients(compilation):
+    """Triton's frontend took the row above for a constant, which its interpreter does not show."""
+    launch, *_ = compilation.launches('gelu_dwconv_backward', 78, torch.float16)
+    (loop,) = re.findall(r'scf\.for .*', compilation.compiled(launch, 80).asm['ttir'])
+    rows, taps, sums = 2 * 6, 9, 2
+    assert len(re.findall(r'tensor<\d+x\d+xf32>', loop)) == rows + taps + sums
 
 
 def test_spilling_is_seen(compilation):
