@@ -57,8 +57,9 @@ def parse(source: str) -> HubFile:
     owner, _, rest = path.partition('/')
     repo, _, file = rest.partition('/')
     parts = file.split('/') if file else []
+    parts += revision.split('/') if '@' in source else []
     valid = all(re.fullmatch(r'[\w.-]+', part) for part in (owner, repo))
-    if not valid or any(part in ('', '.', '..') for part in parts) or source.endswith('@'):
+    if not valid or any(part in ('', '.', '..') for part in parts):
         raise WeightsError(f"'{source}' is not of the form hf://OWNER/REPO[/FILE][@REVISION]")
     return HubFile(source, f'{owner}/{repo}', file, revision or _MAIN)
 
