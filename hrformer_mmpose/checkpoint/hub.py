@@ -92,7 +92,7 @@ def fetch(source: str) -> str:
         else:
             newest = _download(hub, wanted, file)
             if newest != path and not wanted.is_pinned:
-                commit = _commit(newest)
+                commit = commit_of(newest)
                 print(f"'{source}' is revision {commit}: @{commit} pins it", file=sys.stderr)
             path = newest
     if _matches(path, expected):
@@ -209,7 +209,7 @@ def _revisions(hub: Any, wanted: HubFile) -> list[str]:
     return [ref.name for ref in (*refs.branches, *refs.tags)]
 
 
-def _commit(path: str) -> str:
+def commit_of(path: str | Path) -> str:
     """Return the commit of a cached file: .../snapshots/COMMIT/FILE."""
     parts = Path(path).parts
     return parts[len(parts) - parts[::-1].index('snapshots')]
