@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import importlib.util
 import re
 import threading
 from pathlib import Path
@@ -19,6 +20,7 @@ from hrformer_mmpose.checkpoint import load_weights, published
 from hrformer_mmpose.checkpoint.download import name_hash
 from hrformer_mmpose.errors import WeightsError
 from hrformer_mmpose.inference.torch_network import build, crop_settings, skeleton
+from tests.conftest import ROOT
 
 MIM = Path(mmpose.__file__).parent / '.mim'
 METAFILES = [
@@ -142,3 +144,15 @@ def test_names_that_do_not_exist():
 def test_a_bare_name_is_a_path_and_nothing_is_downloaded():
     with pytest.raises(WeightsError, match='mmpose://hrformer_small is a published file'):
         load_weights('hrformer_small')
+
+
+def test_the_page_has_the_current_table():
+    path = ROOT / 'docs/refresh_weights.py'
+    spec = importlib.util.spec_from_file_location('refresh_weights', path)
+    refresh = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(refresh)
+    text = refresh.PAGE.read_text(encoding='utf-8')
+    assert refresh.refreshed(text) == text, 'run python docs/refresh_weights.py'
+    configs = re.findall(r'^\| \[.*?\) \| `(\w+)` \|', text, re.MULTILINE)
+    assert len(configs) == 16
+    assert {*configs} <= {*zoo.names()}
