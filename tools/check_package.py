@@ -2,8 +2,8 @@
 
     python tools/check_package.py dist/hrformer_mmpose-0.1.0-py3-none-any.whl
 
-The versions are those of requirements.txt. Everything happens in a temporary folder, so that nothing
-of the checkout is imported. Needs only Python and pip.
+The versions are those of requirements.txt. Everything happens in a temporary folder, so that
+nothing of the checkout is imported. Needs only Python and pip.
 """
 
 import argparse
