@@ -69,7 +69,7 @@ async def poses(request: Request, boxes: str | None = None) -> dict:
     future = asyncio.get_running_loop().create_future()
     try:
         rows = state.boxes if boxes is None else json.loads(boxes)
-        image = await asyncio.to_thread(decode, bytes(data), 'of the request')
+        image = await asyncio.to_thread(decode, bytes(data), 'upload')
         state.queue.put_nowait((image, rows, future))
     except DataError as error:
         raise HTTPException(422, str(error)) from error
