@@ -23,13 +23,17 @@ if importlib.util.find_spec('mmpose') is not None:
             stacklevel=2,
         )
 
-__all__ = ['PoseEstimator', '__version__']
+__all__ = ['PoseEstimator', '__version__', 'create_backbone']
 
 
 def __getattr__(name: str):
-    """`PoseEstimator`, imported when it is asked for: training does not need it."""
+    """Import `PoseEstimator` and `create_backbone` at first use: training needs neither."""
     if name == 'PoseEstimator':
         from .inference.torch_network import PoseEstimator
 
         return PoseEstimator
+    if name == 'create_backbone':
+        from .backbones.create import create_backbone
+
+        return create_backbone
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -5,6 +5,7 @@ lookup imports the modules in `locations`.
 """
 
 from mmengine import registry as mmengine_registry
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import Registry
 from mmpose import registry as mmpose_registry
 
@@ -52,3 +53,7 @@ LOOPS = _child(mmpose_registry.LOOPS, 'engine.loops')
 FUNCTIONS = _child(mmengine_registry.FUNCTIONS, 'datasets.collate')
 # MMPose's tools build the runner from MMEngine's registry.
 RUNNERS = _child(mmengine_registry.RUNNERS, 'engine.runner')
+
+# MMEngine looks up models by name only in packages of this table, as the inferencers do with
+# scope='hrformer_mmpose': their metafiles give config and weights.
+MODULE2PACKAGE.setdefault('hrformer_mmpose', 'hrformer-mmpose')

@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 _HERE = Path(__file__).resolve().parent
-# Beside the package in a checkout, inside the package after installation from a wheel.
+# Beside the package in a checkout; a wheel has them where MMEngine and `mim` look, see setup.py.
 CONFIGS = next(
-    (folder for folder in (_HERE / 'configs', _HERE.parent / 'configs') if folder.is_dir()),
-    _HERE / 'configs',
+    (folder for folder in (_HERE / '.mim/configs', _HERE.parent / 'configs') if folder.is_dir()),
+    _HERE / '.mim/configs',
 )
 
 

@@ -204,9 +204,16 @@ class HRFormer(BaseModule):
             The highest-resolution map, (B, C_1, ceil(H / 4), ceil(W / 4)); with
             `multiscale_output` followed by those at 1/8, 1/16 and 1/32.
         """
+        return self.forward_from_half(self.forward_half(x))
+
+    def forward_half(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute the first convolution: (B, in_channels, H, W) -> (B, 64, H / 2, W / 2)."""
         # Channels last throughout: the blocks' tokens are a view of the map.
         x = x.contiguous(memory_format=torch.channels_last)
-        x = self.relu(self.bn1(self.conv1(x)))  # B, 64, H / 2, W / 2
+        return self.relu(self.bn1(self.conv1(x)))
+
+    def forward_from_half(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Compute the maps of `forward` from the output of `forward_half`."""
         x = self.relu(self.bn2(self.conv2(x)))  # B, 64, H / 4, W / 4
         x = checkpointed(self.layer1, self.layer1, x) if self.with_cp else self.layer1(x)
         maps = [x]  # B, 256, H / 4, W / 4

@@ -12,7 +12,7 @@ import torch
 
 from ..errors import WeightsError
 from ..io import PARTIAL, replacing, safetensors_package, save_weights
-from . import archives
+from . import archives, hub, published
 from .arrays import UnsupportedError
 from .download import fetch
 from .safe_pickle import UnsafeError
@@ -39,7 +39,8 @@ def load_weights(path: str | Path) -> dict[str, torch.Tensor]:
 
     Args:
         path: a `.pth` file (weights alone or wrapped by a training run or by the authors' code), a
-            `.safetensors` file, or an http(s) address.
+            `.safetensors` file, an http(s) address, `mmpose://NAME` of a published file
+            (`published.FILES`) or `hf://OWNER/REPO[/FILE][@REVISION]`.
 
     Returns:
         Name -> tensor on the CPU; `to_mmpose` converts the names. Networks accept float16,
@@ -55,7 +56,7 @@ def read(source: str | Path, skip_tensors: bool = False) -> Any:
     """Read the whole content of a file safely.
 
     Args:
-        source: path or http(s) address.
+        source: see `load_weights`.
         skip_tensors: read tensors without their data (device meta), to inspect the rest quickly.
 
     Returns:
@@ -154,20 +155,29 @@ def check_types(
 
 
 def local_path(source: str) -> str:
-    """Return the local file of a path or an http(s) address, downloading it once per node.
+    """Return the local file of a path, an address or a name, downloading it once.
+
+    Only an address or a name with its scheme is downloaded.
 
     Raises:
         WeightsError: there is no such file, or it cannot be fetched.
     """
+    if source.startswith(published.SCHEME):
+        source = published.address(source)
     if source.startswith(('http://', 'https://')):
         return fetch(source)
+    if source.startswith(hub.SCHEME):
+        return hub.fetch(source)
     if '://' in source:
-        raise WeightsError(f"'{source}': give a local path or an http(s) address")
+        raise WeightsError(
+            f"'{source}': give a local path, an http(s) address, mmpose://NAME or hf://OWNER/REPO"
+        )
     path = os.path.expanduser(source)
     if os.path.isdir(path):
         raise WeightsError(f"checkpoint '{source}' is a folder: name a file in it")
     if not os.path.exists(path):
-        raise WeightsError(f"checkpoint '{source}' does not exist")
+        hint = f', {published.SCHEME}{source} is a published file' * (source in published.FILES)
+        raise WeightsError(f"checkpoint '{source}' does not exist{hint}")
     if not os.path.isfile(path):
         raise WeightsError(f"checkpoint '{source}' is no regular file")
     return path

@@ -13,6 +13,7 @@ COMMANDS = {
     'benchmark': "time HRFormer beside MMPose's networks, exported files, or whole predictions",
     'doctor': 'list what is installed and what is missing',
     'new-dataset': 'config and metainfo for annotations of your own, checked and drawn',
+    'save-pretrained': 'write a trained network as a folder to publish, with a model card',
     'models': 'list the configs that come with the package',
 }
 USAGE = 'usage: hrformer COMMAND ... (hrformer COMMAND --help lists its flags)'
@@ -24,7 +25,7 @@ def main() -> None:
     if name in ('-h', '--help'):
         print(USAGE + '\n')
         for command, description in COMMANDS.items():
-            print(f'  {command:<11} {description}')
+            print(f'  {command:<15} {description}')
         return
     if name == '--version':
         print(__version__)

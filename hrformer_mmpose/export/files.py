@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from ..checkpoint.files import local_path
 from ..errors import ConfigError, UserError
 from ..inference import digest
 from ..inference.description import KEY, Description
@@ -217,9 +218,7 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _sha256(path: str | Path) -> str:
-    if not Path(path).is_file():
-        return ''  # a URL
+def _sha256(checkpoint: str | Path) -> str:
     sha256 = hashlib.sha256()
-    digest.add_file(sha256, Path(path))
+    digest.add_file(sha256, Path(local_path(str(checkpoint))))
     return sha256.hexdigest()

@@ -62,11 +62,15 @@ class ClassificationHead(nn.Module):
 
     def forward(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
         """Four maps (B, C_j, H_j, W_j) -> logits (B, K)."""
+        return self.classifier(self.features(maps).mean((2, 3)))
+
+    def features(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Four maps (B, C_j, H_j, W_j) -> their union (B, 2048, H_4, W_4)."""
         x = self.incre_modules[0](maps[0])
         lower = zip(self.downsamp_modules, self.incre_modules[1:], maps[1:], strict=True)
         for downsample, increase, y in lower:
             x = increase(y) + downsample(x)
-        return self.classifier(self.final_layer(x).mean((2, 3)))
+        return self.final_layer(x)
 
     def loss(self, maps: Sequence[torch.Tensor], target: torch.Tensor) -> dict[str, torch.Tensor]:
         """Compute the cross entropy, and the accuracy for targets (B,).

@@ -12,7 +12,9 @@ Heads and codecs of MMPose take MMPose's way, which decodes on the CPU.
 """
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +33,7 @@ from ..execution.cuda_graph import CudaGraphs
 from ..imaging.crops import BOX_PADDING
 from ..imaging.skeleton import Skeleton
 from ..zoo import read_config
+from . import pretrained_folder
 from .device import half_precision, select_device
 from .estimator import Estimator
 from .pose_module import PoseModule, can_decode
@@ -71,6 +74,44 @@ class PoseEstimator(Estimator):
         network = TorchNetwork(config, checkpoint, device, precision, flip_test, fuse)
         super().__init__(network, batch_size, box_threshold, on_error)
 
+    @classmethod
+    def from_pretrained(cls, source: str | Path, **kwargs: Any) -> 'PoseEstimator':
+        """Create the estimator of a folder that `save_pretrained` wrote; no code of it runs.
+
+        Args:
+            source: the folder, or `hf://OWNER/REPO[@REVISION]`.
+            kwargs: arguments of the class, except for `config` and `checkpoint`.
+
+        Raises:
+            WeightsError: not such a folder, another format, or damaged; or it cannot be fetched.
+            ConfigError: it names classes that are not of this package, MMPose or MMEngine.
+        """
+        return cls(*pretrained_folder.load(source), **kwargs)
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        results: Mapping[str, float] | None = None,
+        source: str = pretrained_folder.UNKNOWN_SOURCE,
+    ) -> None:
+        """Write weights (safetensors), settings and a model card into a new folder.
+
+        The weights are those of the checkpoint, which is read again, before layers were fused.
+
+        Args:
+            folder: a new or empty one.
+            results: metrics of a test, by name, for the card.
+            source: how they were measured, for the card.
+
+        Raises:
+            UserError: the folder holds something or cannot be written.
+            ConfigError: the config uses classes of other packages.
+            WeightsError: the checkpoint is no longer there.
+        """
+        network = TorchNetwork(self.network.cfg, self.network.checkpoint, 'cpu', fuse=False)
+        network.test_cfg = self.network.test_cfg
+        pretrained_folder.save(folder, network, results, source)
+
 
 class TorchNetwork:
     """`Network` of a config and a checkpoint, for inference and export.
@@ -80,6 +121,7 @@ class TorchNetwork:
     Attributes:
         model: MMPose's `TopdownPoseEstimator`.
         cfg: the config.
+        checkpoint: as given.
         name: of the config.
         test_cfg: the model's, with `flip_test`.
     """
@@ -93,6 +135,7 @@ class TorchNetwork:
         flip_test: bool | None = None,
         fuse: bool = True,
     ):
+        self.checkpoint = checkpoint
         self.cfg = config if isinstance(config, Config) else read_config(config)
         self.name = Path(self.cfg.filename or 'config').stem
         self.device = select_device(device)

@@ -27,7 +27,15 @@ from ..terminal import INTERRUPTED, Progress
 from .arguments import Options, parser, read_options
 from .journal import Content, Journal, Stamp
 from .outputs import RESULTS, check_out, image_ids, make_folder, merge, output_names
-from .shards import entry_of, journal_name, other_journals, results_of, settings_of, stamp
+from .shards import (
+    entry_of,
+    is_pretrained,
+    journal_name,
+    other_journals,
+    results_of,
+    settings_of,
+    stamp,
+)
 from .summary import report
 from .videos import free_path, predict_video
 
@@ -127,10 +135,13 @@ def open_estimator(options: Options) -> Estimator:
             f'--model {options.model} is a checkpoint: give it as --checkpoint, and its config '
             'as --model'
         )
-    if options.checkpoint is None:
+    is_folder = is_pretrained(options.model)
+    if options.checkpoint is None and not is_folder:
         raise UserError(f'--model {options.model} needs its weights: --checkpoint FILE')
+    if options.checkpoint is not None and is_folder:
+        raise UserError(f'--model {options.model} has its own weights: leave --checkpoint out')
     if options.backend is not None:
-        raise UserError(f'--backend is for exported networks: {options.model} is a config')
+        raise UserError(f'--backend is for exported networks: {options.model} is none')
     import torch
 
     from ...inference.torch_network import PoseEstimator
@@ -140,9 +151,10 @@ def open_estimator(options: Options) -> Estimator:
     device = options.device
     if device is None and torch.cuda.is_available():  # a GPU for each local process
         device = f'cuda:{int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count()}'
-    return PoseEstimator(
-        options.model, options.checkpoint, device, options.precision, options.flip, **common
-    )
+    common.update(device=device, precision=options.precision, flip_test=options.flip)
+    if is_folder:
+        return PoseEstimator.from_pretrained(options.model, **common)
+    return PoseEstimator(options.model, options.checkpoint, **common)
 
 
 def _check_flags_of_exported(options: Options) -> None:

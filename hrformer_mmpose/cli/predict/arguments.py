@@ -67,9 +67,12 @@ def parser() -> argparse.ArgumentParser:
         'inputs', nargs='+', metavar='INPUT', help='image, video, folder, glob, or camera[:NUMBER]'
     )
     flags.add_argument(
-        '--model', required=True, help='exported network (.onnx, .xml), or a config or its name'
+        '--model',
+        required=True,
+        help='exported network (.onnx, .xml), a config or its name, or a folder of '
+        '`hrformer save-pretrained`, also hf://OWNER/REPO[@REVISION]',
     )
-    flags.add_argument('--checkpoint', help='weights, with a config')
+    flags.add_argument('--checkpoint', help='weights, with a config: a file, an address or a name')
     flags.add_argument(
         '--boxes',
         help="where persons are: 'whole-image'; a COCO detection or annotation file (.json); "

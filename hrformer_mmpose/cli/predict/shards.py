@@ -16,8 +16,8 @@ def settings_of(options: Options) -> dict:
     """Return the settings that the predictions depend on, by name of flag."""
     is_name = options.boxes in ('hog', WHOLE_IMAGE)
     return dict(
-        model=fingerprint(options.model),
-        checkpoint=options.checkpoint and fingerprint(options.checkpoint),
+        model=_fingerprint_of_model(options.model),
+        checkpoint=options.checkpoint and _fingerprint_of_weights(options.checkpoint),
         boxes=options.boxes if is_name else fingerprint(options.boxes),
         annotations=options.annotations and fingerprint(options.annotations),
         box_threshold=options.box_threshold,
@@ -38,6 +38,31 @@ def _settings_of_videos(options: Options) -> dict:
         detect_every=options.detect_every if options.detect_every > 1 else None,
         color_by=options.color_by if options.color_by != 'side' else None,
     )
+
+
+def is_pretrained(model: str) -> bool:
+    """Return whether a model is a folder of `save_pretrained`, or a repository with one."""
+    return model.startswith('hf://') or Path(model).is_dir()
+
+
+def _fingerprint_of_model(name: str) -> str:
+    """Return a name with a hash; that of a folder's settings, which hold the weights' hash."""
+    if not is_pretrained(name):
+        return fingerprint(name)
+    from ...inference import pretrained_folder  # needs PyTorch, exported networks do not
+
+    path = str(pretrained_folder.find(name)[0])
+    return fingerprint(path).replace(path, name)
+
+
+def _fingerprint_of_weights(name: str) -> str:
+    """Return a name with a hash, also where it may stand for other weights tomorrow."""
+    if not name.startswith('hf://'):
+        return fingerprint(name)
+    from ...checkpoint import hub
+
+    path = hub.fetch(name)
+    return fingerprint(path).replace(path, name)
 
 
 def fingerprint(name: str) -> str:
