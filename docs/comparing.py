@@ -49,9 +49,9 @@ def compare(args: argparse.Namespace, change: Callable[[Config, str], None]) -> 
     results: dict[str, list[dict]] = {name: [] for name in args.names}
     for seed in args.seeds:
         for name in args.names:
-            cfg = _config(name, seed, args)
+            cfg = config(name, seed, args)
             change(cfg, name)
-            file = Path(cfg.work_dir) / 'figures.json'
+            file = figures_file(name, seed, args)
             if not file.exists():
                 ann_file = cfg.test_evaluator[0].ann_file
                 runner = build_runner(cfg)
@@ -67,7 +67,16 @@ def compare(args: argparse.Namespace, change: Callable[[Config, str], None]) -> 
         print(f'{name:<{width}}' + ''.join(f'{text:>18}' for text in texts))
 
 
-def _config(name: str, seed: int, args: argparse.Namespace) -> Config:
+def figures_file(name: str, seed: int, args: argparse.Namespace) -> Path:
+    """File with the figures of a training; other settings have others."""
+    return Path(args.work_dir) / _setting(args) / f'{name.replace(" ", "_")}_{seed}/figures.json'
+
+
+def _setting(args: argparse.Namespace) -> str:
+    return f'{args.epochs}e_{args.crop[0]}x{args.crop[1]}'
+
+
+def config(name: str, seed: int, args: argparse.Namespace) -> Config:
     """The demo's config with the script's settings."""
     cfg = Config.fromfile(zoo.find('hrformer_tiny_demo_112x84'))
     cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
@@ -76,10 +85,8 @@ def _config(name: str, seed: int, args: argparse.Namespace) -> Config:
     cfg.randomness = dict(seed=seed)
     _resize(cfg, *args.crop)
     cfg.default_hooks.checkpoint.update(save_best=None, max_keep_ckpts=1)
-    # What is kept of other settings is not to be taken for these.
-    setting = f'{args.epochs}e_{args.crop[0]}x{args.crop[1]}'
-    cfg.work_dir = str(Path(args.work_dir) / setting / f'{name.replace(" ", "_")}_{seed}')
-    cfg.experiment_name = f'{setting}_{name}_{seed}'
+    cfg.work_dir = str(figures_file(name, seed, args).parent)
+    cfg.experiment_name = f'{_setting(args)}_{name}_{seed}'
     cfg.test_evaluator = [
         dict(cfg.test_evaluator, outfile_prefix=f'{cfg.work_dir}/results'),
         dict(type='DumpResults', out_file_path=f'{cfg.work_dir}/predictions.pkl'),
