@@ -89,6 +89,8 @@ class Video:
         """Return one line if frames are missing at the end; call it after reading all frames."""
         if self.read == 0:
             return f"'{self.name}' is broken: no frame can be read"
+        if _lacks_end(self.name):
+            return f"'{self.name}' is cut short: {self.read} frames can be read"
         if self.frames is None or self.read >= self.frames * (1 - MAX_MISSING_FRAMES) - 1:
             return None
         return f"'{self.name}' is cut short: {self.read} of {self.frames} frames can be read"
@@ -214,6 +216,17 @@ class AvVideo(Video):
                 yield from _pulled(deinterlacer)
         except (av.FFmpegError, OSError):
             return  # `truncation` reports it
+
+
+def _lacks_end(path: str) -> bool:
+    """Return whether a file is an animated GIF or PNG without its end; it states no length."""
+    ends = {'.gif': b';', '.apng': b'IEND\xaeB`\x82'}
+    end = ends.get(os.path.splitext(path)[1].lower())
+    if end is None or not os.path.isfile(path):
+        return False
+    with open(path, 'rb') as file:
+        file.seek(max(os.path.getsize(path) - 16, 0))
+        return not file.read().rstrip(b'\0').endswith(end)
 
 
 def _is_cover(stream: 'av.VideoStream') -> bool:

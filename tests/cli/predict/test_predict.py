@@ -148,12 +148,13 @@ def test_persons_of_iscrowd_zero_however_it_is_written(run, annotated, text):
 
 
 def test_files_that_are_skipped_are_told(run):
-    Path('data/b/x.heic').touch(), Path('data/y.GIF').touch()
+    Path('data/b/x.heic').touch(), Path('data/y.SVG').touch()
     status, out = run('data')
     assert status == 0
     assert out.splitlines()[:2] == [
-        'skipped 2 files that are neither image nor video by name (1 .heic, 1 .gif), e.g. '
-        "'data/b/x.heic'",
+        'skipped 2 files that are neither image nor video by name (1 .heic, 1 .svg), e.g. '
+        "'data/b/x.heic'; 'data/b/x.heic' is HEIC, which is not read: convert it to JPEG or PNG, "
+        'e.g. by: magick IN.heic OUT.jpg',
         '5 images, 5 persons',
     ]
 
