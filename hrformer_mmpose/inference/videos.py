@@ -128,6 +128,7 @@ class OpenCVVideo(Video):
     def __init__(self, source: str | int):
         is_file = not isinstance(source, int)
         name = source_name(source)
+        self._is_camera, self._has_ended = not is_file, False
         self._capture = cv2.VideoCapture(source)
         if not self._capture.isOpened():
             hint = 'broken, cut short, or no video' if is_file else 'there is none, or it is in use'
@@ -144,11 +145,21 @@ class OpenCVVideo(Video):
             while True:
                 success, frame = self._capture.read()
                 if not success:
+                    self._has_ended = True
                     return
                 milliseconds = self._capture.get(cv2.CAP_PROP_POS_MSEC)
                 yield self._add(frame, milliseconds / 1000 if milliseconds > 0 else None)
         finally:
             self._capture.release()
+
+    def truncation(self) -> str | None:
+        """Return one line if a camera stopped, or frames are missing at the end of a file."""
+        if self._is_camera and self._has_ended:
+            return (
+                f"'{self.name}' gave no more frames after {self.read}: it was unplugged, or taken "
+                'by another program'
+            )
+        return super().truncation()
 
 
 class AvVideo(Video):
