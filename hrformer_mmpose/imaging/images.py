@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from ..errors import DataError
+from ..io import replacing
 from . import headers, unsupported
 
 MAX_SIDE = 32766  # pixels; limit of cv2.warpAffine
@@ -168,12 +169,8 @@ def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
     if not done:
         shape = getattr(image, 'shape', type(image).__name__)
         raise DataError(f'{path}: OpenCV cannot write an image of {shape} as {extension}')
-    partial = f'{path}.part'
     try:
-        with open(partial, 'wb') as file:
+        with replacing(path, sync=False) as partial, open(partial, 'wb') as file:
             file.write(data)
-        os.replace(partial, path)
     except OSError as error:
-        if os.path.isfile(partial):
-            os.remove(partial)
         raise DataError(f'{path}: cannot be written: {error.strerror or error}') from error

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from hrformer_mmpose import io
 from hrformer_mmpose.cli.predict import outputs
 from hrformer_mmpose.errors import UserError
 from hrformer_mmpose.imaging.skeleton import COCO, Skeleton
@@ -510,7 +511,7 @@ def test_numbers_of_images():
 def test_a_written_file_leaves_no_parts_behind(tmp_path):
     """Parts of killed processes are removed, those of running ones stay, errors leave none."""
     killed, running = (
-        tmp_path / f'.part-{pid}-keypoints.json' for pid in (2**22 + 1, os.getppid())
+        tmp_path / f'keypoints.json.{pid}-12ab{io.PARTIAL}' for pid in (2**22 + 1, os.getppid())
     )
     killed.touch()
     running.touch()
@@ -518,6 +519,17 @@ def test_a_written_file_leaves_no_parts_behind(tmp_path):
     assert {*tmp_path.iterdir()} == {running, tmp_path / 'keypoints.json'}
     with pytest.raises(TypeError):
         outputs._write_json(tmp_path / 'a.json', [object()])
-    with pytest.raises(FileNotFoundError), outputs._replacing(tmp_path / 'a.json') as partial:
-        partial.with_name(f'{partial.name}.part').touch()  # as `write_image` does
     assert {*tmp_path.iterdir()} == {running, tmp_path / 'keypoints.json'}
+
+
+def test_parts_of_pictures_are_removed(run):
+    """Those that a run left that was killed while it wrote a picture."""
+    run('data/a.png')
+    Path('out/pictures/b').mkdir()
+    killed, foreign = (
+        Path(f'out/pictures/b/{name}{io.PARTIAL}') for name in (f'x.jpg.{2**22 + 1}-12ab', 'mine')
+    )
+    killed.touch(), foreign.touch()
+    run('data/a.png', 'data/b/c.bmp')
+    assert not killed.exists()
+    assert foreign.exists()
