@@ -265,6 +265,15 @@ def run_command(monkeypatch, *arguments):
     return 0
 
 
+@pytest.mark.usefixtures('no_init')
+def test_a_segmentor_is_refused(monkeypatch, tmp_path):
+    name = 'hrformer_small_cityscapes_512x1024'
+    assert run_command(monkeypatch, name, 'a.pth', tmp_path / 'a.onnx') == (
+        f"error: config '{name}' builds a Segmentor: `hrformer predict`, `export` and "
+        'PoseEstimator are for a TopdownPoseEstimator'
+    )
+
+
 def test_the_command(files_of_a_network, exported, monkeypatch, capsys, people, tmp_path):
     config, checkpoint = files_of_a_network
     before = exported.read_bytes()
