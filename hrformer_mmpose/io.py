@@ -38,6 +38,17 @@ def replacing(path: str | os.PathLike, sync: bool = True) -> Iterator[str]:
         raise
 
 
+@contextmanager
+def naming(path: str | os.PathLike) -> Iterator[None]:
+    """Add the file's name to an OSError that has none, as those of writing to an open file."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = os.fspath(path)
+        raise
+
+
 def remove_partials(folder: Path, name: str = '**/*') -> None:
     """Remove what killed processes of this machine left, see `replacing`.
 

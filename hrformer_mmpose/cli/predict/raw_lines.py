@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...errors import UserError
+from ...io import naming
 from ...locks import lock
 from .journal import parse_line, plain, write_line
 
@@ -95,4 +96,5 @@ class RawLines:
         return self
 
     def __exit__(self, *exception) -> None:
-        self._file.close()
+        with naming(self.path):  # after a full disk, closing writes once more, in vain
+            self._file.close()

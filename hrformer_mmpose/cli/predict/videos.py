@@ -29,6 +29,7 @@ from ...inference.estimator import Estimator
 from ...inference.smoothing import FILTERS, Frame
 from ...inference.tracking import Tracker
 from ...inference.videos import Video
+from ...io import naming
 from ..terminal import Progress
 from .arguments import Options
 from .outputs import make_folder
@@ -169,6 +170,7 @@ def _finish(
         if options.pictures:
             stack.callback(images.close)
         stack.callback(partial.unlink, missing_ok=True)
+        stack.enter_context(naming(lines))
         rows = stack.enter_context(open(partial, 'w', encoding='utf-8'))
         writer = open_writer(lines.with_suffix('.mp4'), video.fps, video.name)
         stack.enter_context(writer)
@@ -241,7 +243,7 @@ def _recording(lines: Path, entry: dict) -> Iterator[TextIO]:
     except FileExistsError as error:
         raise UserError(f"'{partial}' is being written by another run") from error
     try:
-        with rows:
+        with naming(partial), rows:
             yield rows
     finally:
         if entry['frames']:

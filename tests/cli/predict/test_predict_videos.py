@@ -147,6 +147,27 @@ def test_a_video_without_a_frame(run, monkeypatch):
     assert list(Path('out/videos').iterdir()) == []
 
 
+def test_animated_images(run, network):
+    """GIF is a video; of a WebP no frame is taken for the whole."""
+    image = pytest.importorskip('PIL.Image')
+    pytest.importorskip('av')
+    frames = [image.fromarray(np.full((48, 64, 3), 9 + n, np.uint8)) for n in range(5)]
+    for name in ('a.gif', 'b.webp'):
+        options = dict(lossless=True) if name == 'b.webp' else {}
+        frames[0].save(name, save_all=True, append_images=frames[1:], duration=300, **options)
+    frames[0].save('still.gif')
+    status, out = run('a.gif', 'b.webp', 'still.gif')
+    assert status == 1
+    assert "'a.gif', 5 frames, 5 persons: out/videos/a.mp4, a.jsonl\n" in out
+    assert "'still.gif', 1 frame, 1 person: out/videos/still.mp4, still.jsonl\n" in out
+    assert "problem: image 'b.webp' is animated: convert it to a video, e.g. by: magick" in out
+    assert [row['time'] for row in lines('out/videos/a.jsonl')] == [0, 0.3, 0.6, 0.9, 1.2]
+    drawn = open_video('out/videos/a.mp4')
+    assert len(list(drawn)) == 5
+    assert [round(info.time, 3) for info in drawn.infos] == [0, 0.3, 0.6, 0.9, 1.2]
+    assert network.seen == 6
+
+
 def test_a_video_whose_frames_are_turned_on_reading(run, monkeypatch):
     """The file's own width and height are those before."""
     film(Path('a.avi'), 4, (96, 64))

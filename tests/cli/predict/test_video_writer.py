@@ -14,6 +14,7 @@ from hrformer_mmpose.cli.predict import video_writer
 from hrformer_mmpose.cli.predict.video_writer import OpenCVWriter, open_writer
 from hrformer_mmpose.inference.videos import open_video
 
+from .helpers import lines
 from .test_predict_motion import film
 
 UNEVEN = [0.0, 0.04, 0.2, 0.21, 0.5]
@@ -100,6 +101,26 @@ def test_a_disk_that_fills_up_while_the_video_is_drawn(
     assert network.seen == count
     assert len(list(open_video(f'{out}/videos/clip.mp4'))) == 24
     assert {path.name for path in Path(out, 'videos').iterdir()} == {'clip.jsonl', 'clip.mp4'}
+
+
+def test_a_disk_that_fills_up_while_poses_are_written(run, network, small_disk):
+    """The file is named; with more room the run continues behind the last whole line."""
+    film('clip.avi')
+    remount = ['mount', '-o', 'remount,size=16k', str(small_disk)]
+    subprocess.run(remount, check=True)
+    flags = '--batch-size', '1', '--no-pictures'
+    status, _ = run('clip.avi', *flags, out=str(small_disk / 'out'))
+    raw = small_disk / 'out/videos/.part-clip.jsonl'
+    assert status == f"error: '{raw}': {os.strerror(errno.ENOSPC)}"
+    whole = raw.read_bytes().count(b'\n') - 1  # the first line has the key
+    assert 0 < whole < 24
+    subprocess.run([part.replace('16k', '300k') for part in remount], check=True)
+    seen = network.seen
+    status, out = run('clip.avi', *flags, out=str(small_disk / 'out'))
+    assert status == 0
+    assert f"continuing 'clip.avi' at frame {whole}\n" in out
+    assert network.seen == seen + 24 - whole
+    assert [row['frame'] for row in lines(small_disk / 'out/videos/clip.jsonl')] == [*range(24)]
 
 
 def test_opencv_writes_no_video_that_lacks_frames(tmp_path, monkeypatch):
