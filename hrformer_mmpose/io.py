@@ -1,74 +1,78 @@
 """Atomic writes: after a crash a file is the old one or the new one, never a part."""
 
-import io
-import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
-
-import torch
-
-from .errors import WeightsError
 
 PARTIAL = '.partial'  # suffix of a file that is being written
-KEYPOINTS = 'keypoints'  # in the meta of a file of weights alone: their names, as JSON
-
-
-def save_weights(
-    state_dict: Mapping[str, torch.Tensor],
-    path: str | Path,
-    origin: str,
-    wrapper: str = 'state_dict',
-    keypoints: Sequence[str] = (),
-) -> None:
-    """Write weights alone, as `.safetensors` or in PyTorch's format.
-
-    Args:
-        state_dict: weights to write.
-        path: the suffix `.safetensors` selects that format.
-        origin: origin of the weights, stored in the file (`recorded_origin`).
-        wrapper: name of the entry that holds the weights, in PyTorch's format.
-        keypoints: names of the head's keypoints, stored in the file if there are any.
-
-    Raises:
-        OSError: the file cannot be written; an existing one is unchanged.
-    """
-    tensors = {key: value.contiguous() for key, value in state_dict.items()}
-    meta = {'origin': origin} | ({KEYPOINTS: json.dumps([*keypoints])} if keypoints else {})
-    if str(path).endswith('.safetensors'):
-        data = safetensors_package().torch.save(tensors, metadata={'format': 'pt', **meta})
-    else:
-        buffer = io.BytesIO()
-        torch.save({'meta': meta, wrapper: tensors}, buffer)
-        data = buffer.getvalue()
-    with replacing(path) as partial:
-        Path(partial).write_bytes(data)
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[str]:
+def replacing(path: str | os.PathLike, sync: bool = True) -> Iterator[str]:
     """Replace a file atomically.
 
+    Args:
+        path: of the file, in an existing folder.
+        sync: wait until the disk has it. Without, a crash of the machine may leave an empty file.
+
     Yields:
-        Path of an empty temporary file in the same folder. It is flushed to the disk and renamed
-        to `path` on exit. After an error `path` is unchanged and the temporary file is removed.
+        Path of an empty temporary file in the same folder, which is renamed to `path` on exit.
+        After an error `path` is unchanged and the temporary file is removed.
     """
-    partial = f'{path}.{secrets.token_hex(4)}{PARTIAL}'
+    partial = f'{os.fspath(path)}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL}'
     # O_EXCL: an existing link of this name would redirect the write.
     os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield partial
-        _sync(partial, os.O_RDWR)
+        if sync:
+            _sync(partial, os.O_RDWR)
         os.replace(partial, path)
-        with suppress(OSError):  # some file systems know no sync of a folder
-            _sync(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
+        if sync:
+            with suppress(OSError):  # some file systems know no sync of a folder
+                _sync(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
     except BaseException:
         with suppress(FileNotFoundError):
             os.remove(partial)
         raise
+
+
+@contextmanager
+def naming(path: str | os.PathLike) -> Iterator[None]:
+    """Add the file's name to an OSError that has none, as those of writing to an open file."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = os.fspath(path)
+        raise
+
+
+def remove_partials(folder: Path, name: str = '**/*') -> None:
+    """Remove what killed processes of this machine left, see `replacing`.
+
+    Args:
+        folder: to search; need not exist.
+        name: pattern of the files' names; the default means all, in subfolders as well.
+    """
+    for partial in folder.glob(f'{name}.*-*{PARTIAL}'):
+        number = partial.name.removesuffix(PARTIAL).rpartition('.')[2].partition('-')[0]
+        if number.isdecimal() and not _is_running(int(number)):
+            partial.unlink(missing_ok=True)
+
+
+def _is_running(pid: int) -> bool:
+    """Return whether a process of that number may be running on this machine."""
+    if os.name == 'nt':  # signal 0 is Ctrl-C there
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # of another user
+        return True
+    return True
 
 
 def _sync(path: str, flags: int) -> None:
@@ -77,12 +81,3 @@ def _sync(path: str, flags: int) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def safetensors_package() -> Any:
-    """Import safetensors, which is required for its files only."""
-    try:
-        import safetensors.torch
-    except ImportError as error:
-        raise WeightsError('safetensors files need a package: pip install safetensors') from error
-    return safetensors

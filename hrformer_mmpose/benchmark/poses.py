@@ -74,7 +74,7 @@ def benchmark(args: PoseOptions) -> dict:
     torch.set_num_threads(args.threads)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = args.checkpoint or _random_weights(args.config, folder)
+        checkpoint = args.checkpoint or random_weights(args.config, folder)
         ours = TorchNetwork(args.config, checkpoint, 'cpu', flip_test=args.flip)
         if any(n % 32 for n in ours.input_size):
             raise UserError(f"{args.config}: MMPose's HRFormer takes multiples of 32 pixels only")
@@ -213,7 +213,8 @@ def _inferencer(ours: TorchNetwork, checkpoint: str, boxes: CocoDetections, fold
     return made
 
 
-def _random_weights(config: str, folder: str) -> str:
+def random_weights(config: str, folder: str) -> str:
+    """Write a checkpoint with random weights of a config into a folder; return its path."""
     cfg = inference.read_config(config)
     path = str(Path(folder) / 'random.pth')
     save_weights(inference.build(cfg, 'random').state_dict(), path, 'mmpose')

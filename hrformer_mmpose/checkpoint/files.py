@@ -11,11 +11,12 @@ from typing import Any
 import torch
 
 from ..errors import WeightsError
-from ..io import PARTIAL, replacing, safetensors_package, save_weights
+from ..io import PARTIAL, replacing
 from . import archives, hub, published
 from .arrays import UnsupportedError
 from .download import fetch
 from .safe_pickle import UnsafeError
+from .weights_file import safetensors_package, save_weights
 
 __all__ = ['PARTIAL', 'check', 'load_weights', 'read', 'replacing', 'save_weights', 'weights_in']
 

@@ -16,10 +16,10 @@ from torch import nn
 
 from ..imaging import sides
 from ..imaging.skeleton import COCO
-from ..io import KEYPOINTS
 from . import files, state_dict_adapter
 from .match_checks import HEAD
 from .state_dict_adapter import State
+from .weights_file import KEYPOINTS
 
 NAMES_SHOWN = 20
 

@@ -38,6 +38,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def natural(text: str) -> int:
+    """Parse an integer of at least 0, as a `type` of argparse."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number of at least 0')
+    return int(text)
+
+
 def common_parser(description: str) -> argparse.ArgumentParser:
     """Return a parser of the flags that training and testing share."""
     parser = argparse.ArgumentParser(description=description)

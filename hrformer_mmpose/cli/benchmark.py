@@ -13,6 +13,7 @@ from ..benchmark.roofline import RooflineOptions
 from ..benchmark.steps import DTYPES
 from ..errors import ConfigError
 from .arguments import CfgOptions, check_out, options_of, positive, write_json
+from .benchmark_motion import add_motion_flags, benchmark_motion
 from .launch import build_runner
 
 ARCHITECTURES = ('base', 'small', 'tiny')
@@ -48,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
         kinds.add_parser('poses', help='crops, or images, to keypoints; exported files too')
     )
     _add_counting(kinds)
+    add_motion_flags(kinds)
     return flags
 
 
@@ -69,7 +71,9 @@ def tool_parser() -> argparse.ArgumentParser:
     flags.add_argument(
         '--cfg-options', nargs='+', action=CfgOptions, default={}, help='with --whole'
     )
-    _add_counting(flags.add_subparsers(dest='kind', help='count instead of timing'))
+    kinds = flags.add_subparsers(dest='kind', help='count, or measure videos, instead')
+    _add_counting(kinds)
+    add_motion_flags(kinds)
     return flags
 
 
@@ -185,4 +189,10 @@ def _benchmark_poses(args: argparse.Namespace) -> None:
     write_json(args.json, {**vars(args), **results})
 
 
-RUNS = dict(networks=_benchmark_networks, poses=_benchmark_poses, counts=_count, roofline=_count)
+RUNS = dict(
+    networks=_benchmark_networks,
+    poses=_benchmark_poses,
+    counts=_count,
+    roofline=_count,
+    motion=benchmark_motion,
+)

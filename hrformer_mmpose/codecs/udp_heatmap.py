@@ -91,8 +91,8 @@ class UDPHeatmap(HeatmapCodec):
         return self._add_offset(x, y, offset), score
 
     def _locate_combined(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
-        B, C, H, W = heatmaps.shape
-        disc, *offsets = heatmaps.view(B, C // 3, 3, H, W).unbind(dim=2)
+        _, C, H, W = heatmaps.shape
+        disc, *offsets = heatmaps.view(-1, C // 3, 3, H, W).unbind(dim=2)
         disc = refinement.blur(disc, 2 * self.blur_kernel_size + 1, reflect=True)
         x, y, score = refinement.heatmap_maximum(disc)
         index = (y * W + x)[..., None]

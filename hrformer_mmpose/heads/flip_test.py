@@ -34,17 +34,17 @@ def flip_back(
     if flip_mode not in FLIP_MODES:
         raise ConfigError(f'flip_mode={flip_mode!r} is not one of {", ".join(FLIP_MODES)}')
     channels, offset = FLIP_MODES[flip_mode]
-    B, C, H, W = heatmaps.shape
+    _, C, H, W = heatmaps.shape
     if channels * len(flip_indices) != C:
         raise ConfigError(
             f'flip test ({flip_mode}): {C} heatmaps are not {channels} for each of '
             f'{len(flip_indices)} keypoints'
         )
-    maps = heatmaps.flip(3).view(B, C // channels, channels, H, W).index_select(1, flip_indices)
+    maps = heatmaps.flip(3).view(-1, C // channels, channels, H, W).index_select(1, flip_indices)
     if offset is not None:
         parts = [-part if i == offset else part for i, part in enumerate(maps.unbind(dim=2))]
         maps = torch.stack(parts, dim=2)
-    maps = maps.reshape(B, C, H, W)
+    maps = maps.flatten(1, 2)
     return torch.cat([maps[..., :1], maps[..., :-1]], dim=3) if shift_heatmap else maps
 
 

@@ -46,15 +46,18 @@ class Layer:
         first = np.clip(np.floor(low), 0, size).astype(int)
         last = np.clip(np.ceil(high) + 1, first, size).astype(int)
         self.part = image[first[1] : last[1], first[0] : last[0]]
-        self.first, self.detail = first, detail
+        self.first, self.detail = first.tolist(), detail
         height, width = self.part.shape[:2]
         self.paint = np.zeros((height * detail, width * detail, 4), np.uint8)
 
     def _at(self, point) -> tuple[int, int]:
         """Convert a point of the image to OpenCV's fixed-point numbers, 1/16 pixel of the layer."""
-        fine = (np.asarray(point) - self.first) * self.detail + (self.detail - 1) / 2
-        x, y = np.rint(16 * fine)
-        return int(x), int(y)
+        # Plain numbers: NumPy would take most of the time of a line for two of them.
+        (x, y), (x0, y0), middle = point, self.first, (self.detail - 1) / 2
+        return tuple(
+            round(16 * ((float(value) - first) * self.detail + middle))
+            for value, first in ((x, x0), (y, y0))
+        )
 
     def line(self, start, end, width: float, color, opacity: float) -> None:
         """Draw a line of `width` pixels with round ends."""
@@ -90,7 +93,8 @@ class Layer:
 
 
 def _premultiplied(color, opacity: float) -> tuple[float, ...]:
-    return tuple(round(value * opacity) for value in (*color, 255))
+    blue, green, red = color
+    return round(blue * opacity), round(green * opacity), round(red * opacity), round(255 * opacity)
 
 
 def text_size(text: str, height: float) -> np.ndarray:

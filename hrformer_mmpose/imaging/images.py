@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 
 from ..errors import DataError
-from . import headers
+from ..io import replacing
+from . import headers, unsupported
 
 MAX_SIDE = 32766  # pixels; limit of cv2.warpAffine
 # A small file may declare any size. More pixels than any camera has, 0.8 GB as BGR.
@@ -66,6 +67,8 @@ def decode(data: bytes, name: str) -> np.ndarray:
     if not data:
         raise DataError(f"image '{name}' is empty (0 bytes)")
     name = f"image '{name}'"
+    if problem := unsupported.animation(data):
+        raise DataError(f'{name} {problem}')
     _check_size(headers.jpeg_shape(data) or headers.shape(data) or (0, 0), name)
     if headers.is_floating_tiff(data):
         raise DataError(f'{name} holds floating-point values; {ADVICE}')
@@ -76,6 +79,8 @@ def decode(data: bytes, name: str) -> np.ndarray:
     except cv2.error:
         image = None
     if image is None:
+        if problem := unsupported.unread(data):
+            raise DataError(f'{name} {problem}')
         raise DataError(
             f'{name} is not an image that can be decoded: broken, or of a format that OpenCV does '
             f'not read ({len(data)} bytes)'
@@ -164,12 +169,8 @@ def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
     if not done:
         shape = getattr(image, 'shape', type(image).__name__)
         raise DataError(f'{path}: OpenCV cannot write an image of {shape} as {extension}')
-    partial = f'{path}.part'
     try:
-        with open(partial, 'wb') as file:
+        with replacing(path, sync=False) as partial, open(partial, 'wb') as file:
             file.write(data)
-        os.replace(partial, path)
     except OSError as error:
-        if os.path.isfile(partial):
-            os.remove(partial)
         raise DataError(f'{path}: cannot be written: {error.strerror or error}') from error

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UserError
+from ..imaging import unsupported
 
 IMAGES = {'.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp'}
-VIDEOS = {'.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg'}
+VIDEOS = {'.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.gif', '.apng'}
 CAMERA = 'camera'
 MAX_CAMERAS = 10_000  # OpenCV encodes the system's interface in the thousands
 
@@ -38,10 +39,12 @@ class Inputs:
         kinds = ', '.join(f'{count} {kind}' for kind, count in counts[:6])
         kinds += f', {sum(count for _, count in counts[6:])} others' if counts[6:] else ''
         number = len(self.skipped)
-        return (
+        line = (
             f'skipped {number} file{"s" * (number != 1)} that {"are" if number != 1 else "is"} '
             f"neither image nor video by name ({kinds}), e.g. '{self.skipped[0]}'"
         )
+        images = [path for path in self.skipped if _suffix(path) in unsupported.BY_SUFFIX]
+        return line + (f"; '{images[0]}' {_refusal(images[0])}" if images else '')
 
 
 def collect(arguments: list[str], out: str | os.PathLike | None = None) -> Inputs:
@@ -86,6 +89,11 @@ def _suffix(path: str) -> str:
     return os.path.splitext(path)[1].lower()
 
 
+def _refusal(path: str) -> str | None:
+    """Return what to do with a photo that is not read, by its name; None for other files."""
+    return unsupported.BY_SUFFIX.get(_suffix(path))
+
+
 def _is_input(path: str) -> bool:
     return _suffix(path) in IMAGES | VIDEOS
 
@@ -101,6 +109,8 @@ def _outside(paths: dict[str, str], out: str) -> dict[str, str]:
 def _files(argument: str) -> list[str]:
     """List the files that an argument names; raise unless one is an image or a video by name."""
     if os.path.isfile(argument):
+        if refusal := _refusal(argument):
+            raise UserError(f"'{argument}' {refusal}")
         if not _is_input(argument):
             raise UserError(
                 f"'{argument}' has the name of neither an image nor a video "

@@ -225,7 +225,8 @@ def build(cfg: Config, name: str) -> TopdownPoseEstimator:
         model = _build(cfg)
     if not isinstance(model, TopdownPoseEstimator):
         raise ConfigError(
-            f"config '{name}' builds a {type(model).__name__}: poses need a TopdownPoseEstimator"
+            f"config '{name}' builds a {type(model).__name__}: `hrformer predict`, `export` and "
+            'PoseEstimator are for a TopdownPoseEstimator'
         )
     return model
 

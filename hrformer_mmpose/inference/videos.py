@@ -89,6 +89,8 @@ class Video:
         """Return one line if frames are missing at the end; call it after reading all frames."""
         if self.read == 0:
             return f"'{self.name}' is broken: no frame can be read"
+        if _lacks_end(self.name):
+            return f"'{self.name}' is cut short: {self.read} frames can be read"
         if self.frames is None or self.read >= self.frames * (1 - MAX_MISSING_FRAMES) - 1:
             return None
         return f"'{self.name}' is cut short: {self.read} of {self.frames} frames can be read"
@@ -126,6 +128,7 @@ class OpenCVVideo(Video):
     def __init__(self, source: str | int):
         is_file = not isinstance(source, int)
         name = source_name(source)
+        self._is_camera, self._has_ended = not is_file, False
         self._capture = cv2.VideoCapture(source)
         if not self._capture.isOpened():
             hint = 'broken, cut short, or no video' if is_file else 'there is none, or it is in use'
@@ -142,11 +145,21 @@ class OpenCVVideo(Video):
             while True:
                 success, frame = self._capture.read()
                 if not success:
+                    self._has_ended = True
                     return
                 milliseconds = self._capture.get(cv2.CAP_PROP_POS_MSEC)
                 yield self._add(frame, milliseconds / 1000 if milliseconds > 0 else None)
         finally:
             self._capture.release()
+
+    def truncation(self) -> str | None:
+        """Return one line if a camera stopped, or frames are missing at the end of a file."""
+        if self._is_camera and self._has_ended:
+            return (
+                f"'{self.name}' gave no more frames after {self.read}: it was unplugged, or taken "
+                'by another program'
+            )
+        return super().truncation()
 
 
 class AvVideo(Video):
@@ -214,6 +227,17 @@ class AvVideo(Video):
                 yield from _pulled(deinterlacer)
         except (av.FFmpegError, OSError):
             return  # `truncation` reports it
+
+
+def _lacks_end(path: str) -> bool:
+    """Return whether a file is an animated GIF or PNG without its end; it states no length."""
+    ends = {'.gif': b';', '.apng': b'IEND\xaeB`\x82'}
+    end = ends.get(os.path.splitext(path)[1].lower())
+    if end is None or not os.path.isfile(path):
+        return False
+    with open(path, 'rb') as file:
+        file.seek(max(os.path.getsize(path) - 16, 0))
+        return not file.read().rstrip(b'\0').endswith(end)
 
 
 def _is_cover(stream: 'av.VideoStream') -> bool:

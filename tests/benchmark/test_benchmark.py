@@ -87,7 +87,7 @@ def test_the_parts_of_whole_iterations_add_up(synthetic_root, tmp_path, monkeypa
 def test_exported_files_beside_mmpose(tmp_path, capsys):
     """The commands of docs/export.md, in small: both follow the config's flip test."""
     config, exported = 'hrformer_tiny_coco_256x192', tmp_path / 't.onnx'
-    weights = poses._random_weights(config, str(tmp_path))
+    weights = poses.random_weights(config, str(tmp_path))
     command_export.run(command_export.parser().parse_args([config, weights, str(exported)]))
     words = ['poses', config, '--checkpoint', weights, '--exported', str(exported), '--rounds', '1']
     run_benchmark(*words, '--batch-size', '1')

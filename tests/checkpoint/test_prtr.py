@@ -6,9 +6,18 @@ import torch
 pytest.importorskip('mmpose')
 from mmpose.registry import MODELS
 
-from hrformer_mmpose.checkpoint import architecture, match, origin, to_mmpose, to_official
+from hrformer_mmpose.checkpoint import (
+    architecture,
+    load_weights,
+    match,
+    origin,
+    save_weights,
+    to_mmpose,
+    to_official,
+)
 from hrformer_mmpose.checkpoint.files import ORIGINS
 from hrformer_mmpose.checkpoint.state_dict_adapter import num_keypoints
+from hrformer_mmpose.cli import convert_checkpoint
 from hrformer_mmpose.errors import WeightsError
 from hrformer_mmpose.zoo import read_config
 from tests import official_prtr
@@ -49,6 +58,60 @@ def test_names_become_ours_and_back(name):
     for state in (theirs, ours, model(name).state_dict()):
         assert architecture(state) == f'PRTR({TRUNKS[name]}, 6 + 6 layers)'
         assert num_keypoints(state) == 17
+
+
+@pytest.mark.parametrize('name', official_prtr.NAMES)
+def test_each_entry_keeps_its_values(name):
+    numbers = {key: value + n for n, (key, value) in enumerate(weights(name).items())}
+    back = to_official(to_mmpose(numbers))
+    assert all(torch.equal(back[key], value) for key, value in numbers.items())
+
+
+@pytest.fixture
+def small():
+    """A PRTR of a ResNet-18 and few channels, with random weights."""
+    settings = read_config('prtr_res50_coco_384x288').model
+    settings.backbone.depth = 18
+    settings.head.update(
+        in_channels=512,
+        num_queries=18,
+        channels=32,
+        num_heads=2,
+        ffn_channels=48,
+        num_layers=(2, 2),
+    )
+    model = MODELS.build({**settings, '_scope_': 'mmpose'})
+    generator = torch.Generator().manual_seed(0)
+    for value in model.state_dict().values():
+        if value.is_floating_point():
+            value.normal_(0, 1, generator=generator)
+    return model
+
+
+@pytest.mark.parametrize('ending', ['pth', 'safetensors'])
+def test_the_command_converts_there_and_back(small, tmp_path, capsys, ending):
+    """Ours to the authors' names and back: the same tensors, which fill the network."""
+    ours, official, back = (tmp_path / f'{name}.{ending}' for name in ('a', 'b', 'c'))
+    state = {key: value.clone() for key, value in small.state_dict().items()}
+    save_weights(state, ours, 'mmpose')
+    for source, target, names in ((ours, official, 'official'), (official, back, 'mmpose')):
+        flags = [str(source), str(target), '--to', names]
+        convert_checkpoint.run(convert_checkpoint.parser().parse_args(flags))
+        assert 'architecture  PRTR(ResNet-18, 2 + 2 layers)' in capsys.readouterr().out
+    theirs = load_weights(official)
+    assert origin(theirs) == 'official-prtr'
+    starts = {key.split('.')[0] for key in theirs}
+    assert starts == {
+        'backbone', 'transformer', 'class_embed', 'kpt_embed', 'query_embed', 'input_proj'
+    }  # fmt: skip
+    assert all(key.startswith('backbone.0.body.') for key in theirs if key[:8] == 'backbone')
+    returned = load_weights(back)
+    assert returned.keys() == state.keys()
+    assert all(torch.equal(returned[key], value) for key, value in state.items())
+    for weight in small.parameters():
+        weight.data.zero_()
+    match(theirs, small, 'b', complete=True).load_into(small)
+    assert all(torch.equal(value, state[key]) for key, value in small.state_dict().items())
 
 
 def refused(weights: dict, config: str, complete: bool = True) -> str:

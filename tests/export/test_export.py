@@ -24,6 +24,7 @@ from hrformer_mmpose.codecs.msra_heatmap import MSRAHeatmap
 from hrformer_mmpose.codecs.udp_heatmap import UDPHeatmap
 from hrformer_mmpose.errors import ConfigError, WeightsError
 from hrformer_mmpose.export import files, report
+from hrformer_mmpose.heads.flip_test import flip_back
 from hrformer_mmpose.inference import PoseRuntime
 from hrformer_mmpose.inference.description import Description
 from hrformer_mmpose.inference.networks import open_network
@@ -207,6 +208,44 @@ def test_decoding_inside_a_graph_is_that_of_the_codec(codec, tmp_path):
     np.testing.assert_allclose(given[1], wanted[1].numpy(), atol=1e-6)
 
 
+class Tokens(torch.nn.Module):
+    """Flip test and decoder behind a reshaping of tokens (N, K, H * W), as transformers end."""
+
+    def __init__(self, codec):
+        super().__init__()
+        self.codec = codec
+
+    def forward(self, tokens):
+        maps = tokens.unflatten(2, (16, 12))
+        mirrored = flip_back(maps, torch.tensor([1, 0, 3, 2]), self.codec.flip_mode)
+        return self.codec.batch_decode(maps + mirrored)
+
+
+@pytest.mark.parametrize(
+    'codec',
+    [
+        MSRAHeatmap((48, 64), (12, 16), 1, unbiased=True),
+        UDPHeatmap((48, 64), (12, 16)),
+        UDPHeatmap((48, 64), (12, 16), heatmap_type='combined'),
+    ],
+    ids=['dark', 'udp', 'combined'],
+)
+def test_graphs_of_transformers_take_any_batch(codec, tmp_path):
+    channels = 3 if getattr(codec, 'heatmap_type', '') == 'combined' else 1
+    tokens = torch.rand(5, 4 * channels, 16 * 12)
+    path = str(tmp_path / 'decoder.onnx')
+    with files._quiet():
+        torch.onnx.export(
+            Tokens(codec), (tokens[:2],), path, dynamo=False, opset_version=files.OPSET,
+            input_names=['tokens'], dynamic_axes={'tokens': {0: 'batch'}},
+        )  # fmt: skip
+    session = onnxruntime.InferenceSession(path)
+    for count in (1, 2, 5):
+        given = session.run(None, {'tokens': tokens[:count].numpy()})
+        for value, wanted in zip(given, Tokens(codec)(tokens[:count]), strict=True):
+            np.testing.assert_allclose(value, wanted.numpy(), atol=2e-3)
+
+
 @pytest.mark.parametrize('reflect', [False, True])
 def test_blurring_inside_a_graph_is_the_blur(reflect):
     heatmaps = torch.rand(2, 3, 64, 48)
@@ -224,6 +263,15 @@ def run_command(monkeypatch, *arguments):
     except SystemExit as stop:
         return stop.code
     return 0
+
+
+@pytest.mark.usefixtures('no_init')
+def test_a_segmentor_is_refused(monkeypatch, tmp_path):
+    name = 'hrformer_small_cityscapes_512x1024'
+    assert run_command(monkeypatch, name, 'a.pth', tmp_path / 'a.onnx') == (
+        f"error: config '{name}' builds a Segmentor: `hrformer predict`, `export` and "
+        'PoseEstimator are for a TopdownPoseEstimator'
+    )
 
 
 def test_the_command(files_of_a_network, exported, monkeypatch, capsys, people, tmp_path):

@@ -38,6 +38,7 @@ class _Worker:
     rss: int = 0
     buffer: bytes = b''
     killed: str | None = None
+    victim: int | None = None  # the input for which it is killed
     message: str = ''
 
 
@@ -111,7 +112,9 @@ class Campaign:
         os.close(worker.pipe)
         if os.WIFEXITED(status) and os.WEXITSTATUS(status) == HARNESS_FAILED:
             raise RuntimeError(f'{worker.kind.name} {worker.number}: {worker.log.read_text()}')
-        if worker.number is not None:
+        # While the stack was written, the worker may have gone on to the next input, which is
+        # not to blame and handled again.
+        if worker.number is not None and worker.victim in (None, worker.number):
             found.append(_post_mortem(worker, status))
             worker.numbers.popleft()
         worker.log.unlink(missing_ok=True)
@@ -155,6 +158,7 @@ class Campaign:
             elif threads > self.bounds.threads:
                 worker.killed, worker.message = 'memory', f'{threads} threads'
         if worker.killed:
+            worker.victim = worker.number
             _kill(worker)
 
 

@@ -31,7 +31,7 @@ class Planted:
         actions = (
             lambda: None, _line, lambda: {}['key'], lambda: os.kill(os.getpid(), signal.SIGSEGV),
             _hang, lambda: Path(CANARY).touch(), lambda: os.system('true'), _wrong,
-            lambda: bytearray(200 << 20), _threads, _two_lines, lambda: os._exit(3), lambda: None,
+            lambda: bytearray(48 << 20), _threads, _two_lines, lambda: os._exit(3), lambda: None,
         )  # fmt: skip
         actions[given]()
 

@@ -8,12 +8,14 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip('mmpose')
 from tests.conftest import ROOT
 
+from . import harness
 from .harness import Campaign
 from .kinds import DISTURBED, SHARES
 from .planted import OUTCOME_OF, Planted
@@ -34,7 +36,9 @@ def fuzz(*arguments: str, module: str = 'tests.fuzz') -> str:
 
 
 def test_the_harness_tells_each_outcome(tmp_path):
-    bounds = Bounds(cpu=1, wall=30, memory=100 << 20, threads=50)
+    # Little memory, since a slow machine needs long to hand it out: the bound of the time would be
+    # met first.
+    bounds = Bounds(cpu=1, wall=30, memory=20 << 20, threads=50)
     told = []
     results = Campaign(tmp_path, 0, bounds).run([(Planted(), range(len(OUTCOME_OF)))], told.append)
     assert [result.outcome for result in results] == [*OUTCOME_OF]
@@ -47,6 +51,41 @@ def test_the_harness_tells_each_outcome(tmp_path):
     assert results[6].error == 'os.system'
     assert results[11].error == 'exit 3'
     assert not [*tmp_path.glob('planted-*')], 'files are left behind'
+
+
+class Slow:
+    """Input 0 needs too much time and ends; input 1 stays until its worker is killed, once."""
+
+    name = 'slow'
+    isolate = executes = False
+
+    def __init__(self, begun: Path):
+        self.begun = begun
+
+    def make(self, rng, folder):
+        return folder.name, int(folder.name)
+
+    def judge(self, given):
+        if given == 0:
+            end = time.process_time() + 0.4
+            while time.process_time() < end:
+                pass
+        elif not self.begun.exists():
+            self.begun.touch()
+            time.sleep(60)
+
+
+def test_an_input_after_one_that_hangs_is_not_blamed(tmp_path, monkeypatch):
+    """The worker goes on while its stack is written."""
+    kind = Slow(tmp_path / 'begun')
+
+    def wait(log):
+        while not kind.begun.exists():
+            time.sleep(0.01)
+
+    monkeypatch.setattr(harness, '_wait_for_stack', wait)
+    results = Campaign(tmp_path, 0, Bounds(cpu=0.1, wall=30)).run([(kind, range(2))])
+    assert [result.outcome for result in results] == ['right', 'right']
 
 
 def test_some_inputs():

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import faulthandler
+import gc
 import io
 import json
 import os
@@ -27,6 +28,7 @@ OUTCOMES = ('right', 'line', 'wrong', 'traceback', 'crash', 'hang', 'memory', 'c
 CANARY = 'canary_sang'  # file in the working directory that code of an input would create
 CANARY_MODULE = 'fuzz_canary'  # importing it or calling its function creates that file
 PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>: a worker ends with its parent
+MIN_ADDRESS_SPACE = 2**31  # bytes; threads reserve much more than they use
 HARNESS_FAILED = 70  # status of a worker that failed by itself, not by its input
 CANARY_CODE = f"""
 def sing(*args, **kwargs):
@@ -118,6 +120,7 @@ def work(
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     torch.set_num_threads(1)
+    gc.freeze()  # a collection would cost an input the time for all objects of the parent
     descriptor = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -128,7 +131,7 @@ def work(
     os.chdir(space)
     sys.path.insert(0, str(folder))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    limit = memory('VmSize') + 16 * bounds.memory
+    limit = memory('VmSize') + max(16 * bounds.memory, MIN_ADDRESS_SPACE)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     sang: list[str] = []
     if not kind.executes:

@@ -345,3 +345,57 @@ def test_a_whole_jpeg_with_stray_bytes_between_its_segments_is_read(stray):
 def test_bytes_after_the_end_do_no_harm():
     photo = encoded(picture(20, 30, 3))
     np.testing.assert_array_equal(decode(photo + b'\0' * 99, 'a'), decode(photo, 'a'))
+
+
+class TestRefused:
+    """Images of which OpenCV would read the first frame only, or nothing."""
+
+    @pytest.fixture
+    def frames(self):
+        image = pytest.importorskip('PIL.Image')
+        return [image.fromarray(np.full((8, 9, 3), level, np.uint8)) for level in (10, 200, 90)]
+
+    @pytest.mark.parametrize(
+        ('name', 'line'),
+        [
+            ('a.png', 'is animated: give it the extension .apng, by which it is read as a video'),
+            ('a.gif', 'is GIF: give it the extension .gif, by which it is read as a video'),
+            ('a.webp', 'is animated: convert it to a video, e.g. by: magick IN.webp OUT.gif'),
+        ],
+    )
+    def test_animated(self, tmp_path, frames, name, line):
+        path = tmp_path / name
+        frames[0].save(path, save_all=True, append_images=frames[1:], duration=40)
+        with pytest.raises(DataError) as caught:
+            images.read_image(path)
+        assert str(caught.value) == f"image '{path}' {line}"
+        if name == 'a.gif':
+            return
+        frames[1].save(path)
+        assert abs(int(images.read_image(path).mean()) - 200) < 3
+
+    @pytest.mark.parametrize(
+        ('brands', 'kind'),
+        [
+            (b'heic\0\0\0\0mif1heic', 'HEIC'),
+            (b'mif1\0\0\0\0heix', 'HEIC'),
+            (b'mif1\0\0\0\0miafavif', 'AVIF'),
+            (b'avis\0\0\0\0', 'AVIF'),
+        ],
+    )
+    def test_heic_and_avif_under_another_name(self, tmp_path, brands, kind):
+        path = tmp_path / 'photo.jpg'
+        path.write_bytes((8 + len(brands)).to_bytes(4, 'big') + b'ftyp' + brands + bytes(99))
+        line = f'is {kind}, which is not read: convert it to JPEG or PNG, e.g. by: magick IN'
+        with pytest.raises(DataError, match=line):
+            images.read_image(path)
+
+    def test_avif_of_pillow(self, tmp_path, frames):
+        features = pytest.importorskip('PIL.features')
+        if not features.check('avif'):
+            pytest.skip('this Pillow cannot write AVIF')
+        frames[0].save(tmp_path / 'a.avif')
+        if cv2.haveImageReader(str(tmp_path / 'a.avif')):
+            pytest.skip('this OpenCV reads AVIF')
+        with pytest.raises(DataError, match='is AVIF, which is not read'):
+            images.read_image(tmp_path / 'a.avif')

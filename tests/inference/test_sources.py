@@ -93,17 +93,21 @@ def test_links_to_folders_are_followed_once(folder):
         (['camera:²'], "'camera:²'"),
         (['camera:99999999999'], "'camera:99999999999': a camera is given alone"),
         (['camera:' + '9' * 5000], "'camera:9999"),
-        (['photos'], r"folder 'photos' holds no images and no videos, only \.gif, \.heic"),
+        (
+            ['photos/a.heic'],
+            r"'photos/a\.heic' is HEIC, which is not read: convert it to JPEG or PNG",
+        ),
+        (['photos'], r"folder 'photos' holds no images and no videos, only \.heic, \.svg"),
         (
             ['photos/*'],
-            r"nothing that 'photos/\*' matches is an image or a video, only \.gif, \.heic",
+            r"nothing that 'photos/\*' matches is an image or a video, only \.heic, \.svg",
         ),
     ],
 )
 def test_arguments_that_name_nothing(folder, arguments, line):
     Path('empty').mkdir()
     Path('photos').mkdir()
-    Path('photos/a.heic').touch(), Path('photos/b.GIF').touch()
+    Path('photos/a.heic').touch(), Path('photos/b.SVG').touch()
     with pytest.raises(UserError, match=line) as caught:
         collect(arguments, 'data/poses')
     assert '\n' not in str(caught.value)
@@ -111,17 +115,20 @@ def test_arguments_that_name_nothing(folder, arguments, line):
 
 @pytest.mark.parametrize('arguments', [['data'], ['data/*', 'data/sub/*']])
 def test_files_that_are_skipped_are_counted_and_named(folder, arguments):
-    for name in ('a.heic', 'sub/b.HEIC', 'sub/c.gif', 'README', 'poses/keypoints.json'):
+    for name in ('a.heic', 'sub/b.HEIC', 'sub/c.svg', 'README', 'poses/keypoints.json'):
         (folder / name).touch()
     found = collect(arguments, 'data/poses')
     assert found.images == IMAGES
     assert sorted(found.skipped) == [
-        'data/README', 'data/a.heic', 'data/notes.txt', 'data/sub/b.HEIC', 'data/sub/c.gif'
+        'data/README', 'data/a.heic', 'data/notes.txt', 'data/sub/b.HEIC', 'data/sub/c.svg'
     ]  # fmt: skip
     assert found.skipped_line().startswith(
         'skipped 5 files that are neither image nor video by name (2 .heic, 1 '
     )
-    assert found.skipped_line().endswith("), e.g. 'data/README'")
+    assert found.skipped_line().endswith(
+        "), e.g. 'data/README'; 'data/a.heic' is HEIC, which is not read: convert it to JPEG or "
+        'PNG, e.g. by: magick IN.heic OUT.jpg'
+    )
     for number in range(8):
         (folder / f'x.a{number}').touch()
     assert ', 6 others), e.g. ' in collect(arguments, 'data/poses').skipped_line()

@@ -3,6 +3,7 @@
 import os
 import sys
 from fractions import Fraction
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -120,6 +121,34 @@ def test_who_stops_in_the_middle_lets_go_of_the_file(tmp_path, monkeypatch):
     assert not capture.released
     frames.close()
     assert capture.released
+
+
+def animation(path, count=5, **options) -> Path:
+    """Grey frames, each a little brighter, written by Pillow."""
+    image = pytest.importorskip('PIL.Image')
+    frames = [image.fromarray(frame) for frame in levels(count)]
+    for number, frame in enumerate(frames):
+        frame.putpixel((number, 0), (255, 0, 0))  # equal frames would be merged
+    options = dict(duration=[40, 160, 10, 290, 100][:count]) | options
+    frames[0].save(path, save_all=True, append_images=frames[1:], **options)
+    return path
+
+
+@pytest.mark.parametrize('name', ['a.gif', 'a.apng'])
+def test_animated_images_are_videos(tmp_path, reader, name):
+    path = animation(tmp_path / name, format='PNG' if name == 'a.apng' else 'GIF')
+    video = open_video(str(path))
+    frames = list(video)
+    assert [round(float(frame.mean())) for frame in frames] == LEVELS
+    assert video.truncation() is None
+    if reader == 'av':
+        assert [round(info.time, 3) for info in video.infos] == [0, 0.04, 0.2, 0.21, 0.5]
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 7 // 10])
+    video = open_video(str(path))
+    count = len(list(video))
+    assert 0 < count < 5
+    assert video.truncation() == f"'{path}' is cut short: {count} frames can be read"
 
 
 # Files of PyAV's own.

@@ -22,7 +22,7 @@ from hrformer_mmpose.compat.cocoeval import COCOeval
 from hrformer_mmpose.imaging.drawing import LEFT
 from hrformer_mmpose.inference.description import Description
 from hrformer_mmpose.inference.networks import open_network
-from hrformer_mmpose.io import save_weights
+from hrformer_mmpose.checkpoint import save_weights
 from tests.evaluation.cases import reference
 from tests.fuzz.materials import fast_mmengine
 from tests.owndata import writers

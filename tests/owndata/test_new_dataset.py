@@ -273,7 +273,7 @@ def test_sizes_that_are_none(ask, capsys, size):
 @pytest.mark.parametrize('keypoints', [5, 17])
 def test_weights_of_a_pose_network(ask, no_init, tmp_path, keypoints):
     """Of whatever keypoints: the training takes what fits (test_other_keypoints.py)."""
-    from hrformer_mmpose.io import save_weights
+    from hrformer_mmpose.checkpoint import save_weights
 
     cfg = zoo.read_config('hrformer_tiny_coco_256x192')
     cfg.model.head.out_channels = keypoints

@@ -23,6 +23,7 @@ from ...inference import detectors, sources
 from ...inference.estimator import Estimator, ImagePoses, PoseRuntime
 from ...inference.networks import SUFFIXES
 from ...inference.videos import source_name
+from ...io import remove_partials
 from ..terminal import INTERRUPTED, Progress
 from .arguments import Options, parser, read_options
 from .journal import Content, Journal, Stamp
@@ -196,6 +197,7 @@ class _Prediction:
         total = len(self.inputs.images[options.shard :: options.num_shards])
         pictures = {}
         if options.pictures:
+            remove_partials(options.out / 'pictures')
             taken = results_of('picture', self.journals)
             pictures = output_names(self.inputs.images, '.jpg', taken)
         shown = options.shard == 0

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ...errors import UserError
+from ...io import naming
 from ...locks import lock
 
 START = b'{"settings":'  # of the first line
@@ -123,7 +124,8 @@ class Journal(Content):
 
     def close(self) -> None:
         """Close the file and release its lock."""
-        self._file.close()
+        with naming(self.path):
+            self._file.close()
 
     def __enter__(self) -> 'Journal':
         return self
@@ -139,8 +141,9 @@ def write_line(file: BinaryIO, values: dict) -> int:
     """Write a line of JSON with its checksum, at once; return its length in bytes."""
     text = json.dumps(values, separators=(',', ':')).encode()
     line = b'%s%s%d}\n' % (text[:-1], CHECKSUM, zlib.crc32(text))
-    file.write(line)
-    file.flush()
+    with naming(file.name):
+        file.write(line)
+        file.flush()
     return len(line)
 
 

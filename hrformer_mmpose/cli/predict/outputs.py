@@ -18,6 +18,7 @@ from ...imaging.poses import Pose
 from ...imaging.sheet import contact_sheet
 from ...imaging.skeleton import Skeleton
 from ...inference import detectors
+from ...io import remove_partials, replacing
 from .arguments import Options
 from .journal import START, Content, Stamp, is_start, read
 from .shards import entry_of, journal_name
@@ -201,8 +202,8 @@ def _sheet(names: list[str], entries: dict, skeleton: Skeleton, path: Path) -> P
     first = next(tiles, None)
     if first is None:
         return None
-    with _replacing(path) as partial:
-        write_image(partial, contact_sheet(itertools.chain([first], tiles)))
+    remove_partials(path.parent, path.name)
+    write_image(path, contact_sheet(itertools.chain([first], tiles)))
     return path
 
 
@@ -225,39 +226,7 @@ def _poses(entry: dict, skeleton: Skeleton) -> list[Pose]:
         ) from error
 
 
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Yield the path of a temporary file that replaces `path` on exit, and is removed on an error.
-
-    Its name has the process's number: shards that end at the same time write the same results.
-    What killed processes left is removed first.
-    """
-    for left in path.parent.glob(f'.part-*-{path.name}*'):
-        if not _is_running(left.name.split('-')[1]):
-            left.unlink(missing_ok=True)
-    partial = path.with_name(f'.part-{os.getpid()}-{path.name}')
-    try:
-        yield partial
-        os.replace(partial, path)
-    except BaseException:
-        for left in path.parent.glob(f'{partial.name}*'):
-            left.unlink(missing_ok=True)
-        raise
-
-
-def _is_running(pid: str) -> bool:
-    """Return whether a process of that number may be running on this machine."""
-    if os.name == 'nt':  # signal 0 is Ctrl-C there
-        return True
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError, OverflowError):
-        return False
-    except OSError:  # of another user
-        return True
-    return True
-
-
 def _write_json(path: Path, content: list) -> None:
-    with _replacing(path) as partial:
-        partial.write_text(json.dumps(content, separators=(',', ':')), encoding='utf-8')
+    remove_partials(path.parent, path.name)
+    with replacing(path) as partial:
+        Path(partial).write_text(json.dumps(content, separators=(',', ':')), encoding='utf-8')

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...errors import UserError
+from ...io import naming
+from ...locks import lock
 from .journal import parse_line, plain, write_line
 
 
@@ -23,7 +25,7 @@ class RawLines:
         is_whole: whether all frames of the video are in the file.
 
     Raises:
-        UserError: the file cannot be read or written.
+        UserError: the file cannot be read or written, or another run is writing it.
     """
 
     def __init__(self, path: Path, key: dict):
@@ -33,6 +35,9 @@ class RawLines:
             self._file = open(path, 'a+b')  # noqa: SIM115 (closed by __exit__)
         except OSError as error:
             raise UserError(f"'{path}' cannot be written: {error.strerror or error}") from error
+        if not lock(self._file):
+            self._file.close()
+            raise UserError(f"'{path}' is being written by another run")
         self._start = self._resume(plain(key))
         if not self._start:
             self._file.truncate(0)
@@ -91,4 +96,5 @@ class RawLines:
         return self
 
     def __exit__(self, *exception) -> None:
-        self._file.close()
+        with naming(self.path):  # after a full disk, closing writes once more, in vain
+            self._file.close()

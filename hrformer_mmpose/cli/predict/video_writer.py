@@ -1,15 +1,23 @@
 """Writers of drawn videos, under a temporary name until `publish`."""
 
 import contextlib
+import errno
 import os
+import sys
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-CLOCK = 90_000  # ticks a second, as in MPEG
+if TYPE_CHECKING:
+    import av
+
+CLOCK = 60_000  # ticks a second: usual rates fit exactly, and MPEG-4 takes no more than 65,535
 QUALITY = '20'  # of x264, lower is better: 17 cannot be told from the source
+ENCODERS = ('libx264', 'libopenh264', 'mpeg4')  # builds of PyAV differ
+BITS_A_PIXEL = 0.25  # of the encoders that know no quality
 
 
 class OpenCVWriter:
@@ -25,6 +33,7 @@ class OpenCVWriter:
         self._partial = path.with_name(f'.part-{path.name}')
         self._writer = None
         self._opened = False
+        self._count = 0
 
     def write(self, frame: np.ndarray, time: float) -> None:
         """Add a frame, (H, W, 3) BGR uint8; its time is not used."""
@@ -36,6 +45,7 @@ class OpenCVWriter:
             self._opened = self._writer.isOpened()
         if self._opened:
             self._writer.write(frame)
+            self._count += 1
 
     def publish(self) -> list[str]:
         """Rename the finished file; return problems, one line each."""
@@ -43,12 +53,21 @@ class OpenCVWriter:
             return []
         self._writer.release()
         if self._opened:
+            self._check()
             os.replace(self._partial, self.path)
             return []
         return [
             f"'{self.path}' cannot be written: OpenCV has no encoder for mp4 here "
             '(--no-pictures does not need one; pip install av brings one)'
         ]
+
+    def _check(self) -> None:
+        """Raise an OSError if frames are missing: OpenCV does not report a full disk."""
+        capture = cv2.VideoCapture(str(self._partial))
+        count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        capture.release()
+        if count < 0.9 * self._count:  # some systems' writers drop single frames
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
 
     def __enter__(self) -> 'OpenCVWriter':
         return self
@@ -88,8 +107,10 @@ class AvWriter:
         rows, columns = (n % 2 for n in frame.shape[:2])
         if rows or columns:
             frame = np.pad(frame, ((0, rows), (0, columns), (0, 0)), 'edge')
-        if self._stream is None:
+        if self._container is None:
             self._open(*frame.shape[:2])
+        if self._stream is None:  # no encoder
+            return
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format='bgr24')
         picture.pts, picture.time_base = round(time * CLOCK), Fraction(1, CLOCK)
         self._container.mux(self._stream.encode(picture))
@@ -101,11 +122,34 @@ class AvWriter:
             str(self._partial), 'w', format='mp4', options={'movflags': 'faststart'}
         )
         rate = Fraction(self._fps).limit_denominator(1001)
-        self._stream = self._container.add_stream('libx264', rate, options={'crf': QUALITY})
+        self._stream = self._add_stream(rate)
+        if self._stream is None:
+            return
+        if self._stream.codec_context.name != 'libx264':
+            self._stream.codec_context.bit_rate = int(BITS_A_PIXEL * width * height * rate)
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, 'yuv420p'
         self._stream.codec_context.time_base = Fraction(1, CLOCK)
         if self._sound is not None:
             self._open_sound()
+
+    def _add_stream(self, rate: Fraction) -> 'av.VideoStream | None':
+        """Add a stream of the best encoder of this PyAV; None if it has none."""
+        for name in ENCODERS:
+            options = {'crf': QUALITY} if name == 'libx264' else {}
+            with contextlib.suppress(ValueError):  # unknown
+                stream = self._container.add_stream(name, rate, options=options)
+                if name == 'mpeg4':
+                    print(
+                        f"'{self.path}' is MPEG-4, which browsers do not play: this PyAV has no "
+                        'encoder for H.264 (pip install av brings one)',
+                        file=sys.stderr,
+                    )
+                return stream
+        self._problems.append(
+            f"'{self.path}' cannot be written: this PyAV has no encoder for mp4 "
+            '(--no-pictures does not need one; pip install av brings one)'
+        )
+        return None
 
     def _open_sound(self) -> None:
         import av
@@ -130,12 +174,14 @@ class AvWriter:
                     packet.stream = copy
                     self._container.mux(packet)
         except av.FFmpegError as error:
+            if getattr(error, 'errno', None) == errno.ENOSPC:
+                raise
             self._problems.append(f"the sound of '{self._sound}' was copied in part: {error}")
 
     def publish(self) -> list[str]:
         """Finish and rename the file; return problems, one line each."""
         if self._stream is None:
-            return []
+            return self._problems
         self._container.mux(self._stream.encode())
         if self._packets is not None:
             self._copy_sound()

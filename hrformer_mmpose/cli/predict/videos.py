@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TextIO
 
 import cv2
 import numpy as np
@@ -28,6 +29,7 @@ from ...inference.estimator import Estimator
 from ...inference.smoothing import FILTERS, Frame
 from ...inference.tracking import Tracker
 from ...inference.videos import Video
+from ...io import naming
 from ..terminal import Progress
 from .arguments import Options
 from .outputs import make_folder
@@ -161,27 +163,42 @@ def _finish(
     entry: dict,
 ) -> list[str]:
     """Write final lines and drawn video from the poses of a file; return the problems."""
-    images = iter(videos.open_video(video.name)) if options.pictures else itertools.repeat(None)
     partial = lines.with_name(f'.final-{lines.name}')
+    undrawn = 0
     with contextlib.ExitStack() as stack:
+        images = iter(videos.open_video(video.name) if options.pictures else ())
+        if options.pictures:
+            stack.callback(images.close)
         stack.callback(partial.unlink, missing_ok=True)
+        stack.enter_context(naming(lines))
         rows = stack.enter_context(open(partial, 'w', encoding='utf-8'))
         writer = open_writer(lines.with_suffix('.mp4'), video.fps, video.name)
         stack.enter_context(writer)
-        for (frame, smooth), image in zip(frames, images, strict=False):
+        for frame, smooth in frames:
             _write(rows, frame, smooth, entry)
+            image = next(images, None)
             if image is not None:
                 writer.write(_draw(image, smooth.poses, options), frame.time)
+            undrawn += image is None
         problems = writer.publish()
         rows.flush()
         os.replace(partial, lines)
+    if options.pictures and undrawn:
+        drawn = entry['frames'] - undrawn
+        problems.append(
+            f"'{video.name}' changed or is damaged: {entry['frames']} frames have poses, and only "
+            f'{drawn} could be read again for the drawn video'
+        )
     return problems
 
 
 def _record(
     video: Video, lines: Path, estimator: Estimator, boxes, options: Options, entry: dict
 ) -> list[str]:
-    """Write lines and drawn video of a camera until Ctrl-C; return the problems."""
+    """Write lines and drawn video of a camera until Ctrl-C; return the problems.
+
+    After an error, such as a full disk, what was recorded until then is kept.
+    """
     drawing = options.pictures or options.show
     images: deque[np.ndarray | None] = deque()
     problems: list[str] = []
@@ -197,9 +214,9 @@ def _record(
     with contextlib.ExitStack() as stack:
         writer = open_writer(lines.with_suffix('.mp4'), video.fps, None)
         stack.enter_context(writer)
-        rows = stack.enter_context(open(f'{lines}.part', 'w', encoding='utf-8'))
+        rows = stack.enter_context(_recording(lines, entry))
         progress = stack.enter_context(Progress(None, 'frames', shown=options.shard == 0))
-        with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C ends the recording
+        try:
             for frame, smooth in _refine(estimated(), options):
                 image = images.popleft()
                 _write(rows, frame, smooth, entry)
@@ -210,13 +227,33 @@ def _record(
                         writer.write(drawn, frame.time)
                     if options.show and not _show(drawn):
                         break
-        if entry['frames']:
+        except KeyboardInterrupt:  # ends the recording
+            pass
+        finally:
             problems += writer.publish()
-    if entry['frames']:
-        os.replace(f'{lines}.part', lines)
-    else:
-        os.remove(f'{lines}.part')
-    return problems
+    return problems + ([line] if (line := video.truncation()) else [])
+
+
+@contextlib.contextmanager
+def _recording(lines: Path, entry: dict) -> Iterator[TextIO]:
+    """Yield a file of lines that gets its name at the end, also after an error, if it has any."""
+    partial = _partial(lines)
+    try:
+        rows = open(partial, 'x', encoding='utf-8')  # noqa: SIM115 (closed below)
+    except FileExistsError as error:
+        raise UserError(f"'{partial}' is being written by another run") from error
+    try:
+        with naming(partial), rows:
+            yield rows
+    finally:
+        if entry['frames']:
+            os.replace(partial, lines)
+        else:
+            os.remove(partial)
+
+
+def _partial(lines: Path) -> Path:
+    return lines.with_name(f'{lines.name}.part')
 
 
 def _write(rows, frame: Frame, smooth: Frame, entry: dict) -> None:
@@ -257,10 +294,10 @@ def _show(picture: np.ndarray) -> bool:
 
 
 def free_path(lines: Path) -> Path:
-    """Return `lines`, numbered if a file of lines or a drawn video of that name exists."""
+    """Return `lines`, numbered if a recording of that name exists or is being written."""
     numbered = (lines.with_stem(f'{lines.stem}-{number}') for number in itertools.count(2))
     return next(
         path
         for path in itertools.chain([lines], numbered)
-        if not path.exists() and not path.with_suffix('.mp4').exists()
+        if not any(p.exists() for p in (path, path.with_suffix('.mp4'), _partial(path)))
     )

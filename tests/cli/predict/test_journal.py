@@ -1,13 +1,14 @@
 """A journal survives a kill anywhere, and takes in nothing that does not belong to it."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 
 from hrformer_mmpose import locks
-from hrformer_mmpose.cli.predict.journal import Content, Journal, read
+from hrformer_mmpose.cli.predict.journal import Content, Journal, read, write_line
 from hrformer_mmpose.errors import UserError
 
 SETTINGS = dict(model='a.onnx', threshold=0.3, size=(192, 256))
@@ -282,3 +283,10 @@ def test_a_journal_that_cannot_be_written(tmp_path):
         Journal(path, SETTINGS)
     with pytest.raises(UserError, match='cannot be read: No such file'):
         read(path)
+
+
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='this system has no full device')
+def test_a_full_disk_is_named():
+    line = "No space left on device: '/dev/full'"
+    with open('/dev/full', 'wb', buffering=0) as file, pytest.raises(OSError, match=line):
+        write_line(file, dict(frame=1))

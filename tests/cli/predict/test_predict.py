@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from hrformer_mmpose import io
 from hrformer_mmpose.cli.predict import outputs
 from hrformer_mmpose.errors import UserError
 from hrformer_mmpose.imaging.skeleton import COCO, Skeleton
@@ -148,12 +149,13 @@ def test_persons_of_iscrowd_zero_however_it_is_written(run, annotated, text):
 
 
 def test_files_that_are_skipped_are_told(run):
-    Path('data/b/x.heic').touch(), Path('data/y.GIF').touch()
+    Path('data/b/x.heic').touch(), Path('data/y.SVG').touch()
     status, out = run('data')
     assert status == 0
     assert out.splitlines()[:2] == [
-        'skipped 2 files that are neither image nor video by name (1 .heic, 1 .gif), e.g. '
-        "'data/b/x.heic'",
+        'skipped 2 files that are neither image nor video by name (1 .heic, 1 .svg), e.g. '
+        "'data/b/x.heic'; 'data/b/x.heic' is HEIC, which is not read: convert it to JPEG or PNG, "
+        'e.g. by: magick IN.heic OUT.jpg',
         '5 images, 5 persons',
     ]
 
@@ -509,7 +511,7 @@ def test_numbers_of_images():
 def test_a_written_file_leaves_no_parts_behind(tmp_path):
     """Parts of killed processes are removed, those of running ones stay, errors leave none."""
     killed, running = (
-        tmp_path / f'.part-{pid}-keypoints.json' for pid in (2**22 + 1, os.getppid())
+        tmp_path / f'keypoints.json.{pid}-12ab{io.PARTIAL}' for pid in (2**22 + 1, os.getppid())
     )
     killed.touch()
     running.touch()
@@ -517,6 +519,17 @@ def test_a_written_file_leaves_no_parts_behind(tmp_path):
     assert {*tmp_path.iterdir()} == {running, tmp_path / 'keypoints.json'}
     with pytest.raises(TypeError):
         outputs._write_json(tmp_path / 'a.json', [object()])
-    with pytest.raises(FileNotFoundError), outputs._replacing(tmp_path / 'a.json') as partial:
-        partial.with_name(f'{partial.name}.part').touch()  # as `write_image` does
     assert {*tmp_path.iterdir()} == {running, tmp_path / 'keypoints.json'}
+
+
+def test_parts_of_pictures_are_removed(run):
+    """Those that a run left that was killed while it wrote a picture."""
+    run('data/a.png')
+    Path('out/pictures/b').mkdir()
+    killed, foreign = (
+        Path(f'out/pictures/b/{name}{io.PARTIAL}') for name in (f'x.jpg.{2**22 + 1}-12ab', 'mine')
+    )
+    killed.touch(), foreign.touch()
+    run('data/a.png', 'data/b/c.bmp')
+    assert not killed.exists()
+    assert foreign.exists()

@@ -1,5 +1,6 @@
 """Videos and cameras: the poses of each frame, drawn videos, and those that are broken."""
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 
 from hrformer_mmpose.cli import predict
 from hrformer_mmpose.cli.predict import videos
+from hrformer_mmpose.cli.predict.raw_lines import RawLines
+from hrformer_mmpose.errors import DataError
 from hrformer_mmpose.inference import videos as reading
 from hrformer_mmpose.inference.estimator import Estimator
 from hrformer_mmpose.inference.videos import OpenCVVideo, Video, open_video
@@ -144,6 +147,27 @@ def test_a_video_without_a_frame(run, monkeypatch):
     assert list(Path('out/videos').iterdir()) == []
 
 
+def test_animated_images(run, network):
+    """GIF is a video; of a WebP no frame is taken for the whole."""
+    image = pytest.importorskip('PIL.Image')
+    pytest.importorskip('av')
+    frames = [image.fromarray(np.full((48, 64, 3), 9 + n, np.uint8)) for n in range(5)]
+    for name in ('a.gif', 'b.webp'):
+        options = dict(lossless=True) if name == 'b.webp' else {}
+        frames[0].save(name, save_all=True, append_images=frames[1:], duration=300, **options)
+    frames[0].save('still.gif')
+    status, out = run('a.gif', 'b.webp', 'still.gif')
+    assert status == 1
+    assert "'a.gif', 5 frames, 5 persons: out/videos/a.mp4, a.jsonl\n" in out
+    assert "'still.gif', 1 frame, 1 person: out/videos/still.mp4, still.jsonl\n" in out
+    assert "problem: image 'b.webp' is animated: convert it to a video, e.g. by: magick" in out
+    assert [row['time'] for row in lines('out/videos/a.jsonl')] == [0, 0.3, 0.6, 0.9, 1.2]
+    drawn = open_video('out/videos/a.mp4')
+    assert len(list(drawn)) == 5
+    assert [round(info.time, 3) for info in drawn.infos] == [0, 0.3, 0.6, 0.9, 1.2]
+    assert network.seen == 6
+
+
 def test_a_video_whose_frames_are_turned_on_reading(run, monkeypatch):
     """The file's own width and height are those before."""
     film(Path('a.avi'), 4, (96, 64))
@@ -237,6 +261,96 @@ def test_each_recording_of_a_camera_is_kept(run, monkeypatch, network):
         assert network.batches[-5:] == [1] * 5
         assert len(lines(f'out/{name}.jsonl')) == 5
         assert Path(f'out/{name}.mp4').exists() == (name != 'camera-3-2')
+
+
+class Unplugged:
+    """Capture of a camera that gives six frames and then nothing."""
+
+    def __init__(self, source):
+        self.left = 6
+
+    def isOpened(self):
+        return True
+
+    def get(self, key):
+        return 25.0 if key == cv2.CAP_PROP_FPS else -1.0
+
+    def read(self):
+        self.left -= 1
+        return self.left >= 0, np.full((48, 64, 3), 20 * self.left, np.uint8)
+
+    def release(self):
+        pass
+
+
+def test_a_camera_that_is_unplugged_leaves_what_it_recorded(run, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(cv2, 'VideoCapture', Unplugged)
+        status, out = run('camera:3')
+    assert status == 1
+    assert out.splitlines() == [
+        "'camera 3', 6 frames, 6 persons: out/camera-3.mp4, camera-3.jsonl",
+        "problem: 'camera 3' gave no more frames after 6: it was unplugged, or taken by another "
+        'program',
+        '1 problem; 0 of 1 file could not be used',
+    ]
+    assert len(lines('out/camera-3.jsonl')) == 6
+    assert {path.name for path in Path('out').iterdir()} == {'camera-3.mp4', 'camera-3.jsonl'}
+    assert len(list(open_video('out/camera-3.mp4'))) == 6
+
+
+def test_an_error_while_recording_leaves_what_was_recorded(run, monkeypatch, network):
+    monkeypatch.setattr(reading, 'OpenCVVideo', Camera)
+    network.left, network.error = 3, DataError('the network is gone')
+    assert run('camera:3')[0] == 'error: the network is gone'
+    assert len(lines('out/camera-3.jsonl')) == 3
+    assert len(list(open_video('out/camera-3.mp4'))) == 3
+    assert {path.name for path in Path('out').iterdir()} == {'camera-3.mp4', 'camera-3.jsonl'}
+
+
+def test_two_recordings_at_once_have_names_of_their_own(run, monkeypatch):
+    monkeypatch.setattr(reading, 'OpenCVVideo', Camera)
+    Path('out').mkdir()
+    Path('out/camera-3.jsonl.part').write_text('of another run')
+    _, out = run('camera:3', '--force')
+    assert out == "'camera 3', 5 frames, 5 persons: out/camera-3-2.mp4, camera-3-2.jsonl\n"
+    assert Path('out/camera-3.jsonl.part').read_text() == 'of another run'
+
+
+def test_a_video_that_another_run_is_predicting(run, network):
+    """Of another number of parts, and so with another journal."""
+    film(Path('clip.mp4'), 3), film(Path('other.mp4'), 3)
+    run('other.mp4')
+    with RawLines(Path('out/videos/.part-clip.jsonl'), {}):
+        status, _ = run('clip.mp4')
+    assert status == "error: 'out/videos/.part-clip.jsonl' is being written by another run"
+    assert network.seen == 3
+    assert run('clip.mp4')[0] == 0
+
+
+def test_frames_that_cannot_be_read_again_keep_their_poses(run, monkeypatch):
+    """The drawn video is made of a second reading."""
+    film(Path('clip.mp4'), 8)
+    monkeypatch.setattr(reading, 'open_video', Fading(reading.open_video))
+    status, out = run('clip.mp4')
+    assert status == 1
+    assert (
+        "problem: 'clip.mp4' changed or is damaged: 8 frames have poses, and only 5 could be read "
+        'again for the drawn video'
+    ) in out
+    assert [row['frame'] for row in lines('out/videos/clip.jsonl')] == [*range(8)]
+
+
+class Fading:
+    """Open videos; from the second time on they end after five frames."""
+
+    def __init__(self, open_video):
+        self.open_video, self.calls = open_video, 0
+
+    def __call__(self, source):
+        self.calls += 1
+        video = self.open_video(source)
+        return video if self.calls == 1 else (frame for frame in itertools.islice(video, 5))
 
 
 def test_a_recording_is_written_beside_files_of_others(run, monkeypatch):
