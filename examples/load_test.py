@@ -3,7 +3,7 @@
     python examples/load_test.py image.jpg --url http://127.0.0.1:8000 --clients 1 4 16
 
 Each client sends the image again as soon as its answer is there. Needs httpx. Prints a table and
-fails if a request is not answered with poses. On a busy machine the CPU time is the steadier figure.
+fails if a request is not answered with poses. The CPU time hardly depends on what else runs.
 """
 
 import argparse
