@@ -8,6 +8,7 @@ fails if a request is not answered with poses. The CPU time hardly depends on wh
 
 import argparse
 import asyncio
+import sys
 import time
 from pathlib import Path
 
@@ -26,7 +27,7 @@ async def client(http: httpx.AsyncClient, data: bytes, end: float, latencies: li
 async def measure(url: str, data: bytes, clients: int, seconds: float) -> tuple:
     """Return requests/s, median and 95th percentile in ms, requests per run, CPU ms a request."""
     limits = httpx.Limits(max_connections=clients)
-    async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as http:
+    async with httpx.AsyncClient(base_url=url, timeout=300, limits=limits) as http:
         (await http.post('/poses', content=data)).raise_for_status()  # warm up
         before = (await http.get('/health')).json()
         latencies: list[float] = []
@@ -53,7 +54,10 @@ def main() -> None:
     print('| clients | requests/s | median ms | 95 % ms | requests per run | CPU ms per request |')
     print('|---|---|---|---|---|---|')
     for clients in args.clients:
-        rate, *rest = asyncio.run(measure(args.url, data, clients, args.seconds))
+        try:
+            rate, *rest = asyncio.run(measure(args.url, data, clients, args.seconds))
+        except httpx.HTTPError as error:
+            sys.exit(f'error: {args.url}: {str(error) or type(error).__name__}')
         cells = '{:.0f} | {:.0f} | {:.1f} | {:.0f}'.format(*rest)
         print(f'| {clients} | {rate:.1f} | {cells} |', flush=True)
 
