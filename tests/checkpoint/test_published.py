@@ -75,11 +75,6 @@ def same_network(name: str, theirs: dict) -> None:
     assert skeleton(ours_cfg) == skeleton(theirs_cfg)
 
 
-@pytest.mark.usefixtures('no_init')
-def test_hrformer_small_is_mmposes_network(theirs):
-    same_network('hrformer_small_coco_256x192', theirs)
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures('no_init')
 @pytest.mark.parametrize('name', [n for n, file in published.FILES.items() if file.results])

@@ -105,6 +105,7 @@ def test_the_model_card(folder):
     assert json.loads((folder / 'config.json').read_text())['sha256'] in text
 
 
+@pytest.mark.slow
 def test_from_the_hub(folder, estimator, people, tmp_path, monkeypatch):
     pytest.importorskip('huggingface_hub')
     with serving(monkeypatch, tmp_path / 'cache') as server:
@@ -209,6 +210,7 @@ def work_dir(files, tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_the_command_takes_the_best_and_its_validation(
     work_dir, tmp_path, estimator, people, monkeypatch, capsys
 ):
