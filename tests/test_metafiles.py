@@ -63,6 +63,7 @@ def test_entries_have_the_fields_of_mmposes(models):
     assert sum(entry['Weights'] is not None for entry in models.values()) == 20
 
 
+@pytest.mark.slow
 def test_mmposes_inferencers_take_a_name(recwarn):
     infer = Pose2DInferencer(
         'hrformer_tiny_coco_256x192', scope=SCOPE, device='cpu', det_model='whole_image'

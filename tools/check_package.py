@@ -105,7 +105,7 @@ def main() -> None:
         install(python, package)
         (folder / 'elsewhere').mkdir()
         run_example(python, version, folder / 'elsewhere')
-    print(f'{package.name}: passed')
+        print(f'{package.name}: passed', flush=True)
 
 
 if __name__ == '__main__':

@@ -108,7 +108,7 @@ def fetch(source: str) -> str:
 
 def _package(source: str) -> Any:
     try:
-        import huggingface_hub
+        import huggingface_hub.errors
     except ImportError as error:
         raise WeightsError(
             f"'{source}' needs the package huggingface_hub: pip install 'hrformer-mmpose[hub]'"

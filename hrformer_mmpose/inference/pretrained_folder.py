@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from ..checkpoint import files, hub
 from ..checkpoint.state_dict_adapter import INDEX, architecture, num_parameters
 from ..coco.metainfo import locate, parse_metainfo
 from ..errors import ConfigError, UserError, WeightsError
+from ..imaging.skeleton import Skeleton
 from ..version import __version__
 from . import digest
 from .model_card import model_card
@@ -33,6 +34,30 @@ SETTINGS, WEIGHTS, CARD = 'config.json', hub.WEIGHTS, 'README.md'
 FORMAT = 1
 UNKNOWN_SOURCE = 'the author of this folder'
 _KIND = 'hrformer_mmpose.PoseEstimator'
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(n in range(1, 10000) for n in value)
+
+
+def _is_metainfo(value: Any) -> bool:
+    """Return whether the keypoints and links have numbers, which JSON writes as text."""
+    entries = [value.get(key) for key in _NUMBERED] if isinstance(value, dict) else []
+    return bool(entries) and all(
+        isinstance(entry, dict) and all(map(str.isdecimal, entry)) for entry in entries
+    )
+
+
+_NUMBERED = ('keypoint_info', 'skeleton_info')
+_VALID: dict[str, Callable[[Any], bool]] = dict(
+    sha256=lambda value: isinstance(value, str),
+    name=lambda value: isinstance(value, str) and value.isprintable() and '/' not in value,
+    model=lambda value: isinstance(value, dict),
+    metainfo=_is_metainfo,
+    input_size=_is_size,
+    padding=lambda value: isinstance(value, float) and 0 < value < 10,
+    udp=lambda value: isinstance(value, bool),
+)
 
 
 def save(
@@ -73,7 +98,7 @@ def save(
         checkpoint=Path(network.checkpoint).name,
         network=dict(architecture=architecture(state), parameters=num_parameters(state)),
         input_size=[w, h],
-        padding=network.padding,
+        padding=float(network.padding),
         udp=network.udp,
         keypoints=list(network.skeleton.names),
         model=model,
@@ -119,7 +144,13 @@ def load(source: str | Path) -> tuple[Config, str]:
             f"'{source}': the SHA-256 of {WEIGHTS} is not the one in {SETTINGS}: the file was "
             'changed or damaged, copy or download the folder again'
         )
-    return _config(settings), weights
+    cfg = _config(settings)
+    try:
+        Skeleton.from_metainfo(parse_metainfo(cfg.test_dataloader.dataset.metainfo))
+    except (TypeError, ValueError, LookupError) as error:
+        what = str(error).splitlines()[0]
+        raise WeightsError(f"'{source}': metainfo in {SETTINGS} is not usable: {what}") from error
+    return cfg, weights
 
 
 def find(source: str) -> tuple[Path, str]:
@@ -161,12 +192,9 @@ def _read(path: Path, source: str) -> dict[str, Any]:
             f'{settings.get("version")!r}), this version reads {FORMAT}: install that version, or '
             'write the folder again'
         )
-    needed = dict(
-        sha256=str, name=str, model=dict, metainfo=dict, input_size=list, padding=float, udp=bool
-    )
-    for key, kind in needed.items():
-        if not isinstance(settings.get(key), kind):
-            raise WeightsError(f"'{source}': {SETTINGS} has no valid entry '{key}'")
+    invalid = [key for key, valid in _VALID.items() if not valid(settings.get(key))]
+    if invalid:
+        raise WeightsError(f"'{source}': {SETTINGS} has no valid entry '{invalid[0]}'")
     for name in types(settings['model']):
         if not is_registered(name):
             raise ConfigError(
@@ -184,8 +212,8 @@ def _config(settings: Mapping[str, Any]) -> Config:
     ]
     metainfo = dict(settings['metainfo'])
     metainfo.pop('from_file', None)  # would be run
-    for key in ('keypoint_info', 'skeleton_info'):  # JSON has no numbers as keys
-        metainfo[key] = {int(index): entry for index, entry in dict(metainfo[key]).items()}
+    for key in _NUMBERED:  # JSON has no numbers as keys
+        metainfo[key] = {int(index): entry for index, entry in metainfo[key].items()}
     content = dict(
         default_scope='mmpose',
         model=plain(settings['model']),

@@ -37,6 +37,7 @@ def test_features_equal_the_recorded_maps_of_the_authors(authors_file):
     assert relative_error(model(image)[1][:, ::3, ::5, ::5], recorded[1]) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('no_init')
 @torch.no_grad()
 def test_logits_equal_the_recorded_ones_of_the_authors(authors_file):

@@ -18,6 +18,7 @@ from mmengine.config import Config
 from hrformer_mmpose import zoo
 from hrformer_mmpose.checkpoint import load_weights, published
 from hrformer_mmpose.checkpoint.download import name_hash
+from hrformer_mmpose.cli import models
 from hrformer_mmpose.errors import WeightsError
 from hrformer_mmpose.inference.torch_network import build, crop_settings, skeleton
 from tests.conftest import ROOT
@@ -72,11 +73,6 @@ def same_network(name: str, theirs: dict) -> None:
     assert shapes[0] == shapes[1]
     assert crop_settings(ours_cfg, name) == crop_settings(theirs_cfg, name)
     assert skeleton(ours_cfg) == skeleton(theirs_cfg)
-
-
-@pytest.mark.usefixtures('no_init')
-def test_hrformer_small_is_mmposes_network(theirs):
-    same_network('hrformer_small_coco_256x192', theirs)
 
 
 @pytest.mark.slow
@@ -156,3 +152,12 @@ def test_the_page_has_the_current_table():
     configs = re.findall(r'^\| \[.*?\) \| `(\w+)` \|', text, re.MULTILINE)
     assert len(configs) == 16
     assert {*configs} <= {*zoo.names()}
+
+
+def test_the_command_lists_them(capsys):
+    models.run(models.parser().parse_args(['--weights']))
+    lines = capsys.readouterr().out.splitlines()
+    for name, file in published.FILES.items():
+        (line,) = [line for line in lines if line.split(' ')[0] == f'mmpose://{name}']
+        assert line.endswith(file.address)
+        assert file.reproduces in line

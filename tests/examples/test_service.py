@@ -1,9 +1,15 @@
 """The example service: the poses of `PoseRuntime`, batches across requests, bad uploads."""
 
 import asyncio
+import contextlib
 import importlib.util
 import json
+import os
 import re
+import socket
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -153,6 +159,37 @@ def test_a_network_that_fails_does_not_end_the_service(client, service, monkeypa
 def test_no_image_is_no_pose(client):
     answer = client.post('/poses', content=picture(0)[1], params=dict(boxes='[]'))
     assert answer.json()['poses'] == []
+
+
+@pytest.mark.slow
+def test_the_load_test_prints_its_table(model, tmp_path):
+    """With uvicorn, as a user starts both."""
+    pytest.importorskip('uvicorn')
+    (tmp_path / 'image.png').write_bytes(picture(0)[1])
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = str(free.getsockname()[1])
+    examples = ROOT / 'examples'
+    server = [sys.executable, '-m', 'uvicorn', 'service:app', '--app-dir', examples, '--port', port]
+    process = subprocess.Popen(server, env=os.environ | dict(MODEL=str(model)))
+    try:
+        for _ in range(600):
+            with contextlib.suppress(OSError), socket.create_connection(('127.0.0.1', int(port))):
+                break
+            time.sleep(0.1)
+        words = [tmp_path / 'image.png', '--url', f'http://127.0.0.1:{port}', '--seconds', '0.5']
+        command = [sys.executable, examples / 'load_test.py', *words, '--clients', '1', '3']
+        table = subprocess.check_output(command, text=True, timeout=100)
+    finally:
+        process.terminate()
+        process.wait()
+    rows = [line.strip('| ').split(' | ') for line in table.splitlines()[2:]]
+    assert [row[0] for row in rows] == ['1', '3']
+    for clients, rate, median, high, together, cpu in (map(float, row) for row in rows):
+        assert rate > 0
+        assert median <= high
+        assert 1 <= together <= clients
+        assert cpu > 0
 
 
 def test_the_service_is_short_and_the_dockerfile_copies_what_exists():

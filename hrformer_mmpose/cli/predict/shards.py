@@ -42,7 +42,7 @@ def _settings_of_videos(options: Options) -> dict:
 
 def is_pretrained(model: str) -> bool:
     """Return whether a model is a folder of `save_pretrained`, or a repository with one."""
-    return model.startswith('hf://') or Path(model).is_dir()
+    return model.startswith('hf://') or (Path(model) / 'config.json').is_file()
 
 
 def _fingerprint_of_model(name: str) -> str:
