@@ -16,13 +16,13 @@ from mmpose.registry import MODELS
 from pycocotools.coco import COCO
 
 from hrformer_mmpose import zoo
+from hrformer_mmpose.checkpoint import save_weights
 from hrformer_mmpose.cli import export, main, new_dataset
 from hrformer_mmpose.cli import test as test_command
 from hrformer_mmpose.compat.cocoeval import COCOeval
 from hrformer_mmpose.imaging.drawing import LEFT
 from hrformer_mmpose.inference.description import Description
 from hrformer_mmpose.inference.networks import open_network
-from hrformer_mmpose.checkpoint import save_weights
 from tests.evaluation.cases import reference
 from tests.fuzz.materials import fast_mmengine
 from tests.owndata import writers
