@@ -73,27 +73,76 @@ def _predict_file(
     video: Video, lines: Path, estimator: Estimator, boxes, options: Options, key: dict, entry: dict
 ) -> list[str]:
     """Write lines and drawn video of a file; return the problems."""
-    skeleton = estimator.network.skeleton
     with RawLines(lines.with_name(f'.part-{lines.name}'), key) as raw:
         if raw.count:
             print(f"continuing '{video.name}' at frame {raw.count}")
         if not raw.is_whole:
             with Progress(video.frames, 'frames', raw.count, options.shard == 0) as progress:
-                poses = _estimate(video, estimator, boxes, options, options.show, raw.count)
-                for frame, image, problems in poses:
-                    raw.add(_row(frame), problems)
+                for frame, image in estimate_missing(
+                    raw, video, estimator, boxes, options, options.show
+                ):
                     progress.step(len(frame.poses))
                     if options.show and not _show(_draw(image, frame.poses, options)):
                         raw.remove()
                         entry.update(failed=True, frames=raw.count)
                         return [f"'{video.name}' was ended by q: {raw.count} frames"]
-            raw.finish([line] if (line := video.truncation()) else [])
         problems = raw.problems()
         if raw.count:
-            frames = (_parse(row, skeleton) for row in raw.rows())
-            problems += _finish(_refine(frames, options), video, lines, options, entry)
+            skeleton = estimator.network.skeleton
+            for _ in write_results(raw, video, skeleton, lines, options, entry, problems):
+                pass
         raw.remove()
     return problems
+
+
+def estimate_missing(
+    raw: RawLines, video: Video, estimator: Estimator, boxes, options: Options, keep_images: bool
+) -> Iterator[tuple[Frame, np.ndarray | None]]:
+    """Append the frames that the raw lines lack to them; yield each, and its picture if kept."""
+    poses = _estimate(video, estimator, boxes, options, keep_images, raw.count)
+    for frame, image, problems in poses:
+        raw.add(_row(frame), problems)
+        yield frame, image
+    raw.finish([line] if (line := video.truncation()) else [])
+
+
+def write_results(
+    raw: RawLines,
+    video: Video,
+    skeleton: Skeleton,
+    lines: Path,
+    options: Options,
+    entry: dict,
+    problems: list[str],
+) -> Iterator[Frame]:
+    """Write final lines and drawn video from raw lines; yield each frame after it is drawn.
+
+    Args:
+        raw: poses of all frames.
+        video: the file.
+        skeleton: keypoints of the network.
+        lines: file to write, with the drawn video beside it.
+        options: options of the command.
+        entry: of the journal; `frames` and `persons` are counted.
+        problems: receives one line for each problem.
+    """
+    frames = (_parse(row, skeleton) for row in raw.rows())
+    images = iter(videos.open_video(video.name)) if options.pictures else itertools.repeat(None)
+    partial = lines.with_name(f'.final-{lines.name}')
+    with contextlib.ExitStack() as stack:
+        stack.callback(partial.unlink, missing_ok=True)
+        rows = stack.enter_context(open(partial, 'w', encoding='utf-8'))
+        writer = open_writer(lines.with_suffix('.mp4'), video.fps, video.name)
+        stack.enter_context(writer)
+        refined = _refine(frames, options)
+        for (frame, smooth), image in zip(refined, images, strict=False):
+            _write(rows, frame, smooth, entry)
+            if image is not None:
+                writer.write(_draw(image, smooth.poses, options), frame.time)
+            yield frame
+        problems += writer.publish()
+        rows.flush()
+        os.replace(partial, lines)
 
 
 def _estimate(
@@ -151,31 +200,6 @@ def _track(frames: Iterable[Frame]) -> Iterator[Frame]:
             for pose, number in zip(frame.poses, numbers, strict=True)
         ]
         yield replace(frame, poses=poses)
-
-
-def _finish(
-    frames: Iterator[tuple[Frame, Frame]],
-    video: Video,
-    lines: Path,
-    options: Options,
-    entry: dict,
-) -> list[str]:
-    """Write final lines and drawn video from the poses of a file; return the problems."""
-    images = iter(videos.open_video(video.name)) if options.pictures else itertools.repeat(None)
-    partial = lines.with_name(f'.final-{lines.name}')
-    with contextlib.ExitStack() as stack:
-        stack.callback(partial.unlink, missing_ok=True)
-        rows = stack.enter_context(open(partial, 'w', encoding='utf-8'))
-        writer = open_writer(lines.with_suffix('.mp4'), video.fps, video.name)
-        stack.enter_context(writer)
-        for (frame, smooth), image in zip(frames, images, strict=False):
-            _write(rows, frame, smooth, entry)
-            if image is not None:
-                writer.write(_draw(image, smooth.poses, options), frame.time)
-        problems = writer.publish()
-        rows.flush()
-        os.replace(partial, lines)
-    return problems
 
 
 def _record(
