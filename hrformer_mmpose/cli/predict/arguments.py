@@ -19,9 +19,9 @@ BOXES = (
     'format), onnx:FILE or torchvision:FILE (a detector), or hog (built in, finds one person in '
     'eight on COCO)'
 )
-BOXES_HELP = (
-    "where persons are: 'whole-image'; a COCO detection or annotation file (.json); onnx:FILE or "
-    "torchvision:FILE, a detector; 'hog', OpenCV's built-in people detector, which finds few"
+DETECTORS_HELP = (
+    "onnx:FILE or torchvision:FILE, a detector; 'hog', OpenCV's built-in people detector, which "
+    'finds few'
 )
 MAX_DETECT_EVERY = 10_000
 MAX_SHARDS = 10_000  # each run looks for the journals of all shards
@@ -71,7 +71,11 @@ def parser() -> argparse.ArgumentParser:
         'inputs', nargs='+', metavar='INPUT', help='image, video, folder, glob, or camera[:NUMBER]'
     )
     add_network_flags(flags)
-    flags.add_argument('--boxes', help=f'{BOXES_HELP} (required)')
+    flags.add_argument(
+        '--boxes',
+        help="where persons are: 'whole-image'; a COCO detection or annotation file (.json); "
+        f'{DETECTORS_HELP} (required)',
+    )
     flags.add_argument(
         '--annotations', metavar='FILE', help='COCO file with the image ids (for --boxes JSON)'
     )
