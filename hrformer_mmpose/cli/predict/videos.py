@@ -23,7 +23,7 @@ from ...imaging.drawing import draw_poses
 from ...imaging.poses import Pose
 from ...imaging.skeleton import Skeleton
 from ...inference import videos
-from ...inference.detectors import IntermittentDetector
+from ...inference.detectors import FollowedBoxes, IntermittentDetector
 from ...inference.estimator import Estimator
 from ...inference.smoothing import FILTERS, Frame
 from ...inference.tracking import Tracker
@@ -156,19 +156,19 @@ def _estimate(
 ) -> Iterator[tuple[Frame, np.ndarray | None, list[str]]]:
     """Yield the poses of each frame from number `start`, its picture and its problems."""
     images = itertools.islice(video, start, None)
-    intermittent = None
     if options.detect_every > 1:
-        boxes = intermittent = IntermittentDetector(boxes, options.detect_every)
-        live = True
+        boxes = IntermittentDetector(boxes, options.detect_every)
+    follows = isinstance(boxes, FollowedBoxes | IntermittentDetector)
+    live = live or follows
     results = estimator.stream(images, boxes, keep_images=keep_images, live=live)
     for number, result in enumerate(results, start):
         while len(video.infos) > video.read - number:  # of frames that were skipped
             video.infos.popleft()
         info = video.infos.popleft()
-        if intermittent is not None:
-            intermittent.update(result.poses)
+        if follows:
+            boxes.update(result.poses)
             if info.is_cut:
-                intermittent.restart()
+                boxes.restart()
         name = f"frame {number} of '{video.name}'"
         problems = [line.replace(result.name, name) for line in result.problems]
         yield Frame(number, info.time, result.poses, info.is_cut), result.image, problems

@@ -7,25 +7,24 @@ continues.
 
 import importlib.util
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import DataError
 from ...imaging.poses import Pose
+from ...inference.detectors import FollowedBoxes
 from ...inference.pairing import WHOLE_IMAGE
-from ...inference.smoothing import FILTERS
 from ...inference.videos import open_video
-from ..predict.arguments import MAX_DETECT_EVERY, Options
 from ..predict.raw_lines import RawLines
 from ..predict.videos import estimate_missing, write_results
 from .arguments import Limits
+from .choices import DETECT, WHOLE, Choices
 from .model import Model
 from .pictures import MAX_PIXELS
 from .storage import file_stem
 
-DETECT = 'detect'  # people: by the detector
 EBML = b'\x1a\x45\xdf\xa3'  # Matroska, WebM
 MPEG = (b'\x00\x00\x01\xba', b'\x00\x00\x01\xb3')  # program stream, MPEG-1 and 2
 QUICKTIME = (b'ftyp', b'moov', b'mdat', b'wide', b'free', b'skip', b'pnot')
@@ -60,52 +59,6 @@ class Clip:
     def drawn(self) -> Path:
         """Path of the drawn video."""
         return self.lines.with_suffix('.mp4')
-
-
-@dataclass(frozen=True)
-class Choices:
-    """Choices of the page for a video.
-
-    Attributes:
-        detect: find people by the detector; else each frame shows one person from edge to edge.
-
-    Other attributes: see `hrformer predict`.
-    """
-
-    detect: bool
-    detect_every: int
-    track: bool
-    smooth: str | None
-    color_by: str
-    threshold: float
-
-    @classmethod
-    def read(cls, people, detect_every, track, smooth, color_by, threshold) -> 'Choices':
-        """Check the values that the browser sends.
-
-        Raises:
-            DataError: a value is none of those that the page offers.
-        """
-        whole = isinstance(detect_every, int | float) and detect_every == int(detect_every)
-        if not whole or not 1 <= detect_every <= MAX_DETECT_EVERY:
-            raise DataError(f'detection: give a whole number of frames, 1 to {MAX_DETECT_EVERY:,}')
-        if smooth not in (None, *FILTERS) or color_by not in ('side', 'id'):
-            raise DataError('reload the page: it sends choices that it does not offer')
-        if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
-            raise DataError('threshold: give 0 to 1')
-        return cls(people == DETECT, int(detect_every), bool(track), smooth, color_by, threshold)
-
-    def options(self, options: Options, folder: Path) -> Options:
-        """Return the options of `hrformer predict`."""
-        return replace(
-            options,
-            out=folder,
-            detect_every=self.detect_every if self.detect else 1,
-            track=self.track or self.smooth is not None or self.color_by == 'id',
-            smooth=self.smooth,
-            color_by=self.color_by,
-            threshold=self.threshold,
-        )
 
 
 @dataclass(eq=False)
@@ -220,24 +173,44 @@ def process(
     Raises:
         DataError: the video is longer than its file says, or gives no frame.
     """
-    options = choices.options(model.options, clip.folder)
-    boxes = model.detector if choices.detect and model.detector is not None else WHOLE_IMAGE
+    options, skeleton = (
+        choices.options(model.options, clip.folder),
+        model.estimator.network.skeleton,
+    )
     video = open_video(str(clip.path))
-    key = dict(detect=boxes is not WHOLE_IMAGE, every=options.detect_every)
+    key = dict(people=choices.people, boxes=choices.boxes, every=options.detect_every)
     with RawLines(clip.folder / 'raw.jsonl', key) as raw:
         if not raw.is_whole:
+            boxes = _source_of_boxes(choices, model, raw)
             for frame, image in estimate_missing(raw, video, model.estimator, boxes, options, True):
                 check_length(clip.name, raw.count, frame.time, limits)
                 yield Step('estimating', raw.count, image, frame.poses)
         if not raw.count:
             raise DataError(f"'{clip.name}' gives no frame: it is broken, or cut short")
         problems, entry = raw.problems(), dict(frames=0, persons=0)
-        skeleton = model.estimator.network.skeleton
         steps = write_results(raw, video, skeleton, clip.lines, options, entry, problems)
         for _ in steps:
             yield Step('drawing', entry['frames'])
     outcome.frames, outcome.persons = entry['frames'], entry['persons']
     outcome.problems = [line.replace(str(clip.path), clip.name) for line in problems]
+
+
+def _source_of_boxes(choices: Choices, model: Model, raw: RawLines):
+    """Return the boxes of the frames that the raw lines lack, as `Estimator.stream` takes them."""
+    if choices.people == WHOLE:
+        return WHOLE_IMAGE
+    if choices.people == DETECT:
+        if model.detector is None:
+            raise DataError('no detector is loaded: start the page with --boxes onnx:FILE')
+        return model.detector
+    boxes = FollowedBoxes(np.array(choices.boxes, np.float32))
+    last = None
+    for last in raw.rows():  # noqa: B007 (the one before the first missing frame)
+        pass
+    if last is not None:
+        skeleton = model.estimator.network.skeleton
+        boxes.update([Pose.from_dict(values, skeleton) for values in last['poses']])
+    return boxes
 
 
 def summary(outcome: Outcome) -> str:

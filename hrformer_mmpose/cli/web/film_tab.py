@@ -7,31 +7,26 @@ from collections.abc import Iterator
 import gradio as gr
 
 from ...imaging.drawing import draw_poses
-from ...inference.smoothing import FILTERS
 from . import markup
 from .arguments import Limits
-from .clips import (
-    DETECT,
-    Choices,
-    Clip,
-    Outcome,
-    Step,
-    describe,
-    is_playable,
-    open_clip,
-    process,
-    summary,
-)
+from .choices import DETECT, DRAWN, WHOLE, Choices
+from .clips import Clip, Outcome, Step, describe, is_playable, open_clip, process, summary
 from .failures import sentence
+from .image_tab import SCRIPT
 from .model import Model
 from .storage import Session, Storage, display_name
 
 EMPTY = 'The video and its poses appear here.'
+EMPTY_EDITOR = 'The first frame appears here. Drag a box around each person.'
 FIRST = 'Drop a video, or record one by the camera.'
-READY = "Press 'Estimate poses'."
+READY = "Say where people are, and press 'Estimate poses'."
 EVERY = 0.5  # seconds between two frames that are shown
-PEOPLE = [('Detect people', DETECT), ('One person from edge to edge', 'whole')]
-SMOOTH = [('None', 'none'), *((name, name) for name in sorted(FILTERS))]
+PEOPLE = [
+    ('Detect', DETECT),
+    ('Boxes on the first frame', DRAWN),
+    ('One person, edge to edge', WHOLE),
+]
+SMOOTH = [('None', 'none'), ('One-Euro', 'one-euro'), ('Savitzky-Golay', 'savgol')]
 COLORS = [('Side of the body', 'side'), ('Person', 'id')]
 
 
@@ -52,13 +47,20 @@ class FilmTab:
                 self.drop = gr.Video(
                     label='Video',
                     sources=['upload', 'webcam'],
-                    height=260,
+                    height=280,
                     elem_id='film-drop',
                     buttons=[],
                 )
                 self.line = gr.HTML(markup.note(FIRST), elem_id='film-line')
-                people = gr.Radio(
-                    PEOPLE, value=DETECT if detects else 'whole', label='People', visible=detects
+                start = DETECT if detects else WHOLE if model.is_whole_image else DRAWN
+                people = gr.Radio(PEOPLE[not detects :], value=start, label='People')
+                self.editor = gr.HTML(
+                    {},
+                    html_template=markup.box_editor(EMPTY_EDITOR),
+                    js_on_load=SCRIPT.read_text(encoding='utf-8'),
+                    apply_default_css=False,
+                    visible=start == DRAWN,
+                    elem_id='film-editor',
                 )
                 every = gr.Number(
                     options.detect_every,
@@ -68,32 +70,43 @@ class FilmTab:
                     minimum=1,
                     visible=detects,
                 )
-                track = gr.Checkbox(options.track, label='Track: the same number for a person')
+                track = gr.Checkbox(options.track, label='Track: a person keeps a number')
                 smooth = gr.Radio(SMOOTH, value=options.smooth or 'none', label='Smoothing')
                 color_by = gr.Radio(COLORS, value=options.color_by, label='Colours')
-            with gr.Column(scale=2, min_width=340):
-                self.view = gr.HTML(markup.empty(EMPTY), elem_id='film-view')
-                with gr.Row():
-                    self.start = gr.Button('Estimate poses', variant='primary', min_width=130)
-                    stop = gr.Button('Stop', min_width=130)
                 threshold = gr.Slider(
                     0,
                     1,
                     options.threshold,
                     step=0.01,
                     label='Threshold',
-                    info="Keypoints with a lower score are not drawn. 'Draw again' applies it.",
+                    info='Keypoints with a lower score are not drawn.',
                 )
+                with gr.Row():
+                    self.start = gr.Button(
+                        'Estimate poses', variant='primary', size='md', min_width=120
+                    )
+                    stop = gr.Button('Stop', size='md', min_width=80)
+            with gr.Column(scale=2, min_width=340):
+                self.state = gr.HTML('', elem_id='film-state')
+                self.view = gr.HTML(markup.empty(EMPTY), elem_id='film-view')
                 self.links = gr.HTML('', elem_id='film-links')
         common = dict(preprocess=False, api_visibility='private')
         quiet = dict(show_progress='minimal', show_progress_on=self.line)
-        outputs = [self.drop, self.view, self.line, self.links, self.start]
+        outputs = [self.drop, self.view, self.editor, self.line, self.state, self.links, self.start]
         self.drop.input(self._open, self.drop, outputs, concurrency_id='clips', **common, **quiet)
         self.start.click(
             self._run,
-            [people, every, track, smooth, color_by, threshold],
+            [people, self.editor, every, track, smooth, color_by, threshold],
             outputs,
             concurrency_id='films',
+            show_progress='hidden',
+            **common,
+        )
+        people.input(
+            lambda people: gr.HTML(visible=people == DRAWN),
+            people,
+            self.editor,
+            queue=False,
             show_progress='hidden',
             **common,
         )
@@ -128,10 +141,13 @@ class FilmTab:
         return clip
 
     def _show(self, clip: Clip) -> dict:
+        H, W = clip.first.shape[:2]
         return {
             self.drop: None,
             self.view: markup.frame(clip.first),
+            self.editor: dict(src=markup.data_url(clip.first), width=W, height=H, boxes=[]),
             self.line: markup.note(f'{describe(clip)}. {READY}'),
+            self.state: '',
             self.links: '',
             self.start: gr.Button('Estimate poses'),
         }
@@ -140,24 +156,25 @@ class FilmTab:
         self.storage.session(request.session_hash).work['run'] = None
 
     def _run(
-        self, people, every, track, smooth, color_by, threshold, request: gr.Request
+        self, people, editor, every, track, smooth, color_by, threshold, request: gr.Request
     ) -> Iterator[dict]:
         session = self.storage.session(request.session_hash)
         run = session.work['run'] = object()
         clip, outcome = session.work.get('clip'), Outcome()
         if clip is None:
-            yield {self.line: markup.note(FIRST)}
+            yield {self.state: markup.note(FIRST)}
             return
         try:
             smooth = None if smooth == 'none' else smooth
-            choices = Choices.read(people, every, track, smooth, color_by, threshold)
+            boxes = editor.get('boxes') if isinstance(editor, dict) else None
+            choices = Choices.read(people, boxes, every, track, smooth, color_by, threshold)
             start = last = time.monotonic()
             first = None
             for step in process(clip, choices, self.model, self.limits, outcome):
                 first = first or step
                 if session.work.get('run') is not run or not self.storage.touch(session):
                     if session.work.get('clip') is clip:
-                        yield {self.line: markup.note(_stopped(step))}
+                        yield {self.state: markup.note(_stopped(step))}
                     return
                 now = time.monotonic()
                 if now - last >= EVERY:
@@ -166,7 +183,7 @@ class FilmTab:
             yield self._results(session, clip, outcome)
         except Exception as error:
             if session.work.get('run') is run:
-                yield {self.line: markup.problem(sentence(error))}
+                yield {self.state: markup.problem(sentence(error))}
 
     def _progress(self, clip: Clip, step: Step, first: Step, elapsed: float, threshold) -> dict:
         """Return what the page shows after a frame."""
@@ -176,7 +193,7 @@ class FilmTab:
             if step.action == first.action and step.done > first.done:
                 left = elapsed / (step.done - first.done) * (clip.frames - step.done)
                 text += f', {left:.0f} s left'
-        shown = {self.line: markup.progress(text, step.done, clip.frames)}
+        shown = {self.state: markup.progress(text, step.done, clip.frames)}
         if step.image is not None:
             shown[self.view] = markup.frame(draw_poses(step.image, step.poses, threshold))
         return shown
@@ -184,7 +201,7 @@ class FilmTab:
     def _results(self, session: Session, clip: Clip, outcome: Outcome) -> dict:
         """Return what the page shows at the end."""
         number = session.work['films'] = session.work.get('films', 0) + 1
-        problems, files = outcome.problems, [('JSON lines', clip.lines)]
+        problems, files = outcome.problems, [('Poses (JSON lines)', clip.lines)]
         view = markup.empty('Download the drawn video.')
         if not is_playable():
             problems = [*problems, 'Browsers do not play the drawn video: pip install av']
@@ -194,7 +211,7 @@ class FilmTab:
                 view = markup.film(clip.drawn, number)
         return {
             self.view: view,
-            self.line: markup.report(f'{describe(clip)}: {summary(outcome)}', problems),
+            self.state: markup.report(f'{describe(clip)}: {summary(outcome)}', problems),
             self.links: markup.downloads(files, number),
             self.start: gr.Button('Draw again'),
         }

@@ -22,8 +22,6 @@ from .storage import Session, Storage, display_name
 
 EMPTY = 'The picture and its poses appear here. Drag a box around a person to add one.'
 FIRST = 'Drop an image, paste one, or use the camera.'
-TEMPLATE = f"""<div class="box-editor"><img alt="The image with its poses" draggable="false">
-<div class="boxes"></div><div class="empty">{EMPTY}</div></div>"""
 SCRIPT = Path(__file__).with_name('box_editor.js')
 
 
@@ -51,17 +49,20 @@ class ImageTab:
             with gr.Column(scale=2, min_width=340):
                 self.editor = gr.HTML(
                     {},
-                    html_template=TEMPLATE,
+                    html_template=markup.box_editor(EMPTY),
                     js_on_load=SCRIPT.read_text(encoding='utf-8'),
                     apply_default_css=False,
                     elem_id='image-editor',
                 )
                 with gr.Row():
                     detect = gr.Button(
-                        'Detect people', visible=model.detector is not None, min_width=130
+                        'Detect people',
+                        visible=model.detector is not None,
+                        min_width=130,
+                        size='md',
                     )
-                    whole = gr.Button('Whole image', min_width=130)
-                    clear = gr.Button('Remove all', min_width=130)
+                    whole = gr.Button('Whole image', min_width=130, size='md')
+                    clear = gr.Button('Remove all', min_width=130, size='md')
                 self.threshold = gr.Slider(
                     0,
                     1,
@@ -155,7 +156,7 @@ class ImageTab:
         H, W = picture.shape
         view = dict(src=markup.url(drawn, number), width=W, height=H, boxes=picture.boxes)
         session.work |= dict(picture=picture, view=view)
-        files = [('Drawn picture', drawn), ('COCO JSON', results)]
+        files = [('Drawn picture', drawn), ('Poses (COCO JSON)', results)]
         return {
             self.drop: None,
             self.editor: view,

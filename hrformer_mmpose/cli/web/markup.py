@@ -67,11 +67,27 @@ def downloads(files: Iterable[tuple[str, Path]], version: int) -> str:
 
 def frame(image: np.ndarray) -> str:
     """Return a picture (H, W, 3) BGR uint8 as HTML, scaled down."""
+    return f'<div class="film"><img src="{data_url(image)}" alt="A frame"></div>'
+
+
+def data_url(image: np.ndarray) -> str:
+    """Return a picture (H, W, 3) BGR uint8 as the text of an address, scaled down."""
     scale = PREVIEW / max(image.shape[:2])
     if scale < 1:
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    data = base64.b64encode(cv2.imencode('.jpg', image)[1]).decode()
-    return f'<div class="film"><img src="data:image/jpeg;base64,{data}" alt="A frame"></div>'
+    return f'data:image/jpeg;base64,{base64.b64encode(cv2.imencode(".jpg", image)[1]).decode()}'
+
+
+def box_editor(text: str) -> str:
+    """Return the content of a box editor (box_editor.js).
+
+    Args:
+        text: shown while there is no picture.
+    """
+    return (
+        '<div class="box-editor"><img alt="The image with its poses" draggable="false">'
+        f'<div class="boxes"></div>{empty(text)}</div>'
+    )
 
 
 def film(path: Path, version: int) -> str:

@@ -96,7 +96,7 @@ def with_boxes(picture: Picture, boxes: Sequence, model: Model) -> Picture:
     Raises:
         DataError: not such rows, or more than `MAX_BOXES`.
     """
-    rows = _checked(boxes)
+    rows = check_boxes(boxes)
     known = {tuple(box): pose for box, pose in zip(picture.boxes, picture.poses, strict=True)}
     new = [row for row in rows if tuple(row) not in known]
     problems: tuple[str, ...] = ()
@@ -108,8 +108,15 @@ def with_boxes(picture: Picture, boxes: Sequence, model: Model) -> Picture:
     return replace(picture, poses=tuple(poses), problems=problems)
 
 
-def _checked(boxes: Sequence) -> list[list[float]]:
-    """Return boxes with ordered corners, rounded to a tenth of a pixel."""
+def check_boxes(boxes) -> list[list[float]]:
+    """Return boxes with ordered corners, rounded to a tenth of a pixel.
+
+    Args:
+        boxes: rows of x0, y0, x1, y1 in pixels, as the browser sends them.
+
+    Raises:
+        DataError: not such rows, or more than `MAX_BOXES`.
+    """
     if not isinstance(boxes, list) or len(boxes) > MAX_BOXES:
         raise DataError(f'up to {MAX_BOXES} boxes can be drawn')
     rows = []
