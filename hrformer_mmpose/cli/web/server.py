@@ -1,4 +1,4 @@
-"""Web server of the page: its socket, what browsers may load, and its end."""
+"""Web server of the page: its socket, its application and its end."""
 
 import contextlib
 import errno
@@ -6,23 +6,14 @@ import ipaddress
 import os
 import socket
 import sys
-from urllib.parse import unquote
+import types
 
 from ...errors import UserError
 from .arguments import Address, Limits
+from .failures import print_exception
+from .guard import Guard
 from .storage import Storage
 
-# Nothing from other machines, and no page of others around this one.
-POLICY = (
-    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; object-src 'none'; "
-    "base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
-)
-HEADERS = [
-    (b'content-security-policy', POLICY.encode()),
-    (b'referrer-policy', b'no-referrer'),
-    (b'x-content-type-options', b'nosniff'),
-]
-FILE = '/gradio_api/file='
 PATIENCE = 2  # seconds that open connections get at the end
 
 
@@ -76,34 +67,6 @@ def page_url(listener: socket.socket) -> str:
     return f'http://{host}:{port}'
 
 
-class Guard:
-    """ASGI application that adds `HEADERS` to each response, and fetches no other address.
-
-    Gradio's route of files also fetches from other servers.
-
-    Args:
-        app: the application.
-    """
-
-    def __init__(self, app):
-        self.app = app
-
-    async def __call__(self, scope: dict, receive, send) -> None:
-        """Answer a request; the server calls this."""
-
-        async def send_more(message: dict) -> None:
-            if message['type'] == 'http.response.start':
-                message = dict(message, headers=[*message.get('headers', ()), *HEADERS])
-            await send(message)
-
-        path = unquote(scope.get('path', ''))
-        if path.startswith(FILE) and '://' in path:
-            await send({'type': 'http.response.start', 'status': 403, 'headers': HEADERS})
-            await send({'type': 'http.response.body', 'body': b'not allowed'})
-            return
-        await self.app(scope, receive, send_more)
-
-
 def quiet_environment(storage: Storage) -> None:
     """Turn off what Gradio and its libraries send, and move its files to the storage.
 
@@ -142,7 +105,16 @@ def application(page, storage: Storage, limits: Limits) -> Guard:
         theme=theme(),
         css_paths=[CSS],
     )
-    return Guard(app)
+    print_one_line()
+    return Guard(app, storage.uploads)
+
+
+def print_one_line() -> None:
+    """Make Gradio print a line, not a traceback, for requests that no page of ours sends."""
+    from gradio import queueing, routes
+
+    for module in (queueing, routes):
+        module.traceback = types.SimpleNamespace(print_exc=print_exception)
 
 
 def server(app: Guard):
