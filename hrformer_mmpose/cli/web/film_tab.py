@@ -47,6 +47,7 @@ class FilmTab:
                 self.drop = gr.Video(
                     label='Video',
                     sources=['upload', 'webcam'],
+                    webcam_options=gr.WebcamOptions(mirror=False),  # left stays left
                     height=280,
                     elem_id='film-drop',
                     buttons=[],
@@ -93,7 +94,15 @@ class FilmTab:
         common = dict(preprocess=False, api_visibility='private')
         quiet = dict(show_progress='minimal', show_progress_on=self.line)
         outputs = [self.drop, self.view, self.editor, self.line, self.state, self.links, self.start]
-        self.drop.input(self._open, self.drop, outputs, concurrency_id='clips', **common, **quiet)
+        gr.on(
+            [self.drop.input, self.drop.stop_recording],
+            self._open,
+            self.drop,
+            outputs,
+            concurrency_id='clips',
+            **common,
+            **quiet,
+        )
         self.start.click(
             self._run,
             [people, self.editor, every, track, smooth, color_by, threshold],

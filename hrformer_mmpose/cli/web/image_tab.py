@@ -40,6 +40,7 @@ class ImageTab:
                 self.drop = gr.Image(
                     label='Image',
                     sources=['upload', 'webcam', 'clipboard'],
+                    webcam_options=gr.WebcamOptions(mirror=False),  # left stays left
                     type='filepath',
                     height=260,
                     elem_id='image-drop',

@@ -94,7 +94,7 @@ def application(page, storage: Storage, limits: Limits) -> Guard:
         page,
         '/',
         allowed_paths=[str(storage.root / 'sessions')],
-        max_file_size=limits.megabytes * 1_000_000,
+        max_file_size=limits.megabytes * 2**20,
         show_error=True,
         footer_links=[],
         run_history=False,
