@@ -12,6 +12,7 @@ from .arguments import parser, read
 from .model import Model
 from .server import (
     application,
+    ended_as_by_ctrl_c,
     is_local,
     listen,
     page_url,
@@ -27,7 +28,7 @@ __all__ = ['parser', 'run']
 def run(args: argparse.Namespace) -> None:
     """Serve the page until Ctrl-C."""
     options, address, limits = read(args)
-    with Storage() as storage, listen(address) as listener:
+    with ended_as_by_ctrl_c(), Storage() as storage, listen(address) as listener:
         quiet_environment(storage)
         try:
             from .page import build

@@ -4,9 +4,11 @@ import contextlib
 import errno
 import ipaddress
 import os
+import signal
 import socket
 import sys
 import types
+from collections.abc import Iterator
 
 from ...errors import UserError
 from .arguments import Address, Limits
@@ -129,6 +131,24 @@ def server(app: Guard):
         server_header=False,
     )
     return uvicorn.Server(config)
+
+
+@contextlib.contextmanager
+def ended_as_by_ctrl_c() -> Iterator[None]:
+    """Make a termination and a closed terminal raise KeyboardInterrupt, so that files are deleted.
+
+    uvicorn repeats the signal that ended it; by default that would end the process at once.
+    """
+    names = [name for name in ('SIGTERM', 'SIGHUP') if hasattr(signal, name)]
+    before = {getattr(signal, name): signal.getsignal(getattr(signal, name)) for name in names}
+    before = {number: last for number, last in before.items() if last is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, last in before.items():
+            signal.signal(number, last)
 
 
 def serve(app: Guard, listener: socket.socket) -> None:
