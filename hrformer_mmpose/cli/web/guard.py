@@ -1,4 +1,4 @@
-"""What may be asked of the page's server, and what its pages may load."""
+"""Limits on requests to the page's server, and on what its pages load."""
 
 import json
 import os
