@@ -15,6 +15,14 @@ HERE = Path(__file__).parent
 CSS = HERE / 'style.css'
 MAX_WAITING = 40  # actions that wait for their turn; more are refused
 FONTS = ['system-ui', 'sans-serif']  # of the system: nothing is fetched
+# Gradio reports uploads that the browser cannot play, such as AVI, as errors; the page reads them.
+HEAD = """<script>
+document.addEventListener('error', (event) => {
+    if (event.target.closest?.('#film-drop')) {
+        event.stopImmediatePropagation();
+    }
+}, true);
+</script>"""
 
 
 def theme() -> gr.themes.Base:

@@ -88,7 +88,7 @@ def application(page, storage: Storage, limits: Limits) -> Guard:
     import fastapi
     import gradio
 
-    from .page import CSS, theme
+    from .page import CSS, HEAD, theme
 
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     gradio.mount_gradio_app(
@@ -106,6 +106,7 @@ def application(page, storage: Storage, limits: Limits) -> Guard:
         pwa=False,
         theme=theme(),
         css_paths=[CSS],
+        head=HEAD,
     )
     print_one_line()
     return Guard(app, storage.uploads)

@@ -239,6 +239,7 @@ def test_uploads_that_cannot_be_used(page, browser, tmp_path):
     tab.drop(film(tmp_path / 'long.avi', COUNT, fps=1))
     tab.wait_for("'long.avi' is longer than the 8 seconds that this page takes")
     tab.screenshot('film-error')
+    assert 'not playable' not in tab.one('body').text  # by the browser; the page can read AVI
 
 
 def test_a_video_from_drop_to_download(page, browser, tmp_path):
