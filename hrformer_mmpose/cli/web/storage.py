@@ -28,7 +28,6 @@ from ...locks import lock
 PREFIX = 'hrformer-web-'
 IDLE = 3600.0  # seconds
 SWEEP = 60.0  # seconds between two searches for idle sessions
-START = 10.0  # seconds within which a new process has locked its folder
 MAX_SESSIONS = 200
 MAX_NAME = 60  # characters
 
@@ -64,9 +63,15 @@ class Storage:
 
     def __init__(self, idle: float = IDLE, clock: Callable[[], float] = time.monotonic):
         remove_left_over()
-        self.root = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
-        self._lock_file = open(self.root / 'lock', 'w')  # noqa: SIM115 (closed by `close`)
+        folder = Path(tempfile.mkdtemp(prefix=f'new-{PREFIX}')).resolve()
+        self._lock_file = open(folder / 'lock', 'w')  # noqa: SIM115 (closed by `close`)
         lock(self._lock_file)
+        # It gets its name when it is locked: others delete what is not.
+        self.root = folder.with_name(folder.name.removeprefix('new-'))
+        if os.name == 'nt':  # where nobody does, and a folder of an open file cannot be renamed
+            self.root = folder
+        else:
+            os.rename(folder, self.root)
         self.uploads = self.root / 'uploads'
         self.uploads.mkdir()
         self._idle, self._clock = idle, clock
@@ -174,9 +179,7 @@ def remove_left_over() -> None:
         return
     for folder in Path(tempfile.gettempdir()).glob(f'{PREFIX}*'):
         with contextlib.suppress(OSError), open(folder / 'lock', 'r+') as file:
-            status = os.stat(folder)
-            is_new = time.time() - status.st_mtime < START
-            if status.st_uid == os.getuid() and not is_new and lock(file):
+            if os.stat(folder).st_uid == os.getuid() and lock(file):
                 shutil.rmtree(folder, ignore_errors=True)
 
 

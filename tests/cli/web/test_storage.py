@@ -109,10 +109,7 @@ def test_the_same_file_of_several_sessions_arrives_at_one_path():
 
 
 @pytest.mark.skipif(os.name == 'nt', reason='no locks')
-def test_what_a_killed_process_left_is_deleted_and_what_a_running_one_uses_is_not(
-    tmp_path, monkeypatch
-):
-    monkeypatch.setattr(storage, 'START', 0.0)
+def test_what_a_killed_process_left_is_deleted_and_what_a_running_one_uses_is_not(tmp_path):
     left = tmp_path / f'{storage.PREFIX}left'
     (left / 'sessions').mkdir(parents=True)
     (left / 'lock').touch()  # locks end with their process
