@@ -63,8 +63,9 @@ def test_what_is_no_python_is_listed():
         for pattern in patterns
         for path in (ROOT / package.replace('.', '/')).glob(pattern)
     }
-    files = [path for path in (ROOT / 'hrformer_mmpose').rglob('*') if path.suffix in ('.c', '.h')]
-    assert len(files) == 4
+    kinds = ('.c', '.h', '.js', '.css')
+    files = [path for path in (ROOT / 'hrformer_mmpose').rglob('*') if path.suffix in kinds]
+    assert len(files) == 6
     assert listed == set(files)
 
 

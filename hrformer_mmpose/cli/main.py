@@ -11,6 +11,7 @@ COMMANDS = {
     'predict': 'poses on images, folders, videos or a camera',
     'export': 'write a network as ONNX or for OpenVINO, and check it',
     'benchmark': "time HRFormer beside MMPose's networks, exported files, or whole predictions",
+    'web': 'a page to try a network on images and videos',
     'doctor': 'list what is installed and what is missing',
     'new-dataset': 'config and metainfo for annotations of your own, checked and drawn',
     'save-pretrained': 'write a trained network as a folder to publish, with a model card',

@@ -9,8 +9,9 @@ pytest.importorskip('scipy')
 from scipy.optimize import linear_sum_assignment
 from scipy.signal import savgol_filter
 
+from hrformer_mmpose.errors import DataError
 from hrformer_mmpose.imaging.poses import Pose
-from hrformer_mmpose.inference.detectors import IntermittentDetector
+from hrformer_mmpose.inference.detectors import FollowedBoxes, IntermittentDetector
 from hrformer_mmpose.inference.smoothing import Frame, LocalPolynomial, OneEuro, size_of
 from hrformer_mmpose.inference.tracking import Tracker
 from hrformer_mmpose.synthetic.motion import Film
@@ -252,3 +253,43 @@ def iou(a, b) -> float:
     low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
     shared = (high - low).clip(0).prod()
     return shared / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - shared)
+
+
+class TestFollowedBoxes:
+    """Boxes drawn on the first frame, for people whose keypoints are known."""
+
+    def test_boxes_follow_the_keypoints_without_a_detection(self):
+        film, overlaps = Film(1, 40, seed=3), []
+        detector = FollowedBoxes(np.stack([person.box for person in film.truth(0)]))
+        for number in range(40):
+            (box,) = detector(None)
+            (person,) = film.truth(number)
+            overlaps.append(iou(box[:4], person.box))
+            detector.update([pose(person.keypoints, box[:4])])
+        assert overlaps[0] > 0.999
+        assert min(overlaps) > 0.5
+
+    def test_a_lost_person_stays_lost_and_the_others_stay(self):
+        points, box = np.random.default_rng(0).uniform(0, 50, (17, 2)), [0, 0, 50, 100]
+        detector = FollowedBoxes([box, [100, 0, 150, 100]])
+        gone = replace(pose(points, box), scores=np.eye(17, dtype=np.float32)[0])
+        detector.update([gone, pose(points + np.array([100, 0]), [100, 0, 150, 100])])
+        (left,) = detector(None)
+        assert left[0] > 80
+
+    def test_hidden_arms_and_legs_do_not_shrink_a_box_at_once(self):
+        points = np.random.default_rng(0).uniform(0, 50, (17, 2))
+        head = replace(pose(points / 10, [0, 0, 50, 50]), scores=np.full(17, 0.9, np.float32))
+        detector = FollowedBoxes([[0, 0, 50, 50]])
+        detector.update([head])
+        (box,) = detector(None)
+        np.testing.assert_allclose(box[2:4] - box[:2], 0.95 * 50, rtol=1e-4)
+
+    def test_a_cut_loses_everybody(self):
+        detector = FollowedBoxes([[0, 0, 50, 50]])
+        detector.restart()
+        assert detector(None).shape == (0, 5)
+
+    def test_boxes_that_are_none(self):
+        with pytest.raises(DataError, match='the boxes of the first frame'):
+            FollowedBoxes([['a', 0, 1, 1]])

@@ -19,6 +19,10 @@ BOXES = (
     'format), onnx:FILE or torchvision:FILE (a detector), or hog (built in, finds one person in '
     'eight on COCO)'
 )
+DETECTORS_HELP = (
+    "onnx:FILE or torchvision:FILE, a detector; 'hog', OpenCV's built-in people detector, which "
+    'finds few'
+)
 MAX_DETECT_EVERY = 10_000
 MAX_SHARDS = 10_000  # each run looks for the journals of all shards
 
@@ -66,18 +70,11 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument(
         'inputs', nargs='+', metavar='INPUT', help='image, video, folder, glob, or camera[:NUMBER]'
     )
-    flags.add_argument(
-        '--model',
-        required=True,
-        help='exported network (.onnx, .xml), a config or its name, or a folder of '
-        '`hrformer save-pretrained`, also hf://OWNER/REPO[@REVISION]',
-    )
-    flags.add_argument('--checkpoint', help='weights, with a config: a file, an address or a name')
+    add_network_flags(flags)
     flags.add_argument(
         '--boxes',
         help="where persons are: 'whole-image'; a COCO detection or annotation file (.json); "
-        "onnx:FILE or torchvision:FILE, a detector; 'hog', OpenCV's built-in people detector, "
-        'which finds few (required)',
+        f'{DETECTORS_HELP} (required)',
     )
     flags.add_argument(
         '--annotations', metavar='FILE', help='COCO file with the image ids (for --boxes JSON)'
@@ -90,15 +87,22 @@ def parser() -> argparse.ArgumentParser:
     )
     flags.add_argument('--no-pictures', dest='pictures', action='store_false', help='draw nothing')
     flags.add_argument('--show', action='store_true', help='show videos in a window; q quits')
+    flags.add_argument('--shard', metavar='I/N', help='process the I-th of N parts (0/N to N-1/N)')
+    add_drawing_flags(flags)
+    return flags
+
+
+def add_network_flags(flags: argparse.ArgumentParser) -> None:
+    """Add the flags that select the network and how it runs."""
     flags.add_argument(
-        '--threshold',
-        type=float,
-        default=DRAW_THRESHOLD,
-        help='lowest score of drawn keypoints (%(default)s)',
+        '--model',
+        required=True,
+        help='exported network (.onnx, .xml), a config or its name, or a folder of '
+        '`hrformer save-pretrained`, also hf://OWNER/REPO[@REVISION]',
     )
+    flags.add_argument('--checkpoint', help='weights, with a config: a file, an address or a name')
     flags.add_argument('--box-threshold', type=float, help='leave out boxes with a lower score')
     flags.add_argument('--batch-size', type=int, default=32, help='persons at a time (%(default)s)')
-    flags.add_argument('--shard', metavar='I/N', help='process the I-th of N parts (0/N to N-1/N)')
     flags.add_argument('--threads', type=int, help='number of CPU threads')
     flags.add_argument('--backend', choices=BACKENDS, help='for an exported network')
     flags.add_argument('--device', help='for a config: cpu, cuda, cuda:1, ...')
@@ -112,6 +116,16 @@ def parser() -> argparse.ArgumentParser:
         '--flip',
         action=argparse.BooleanOptionalAction,
         help='for a config: average over the mirror image (default: as the config says)',
+    )
+
+
+def add_drawing_flags(flags: argparse.ArgumentParser) -> None:
+    """Add the flags of drawn keypoints and of videos."""
+    flags.add_argument(
+        '--threshold',
+        type=float,
+        default=DRAW_THRESHOLD,
+        help='lowest score of drawn keypoints (%(default)s)',
     )
     flags.add_argument(
         '--track', action='store_true', help='in videos: give each person an identity'
@@ -136,7 +150,6 @@ def parser() -> argparse.ArgumentParser:
         default='side',
         help='colour of limbs: side of the body, or identity with --track (%(default)s)',
     )
-    return flags
 
 
 def read_options(args: argparse.Namespace) -> Options:

@@ -24,7 +24,7 @@ from ...imaging.drawing import draw_poses
 from ...imaging.poses import Pose
 from ...imaging.skeleton import Skeleton
 from ...inference import videos
-from ...inference.detectors import IntermittentDetector
+from ...inference.detectors import FollowedBoxes, IntermittentDetector
 from ...inference.estimator import Estimator
 from ...inference.smoothing import FILTERS, Frame
 from ...inference.tracking import Tracker
@@ -75,27 +75,87 @@ def _predict_file(
     video: Video, lines: Path, estimator: Estimator, boxes, options: Options, key: dict, entry: dict
 ) -> list[str]:
     """Write lines and drawn video of a file; return the problems."""
-    skeleton = estimator.network.skeleton
     with RawLines(lines.with_name(f'.part-{lines.name}'), key) as raw:
         if raw.count:
             print(f"continuing '{video.name}' at frame {raw.count}")
         if not raw.is_whole:
             with Progress(video.frames, 'frames', raw.count, options.shard == 0) as progress:
-                poses = _estimate(video, estimator, boxes, options, options.show, raw.count)
-                for frame, image, problems in poses:
-                    raw.add(_row(frame), problems)
+                for frame, image in estimate_missing(
+                    raw, video, estimator, boxes, options, options.show
+                ):
                     progress.step(len(frame.poses))
                     if options.show and not _show(_draw(image, frame.poses, options)):
                         raw.remove()
                         entry.update(failed=True, frames=raw.count)
                         return [f"'{video.name}' was ended by q: {raw.count} frames"]
-            raw.finish([line] if (line := video.truncation()) else [])
         problems = raw.problems()
         if raw.count:
-            frames = (_parse(row, skeleton) for row in raw.rows())
-            problems += _finish(_refine(frames, options), video, lines, options, entry)
+            skeleton = estimator.network.skeleton
+            for _ in write_results(raw, video, skeleton, lines, options, entry, problems):
+                pass
         raw.remove()
     return problems
+
+
+def estimate_missing(
+    raw: RawLines, video: Video, estimator: Estimator, boxes, options: Options, keep_images: bool
+) -> Iterator[tuple[Frame, np.ndarray | None]]:
+    """Append the frames that the raw lines lack to them; yield each, and its picture if kept."""
+    poses = _estimate(video, estimator, boxes, options, keep_images, raw.count)
+    for frame, image, problems in poses:
+        raw.add(_row(frame), problems)
+        yield frame, image
+    raw.finish([line] if (line := video.truncation()) else [])
+
+
+def write_results(
+    raw: RawLines,
+    video: Video,
+    skeleton: Skeleton,
+    lines: Path,
+    options: Options,
+    entry: dict,
+    problems: list[str],
+) -> Iterator[Frame]:
+    """Write final lines and drawn video from raw lines; yield each frame after it is drawn.
+
+    Args:
+        raw: poses of all frames.
+        video: the file.
+        skeleton: keypoints of the network.
+        lines: file to write, with the drawn video beside it.
+        options: options of the command.
+        entry: of the journal; `frames` and `persons` are counted.
+        problems: receives one line for each problem.
+    """
+    frames = (_parse(row, skeleton) for row in raw.rows())
+    partial = lines.with_name(f'.final-{lines.name}')
+    undrawn = 0
+    with contextlib.ExitStack() as stack:
+        images = iter(videos.open_video(video.name) if options.pictures else ())
+        if options.pictures:
+            stack.callback(images.close)
+        stack.callback(partial.unlink, missing_ok=True)
+        stack.enter_context(naming(lines))
+        rows = stack.enter_context(open(partial, 'w', encoding='utf-8'))
+        writer = open_writer(lines.with_suffix('.mp4'), video.fps, video.name)
+        stack.enter_context(writer)
+        for frame, smooth in _refine(frames, options):
+            _write(rows, frame, smooth, entry)
+            image = next(images, None)
+            if image is not None:
+                writer.write(_draw(image, smooth.poses, options), frame.time)
+            undrawn += image is None
+            yield frame
+        problems += writer.publish()
+        rows.flush()
+        os.replace(partial, lines)
+    if options.pictures and undrawn:
+        drawn = entry['frames'] - undrawn
+        problems.append(
+            f"'{video.name}' changed or is damaged: {entry['frames']} frames have poses, and only "
+            f'{drawn} could be read again for the drawn video'
+        )
 
 
 def _estimate(
@@ -109,19 +169,19 @@ def _estimate(
 ) -> Iterator[tuple[Frame, np.ndarray | None, list[str]]]:
     """Yield the poses of each frame from number `start`, its picture and its problems."""
     images = itertools.islice(video, start, None)
-    intermittent = None
     if options.detect_every > 1:
-        boxes = intermittent = IntermittentDetector(boxes, options.detect_every)
-        live = True
+        boxes = IntermittentDetector(boxes, options.detect_every)
+    follows = isinstance(boxes, FollowedBoxes | IntermittentDetector)
+    live = live or follows
     results = estimator.stream(images, boxes, keep_images=keep_images, live=live)
     for number, result in enumerate(results, start):
         while len(video.infos) > video.read - number:  # of frames that were skipped
             video.infos.popleft()
         info = video.infos.popleft()
-        if intermittent is not None:
-            intermittent.update(result.poses)
+        if follows:
+            boxes.update(result.poses)
             if info.is_cut:
-                intermittent.restart()
+                boxes.restart()
         name = f"frame {number} of '{video.name}'"
         problems = [line.replace(result.name, name) for line in result.problems]
         yield Frame(number, info.time, result.poses, info.is_cut), result.image, problems
@@ -153,43 +213,6 @@ def _track(frames: Iterable[Frame]) -> Iterator[Frame]:
             for pose, number in zip(frame.poses, numbers, strict=True)
         ]
         yield replace(frame, poses=poses)
-
-
-def _finish(
-    frames: Iterator[tuple[Frame, Frame]],
-    video: Video,
-    lines: Path,
-    options: Options,
-    entry: dict,
-) -> list[str]:
-    """Write final lines and drawn video from the poses of a file; return the problems."""
-    partial = lines.with_name(f'.final-{lines.name}')
-    undrawn = 0
-    with contextlib.ExitStack() as stack:
-        images = iter(videos.open_video(video.name) if options.pictures else ())
-        if options.pictures:
-            stack.callback(images.close)
-        stack.callback(partial.unlink, missing_ok=True)
-        stack.enter_context(naming(lines))
-        rows = stack.enter_context(open(partial, 'w', encoding='utf-8'))
-        writer = open_writer(lines.with_suffix('.mp4'), video.fps, video.name)
-        stack.enter_context(writer)
-        for frame, smooth in frames:
-            _write(rows, frame, smooth, entry)
-            image = next(images, None)
-            if image is not None:
-                writer.write(_draw(image, smooth.poses, options), frame.time)
-            undrawn += image is None
-        problems = writer.publish()
-        rows.flush()
-        os.replace(partial, lines)
-    if options.pictures and undrawn:
-        drawn = entry['frames'] - undrawn
-        problems.append(
-            f"'{video.name}' changed or is damaged: {entry['frames']} frames have poses, and only "
-            f'{drawn} could be read again for the drawn video'
-        )
-    return problems
 
 
 def _record(

@@ -17,7 +17,7 @@ from ...errors import ConfigError
 from .coco import CocoDetections, UnknownImageError
 from .common import nms
 from .hog import HogDetector
-from .intermittent import IntermittentDetector
+from .intermittent import FollowedBoxes, IntermittentDetector
 from .onnx import OUTPUT_FORMATS, OnnxDetector
 from .torchvision import TorchvisionDetector
 
@@ -25,6 +25,7 @@ __all__ = [
     'OUTPUT_FORMATS',
     'CocoDetections',
     'Detector',
+    'FollowedBoxes',
     'HogDetector',
     'IntermittentDetector',
     'OnnxDetector',

@@ -1,13 +1,15 @@
-"""Boxes of a video from a detector on some frames, and from the last keypoints on the others."""
+"""Boxes of a video from the keypoints of the last frame, after a detection or boxes by hand."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ...imaging.crops import as_boxes
 from ...imaging.poses import KEYPOINT_THRESHOLD, Pose
 
 MARGIN = 0.15  # of the keypoints' extent, on each side: COCO's boxes reach beyond the joints
 MIN_KEYPOINTS = 3
+SHRINK = 0.95  # smallest share of its last size that a followed box gets: arms may be hidden
 LOST = 0.5  # share of its score at detection below which a person counts as lost
 
 
@@ -54,6 +56,40 @@ class IntermittentDetector:
     def restart(self) -> None:
         """Detect on the next frame: it continues another run, or shows another scene."""
         self._left = 0
+
+
+class FollowedBoxes:
+    """Boxes of people on the first frame, which then follow their keypoints.
+
+    Nobody is detected: a person without confident keypoints is lost, and a cut loses everybody.
+    Used as `IntermittentDetector` is.
+
+    Args:
+        boxes: (n, 4) or (n, 5), on the first frame.
+    """
+
+    def __init__(self, boxes: np.ndarray):
+        self._boxes = as_boxes(boxes, 'the first frame')
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Return the boxes (n, 5) of the next frame."""
+        return self._boxes
+
+    def update(self, poses: Sequence[Pose]) -> None:
+        """Take over the poses of the frame whose boxes were returned last."""
+        boxes = [_not_smaller(box, pose.box) for pose in poses if (box := _box(pose)) is not None]
+        self._boxes = np.array(boxes, np.float32).reshape(-1, 5)
+
+    def restart(self) -> None:
+        """Lose everybody: the next frame shows another scene."""
+        self._boxes = np.zeros((0, 5), np.float32)
+
+
+def _not_smaller(box: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Enlarge a box (5,) about its center to at least `SHRINK` times the last one (4,)."""
+    center, size = (box[:2] + box[2:4]) / 2, box[2:4] - box[:2]
+    half = np.maximum(size, SHRINK * (last[2:] - last[:2])) / 2
+    return np.concatenate([center - half, center + half, box[4:]])
 
 
 def _box(pose: Pose) -> np.ndarray | None:
