@@ -98,7 +98,11 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument('--shard', metavar='I/N', help='process the I-th of N parts (0/N to N-1/N)')
     flags.add_argument('--threads', type=int, help='number of CPU threads')
     flags.add_argument('--backend', choices=BACKENDS, help='for an exported network')
-    flags.add_argument('--device', help='for a config: cpu, cuda, cuda:1, ...')
+    flags.add_argument(
+        '--device',
+        help='cpu, cuda, cuda:1, ...; for an exported network also tensorrt (onnxruntime), gpu and '
+        'auto (OpenVINO)',
+    )
     flags.add_argument(
         '--precision',
         default='float32',
