@@ -27,7 +27,7 @@ from ..version import __version__
 from .graph import DTYPES, PoseGraph
 
 EXPORTERS = ('trace', 'dynamo')
-PRECISIONS = ('float32', 'float16', 'bfloat16')
+PRECISIONS = ('float32', 'float16', 'bfloat16')  # of `write`; `quantization` writes int8
 OPSET = 17  # the first with LayerNormalization; supported since onnxruntime 1.12
 INSTALL = {
     'onnx': 'pip install onnx',
@@ -66,15 +66,15 @@ def write(
         ImportError: a package is missing; names the package to install.
     """
     path = Path(path)
-    _check(path, precision, exporter)
+    check(path, precision, exporter)
     to_openvino = path.suffix == '.xml'
     # OpenVINO converts float32 to bfloat16 itself. Its own compression to float16 would also round
     # the constants of normalization and decoding: three times as many poses would differ.
     graph = PoseGraph(network, normalise, decode, DTYPES.get(precision, torch.float32))
     description = describe(network, graph, checkpoint, precision)
-    with _replacing_files(path) as folder:
+    with replacing_files(path) as folder:
         onnx_file = folder / (path.stem + '.onnx')
-        _to_onnx(graph, network.input_size, onnx_file, exporter)
+        to_onnx(graph, network.input_size, onnx_file, exporter)
         if to_openvino:
             _to_openvino(onnx_file, folder / path.name, description)
             onnx_file.unlink()
@@ -85,7 +85,11 @@ def write(
 
 
 def describe(
-    network: TorchNetwork, graph: PoseGraph, checkpoint: str | Path, precision: str
+    network: TorchNetwork,
+    graph: PoseGraph,
+    checkpoint: str | Path,
+    precision: str,
+    quantization: dict | None = None,
 ) -> Description:
     """Create the description of an exported file."""
     skeleton = network.skeleton
@@ -110,6 +114,7 @@ def describe(
         keypoints=skeleton.names,
         links=skeleton.links,
         flip_indices=skeleton.flip_indices,
+        quantization=quantization,
     )
 
 
@@ -127,7 +132,8 @@ def example(graph: PoseGraph, input_size: tuple[int, int], count: int = 2) -> to
     return (noise.permute(0, 3, 1, 2).float() - 128) / 64
 
 
-def _check(path: Path, precision: str, exporter: str) -> None:
+def check(path: Path, precision: str, exporter: str) -> None:
+    """Raise a `ConfigError` or `ImportError` for what cannot be exported."""
     if path.suffix not in ('.onnx', '.xml'):
         raise ConfigError(f"'{path}': the name must end in .onnx or .xml (OpenVINO)")
     if precision not in PRECISIONS:
@@ -147,7 +153,8 @@ def _check(path: Path, precision: str, exporter: str) -> None:
             raise ImportError(f'export to {path.suffix} needs the package {name}: {INSTALL[name]}')
 
 
-def _to_onnx(graph: PoseGraph, input_size: tuple[int, int], path: Path, exporter: str) -> None:
+def to_onnx(graph: PoseGraph, input_size: tuple[int, int], path: Path, exporter: str) -> None:
+    """Write the graph as ONNX, without metadata."""
     outputs = ['keypoints', 'scores'] if graph.decode else ['heatmaps']
     images = example(graph, input_size)
     settings = dict(input_names=['images'], output_names=outputs)
@@ -188,7 +195,7 @@ def _to_openvino(source: Path, path: Path, description: Description) -> None:
 
 
 @contextlib.contextmanager
-def _replacing_files(path: Path) -> Iterator[Path]:
+def replacing_files(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on success move its files there."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -24,9 +24,9 @@ NAMES = """
 Abs Add And ArgMax BatchNormalization Cast Ceil Clip Concat Constant ConstantOfShape Conv
 ConvTranspose DequantizeLinear Div Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND
 Gemm Greater GreaterOrEqual Identity IsInf IsNaN LayerNormalization Less LessOrEqual Log MatMul Max
-Min Mod Mul Neg Not Or Pad Pow QuantizeLinear Range Reciprocal ReduceMax ReduceMean ReduceMin ReduceSum
-Relu Reshape Resize Round Shape Sigmoid Sign Slice Softmax Split Sqrt Squeeze Sub Tanh Tile Transpose
-Unsqueeze Where
+Min Mod Mul Neg Not Or Pad Pow QuantizeLinear Range Reciprocal ReduceMax ReduceMean ReduceMin
+ReduceSum Relu Reshape Resize Round Shape Sigmoid Sign Slice Softmax Split Sqrt Squeeze Sub Tanh
+Tile Transpose Unsqueeze Where
 """
 SUPPORTED = set(NAMES.split())
 
