@@ -158,7 +158,7 @@ def to_onnx(graph: PoseGraph, input_size: tuple[int, int], path: Path, exporter:
     outputs = ['keypoints', 'scores'] if graph.decode else ['heatmaps']
     images = example(graph, input_size)
     settings = dict(input_names=['images'], output_names=outputs)
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), quiet():
         if exporter == 'dynamo':
             axes = ({0: torch.export.Dim('batch', min=1)},)
             torch.onnx.export(
@@ -209,7 +209,7 @@ def replacing_files(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Suppress the exporters' warnings about constant sizes and deprecations."""
     loggers = [logging.getLogger(name) for name in ('torch.onnx', 'onnxscript', 'onnx_ir')]
     levels = [logger.level for logger in loggers]

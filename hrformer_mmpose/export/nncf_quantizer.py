@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from .layers import group_of
 
@@ -79,7 +80,10 @@ class NncfQuantizer:
         model = self.model(float_groups)
         outputs = (output for op in model.get_ops() for output in op.outputs())
         model.add_outputs(next(output for output in outputs if name in output.get_names()))
-        compiled = self._core.compile_model(model, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
+        settings = dict(
+            INFERENCE_PRECISION_HINT='f32', INFERENCE_NUM_THREADS=torch.get_num_threads()
+        )
+        compiled = self._core.compile_model(model, 'CPU', settings)
         return compiled([samples])[len(model.outputs) - 1]
 
     def save(

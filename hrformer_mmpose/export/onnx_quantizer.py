@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import torch
 
 from .layers import OPERATORS, group_of, quantizable
 from .nncf_quantizer import require
@@ -108,8 +109,10 @@ class OnnxQuantizer:
 
         model = self.model(float_groups)
         model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
         session = onnxruntime.InferenceSession(
-            model.SerializeToString(), providers=['CPUExecutionProvider']
+            model.SerializeToString(), options, providers=['CPUExecutionProvider']
         )
         return session.run([name], {session.get_inputs()[0].name: samples})[0]
 

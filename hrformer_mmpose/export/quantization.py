@@ -90,7 +90,7 @@ def write(
     require('nncf') if path.suffix == '.xml' else require('onnxruntime')
     graph = PoseGraph(network, normalise)
     crops = calibration_crops(network, options.calibrate, options.calibrate_boxes)
-    sigmas = np.asarray(_sigmas(network))
+    sigmas = np.asarray(sigmas_of(network))
     average_precision = None
     if options.annotations is not None:
         average_precision = AveragePrecision(options.annotations, options.images, sigmas)
@@ -184,7 +184,7 @@ class _Judge:
 
     def __call__(self, file: Path, float_groups: Sequence[str], costs: dict) -> Int8Report:
         """Compare a file."""
-        network = open_network(file, device='cpu')
+        network = open_network(file, threads=torch.get_num_threads(), device='cpu')
         poses = accuracy.predict(network, self.options.images, self.options.boxes)
         shifts = accuracy.compare(self.reference, poses, self.sigmas)
         ap = None if self.average_precision is None else self.average_precision(poses)
@@ -208,7 +208,8 @@ def _inputs(graph: PoseGraph, crops: np.ndarray) -> np.ndarray:
         return graph.preprocess(torch.from_numpy(crops)).numpy()
 
 
-def _sigmas(network: TorchNetwork) -> Sequence[float]:
+def sigmas_of(network: TorchNetwork) -> Sequence[float]:
+    """Return the sigmas of OKS of a network's keypoints, (K)."""
     settings = network.cfg.test_dataloader.dataset
     metainfo = settings.get('metainfo') or DATASETS.get(settings.type).METAINFO
     sigmas = parse_metainfo(metainfo)['sigmas']

@@ -81,7 +81,7 @@ def test_a_network_with_flip_test_and_decoding_is_static(exported):
 @pytest.mark.parametrize('codec', CODECS[1:], ids=['dark', 'udp', 'combined'])
 def test_the_other_codecs_are_static(codec, tmp_path):
     channels = 3 if getattr(codec, 'heatmap_type', '') == 'combined' else 1
-    with files._quiet():
+    with files.quiet():
         torch.onnx.export(
             Decoder(codec), (torch.rand(2, 17 * channels, 64, 48),), str(tmp_path / 'a.onnx'),
             dynamo=False, opset_version=files.OPSET, input_names=['heatmaps'],
