@@ -78,6 +78,7 @@ class NncfQuantizer:
     def tensor(self, name: str, samples: np.ndarray, float_groups: Collection[str]) -> np.ndarray:
         """Compute a tensor of the network by its name, see `model`."""
         model = self.model(float_groups)
+        model.reshape(list(samples.shape))  # a free batch size is planned twice
         outputs = (output for op in model.get_ops() for output in op.outputs())
         model.add_outputs(next(output for output in outputs if name in output.get_names()))
         settings = dict(

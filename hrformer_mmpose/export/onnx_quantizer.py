@@ -70,8 +70,10 @@ class OnnxQuantizer:
                 nodes_to_quantize=[name for name in weighted if name not in {*float_nodes}],
                 nodes_to_exclude=[],
                 op_types_to_quantize=[*OPERATORS],
+                extra_options={},
             )
             quantizer.quantize_model()
+            quantizer.model.topological_sort()
         finally:
             logging.getLogger().disabled = before
         self._quantized = quantizer.model.model
