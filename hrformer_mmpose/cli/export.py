@@ -150,6 +150,8 @@ def _check_int8_flags(args: argparse.Namespace) -> None:
             '--precision int8 compares poses: leave out --no-decode, --no-check and --tolerance '
             '(--max-loss is its limit)'
         )
+    if args.exporter != 'trace':
+        raise UserError('--precision int8 is for --exporter trace: the other one names no layers')
     if not 0 <= args.max_loss <= 100:
         raise UserError(f'--max-loss {args.max_loss}: give points of AP, 0 to 100')
 
@@ -168,9 +170,7 @@ def _export_int8(args: argparse.Namespace, network: TorchNetwork, out: Path, ima
         calibrate, own_boxes, images, boxes, annotations, args.max_loss, args.force
     )
     start = time.monotonic()
-    report = quantization.write(
-        network, args.checkpoint, out, options, args.normalise, args.exporter
-    )
+    report = quantization.write(network, args.checkpoint, out, options, args.normalise)
     print(*report.lines(), sep='\n')
     print(f"wrote '{out}' ({_size(out):.1f} MB) in {time.monotonic() - start:.0f} s")
     return 0

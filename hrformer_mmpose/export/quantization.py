@@ -65,7 +65,6 @@ def write(
     path: str | Path,
     options: Int8Options,
     normalise: bool = True,
-    exporter: str = 'trace',
     say: Callable[[str], None] = print,
 ) -> Int8Report:
     """Export a network in int8, atomically.
@@ -76,7 +75,6 @@ def write(
         path: `.xml` (OpenVINO, by NNCF) or `.onnx` (by onnxruntime's quantizer).
         options: data and limits.
         normalise: see `PoseGraph`.
-        exporter: 'trace' or 'dynamo'.
         say: receives lines about the progress.
 
     Raises:
@@ -86,7 +84,7 @@ def write(
         ImportError: a package is missing; names the package to install.
     """
     path = Path(path)
-    files.check(path, 'float32', exporter)
+    files.check(path, 'float32', 'trace')
     require('nncf') if path.suffix == '.xml' else require('onnxruntime')
     graph = PoseGraph(network, normalise)
     crops = calibration_crops(network, options.calibrate, options.calibrate_boxes)
@@ -98,7 +96,8 @@ def write(
     judge = _Judge(options, sigmas, average_precision, network)
     with files.replacing_files(path) as folder, tempfile.TemporaryDirectory() as work:
         source = Path(work, 'float32.onnx')
-        files.to_onnx(graph, network.input_size, source, exporter)
+        # By the tracing exporter, which names nodes after their modules (`layers`).
+        files.to_onnx(graph, network.input_size, source, 'trace')
         say(f'calibrating on {len(crops)} crops')
         quantizer, probe = _quantizer(path.suffix, source, _inputs(graph, crops), say)
 

@@ -298,6 +298,7 @@ def test_what_a_user_can_get_wrong(network, people, truth, tmp_path, monkeypatch
     assert run().startswith('error: --precision int8 needs --calibrate IMAGES, a few hundred')
     assert 'leave out --no-decode' in run(*data, '--no-decode')
     assert 'leave out --no-decode' in run(*data, '--no-check')
+    assert 'is for --exporter trace' in run(*data, '--exporter', 'dynamo')
     assert run(*data, '--max-loss', 'nan') == 'error: --max-loss nan: give points of AP, 0 to 100'
     line = run('--calibrate', *people[1][:5], '--boxes', truth[0])
     assert 'images to calibrate on show ' in line
