@@ -81,7 +81,7 @@ def benchmark(args: EngineOptions, accuracies: dict[str, dict] | None = None) ->
             steps[f'{name}, {engine}'] = step
     reference = f'{args.networks[0]}, {title(*ENGINES[0])}'
     rows = time_in_turns(
-        f'batch {args.batch_size}', steps, args.rounds, Timer(device_of('cpu')), pause=PAUSE,
+        f'batch {args.batch_size}', steps, args.rounds, Timer(device_of('cpu')), warm_up=1, pause=PAUSE,
         tolerate=(RuntimeError,), reference=reference,
     )  # fmt: skip
     for row in rows:

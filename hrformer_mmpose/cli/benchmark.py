@@ -145,7 +145,11 @@ def _add_engine_flags(flags: argparse.ArgumentParser) -> None:
     add('--batch-size', type=positive, default=8)
     add('--threads', type=positive, default=2)
     add('--rounds', type=positive, default=5)
-    add('--folder', default='engines', help='exported files, reused if they exist (%(default)s)')
+    add(
+        '--folder',
+        default='work_dirs/engines',
+        help='exported files, reused if they exist (%(default)s)',
+    )
     add('--trained', nargs=2, metavar=('CONFIG', 'CHECKPOINT'), help='measure its accuracy, too')
     add('--calibrate', nargs='+', metavar='IMAGES', help='with --trained, as hrformer export')
     add('--calibrate-boxes', metavar='FILE', help='with --trained: COCO annotations')
