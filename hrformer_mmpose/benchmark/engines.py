@@ -36,6 +36,7 @@ ENGINES = (
     (ONNXRUNTIME, 'float32'),
     (ONNXRUNTIME, 'int8'),
 )
+SECTION = 'engines'  # of a Markdown file
 CALIBRATED_ON = 8  # crops of noise
 PAUSE = 0.3  # seconds; the threads of one library spin and would take the processor from the next
 
@@ -51,6 +52,7 @@ class EngineOptions:
         rounds: number of timed rounds.
         folder: exported files, which are reused if they exist.
         markdown: file for the table, or None.
+        update: Markdown file whose section `engines` is replaced, or None.
     """
 
     networks: Sequence[str]
@@ -59,6 +61,7 @@ class EngineOptions:
     rounds: int
     folder: str
     markdown: str | None
+    update: str | None = None
 
 
 def benchmark(args: EngineOptions, accuracies: dict[str, dict] | None = None) -> dict:
@@ -81,9 +84,15 @@ def benchmark(args: EngineOptions, accuracies: dict[str, dict] | None = None) ->
             steps[f'{name}, {engine}'] = step
     reference = f'{args.networks[0]}, {title(*ENGINES[0])}'
     rows = time_in_turns(
-        f'batch {args.batch_size}', steps, args.rounds, Timer(device_of('cpu')), warm_up=1, pause=PAUSE,
-        tolerate=(RuntimeError,), reference=reference,
-    )  # fmt: skip
+        f'batch {args.batch_size}',
+        steps,
+        args.rounds,
+        Timer(device_of('cpu')),
+        warm_up=1,
+        pause=PAUSE,
+        tolerate=(RuntimeError,),
+        reference=reference,
+    )
     for row in rows:
         print(line(row))
     environment = report.environment(torch.device('cpu'), args.threads)
@@ -98,6 +107,7 @@ def benchmark(args: EngineOptions, accuracies: dict[str, dict] | None = None) ->
     if args.markdown:
         with io.replacing(args.markdown) as partial:
             Path(partial).write_text('\n'.join([*table, '']))
+    report.update(args.update, SECTION, table)
     return results
 
 
@@ -176,7 +186,7 @@ def _torch_step(poses: torch.nn.Module, images: torch.Tensor, precision: str) ->
     is_half = precision == 'bfloat16'
 
     def step() -> None:
-        # Weights stay prepared between calls as autocast's cache does not.
+        # As `TorchNetwork` does: weights are cast in each call.
         with torch.inference_mode(), torch.autocast('cpu', torch.bfloat16, enabled=is_half):
             poses(images)
 

@@ -157,10 +157,13 @@ def _add_engine_flags(flags: argparse.ArgumentParser) -> None:
     add('--annotations', metavar='FILE', help='with --trained: COCO annotations of --images')
     add('--json', help='file for the measurements')
     add('--markdown', help='file for the table')
+    add('--update', metavar='FILE', help='replace the section of a Markdown file')
 
 
 def _benchmark_engines(args: argparse.Namespace) -> None:
     check_out('--markdown', args.markdown, ('.md',))
+    if args.update:
+        report.split_section(args.update, engines.SECTION)
     accuracies = None
     if args.trained:
         accuracies = engine_accuracy.measure(options_of(TrainedOptions, args))
