@@ -13,6 +13,7 @@ from .layers import OPERATORS, group_of, quantizable
 from .nncf_quantizer import require
 
 BATCH = 8
+FLOAT = '_float32'  # appended to the names of restored weights
 SUFFIX = '_quantized'  # of the names of weights, by onnxruntime
 
 
@@ -50,6 +51,7 @@ class OnnxQuantizer:
             # Fold constants: only initializers count as weights.
             quantization.quant_pre_process(source, prepared, skip_symbolic_shape=True)
             model = onnx.shape_inference.infer_shapes(onnx.load(prepared))
+            _separate_biases(model.graph)
             self._weights = {tensor.name: tensor for tensor in model.graph.initializer}
             weighted, _ = quantizable(model)
             calibrator = quantization.create_calibrator(
@@ -101,7 +103,9 @@ class OnnxQuantizer:
             if node.op_type in OPERATORS and group_of(node.name) in float_groups
         }
         weights = _restore(graph, restored)
-        graph.initializer.extend(self._weights[name] for name in sorted(weights))
+        for name in sorted(weights):
+            graph.initializer.append(self._weights[name])
+            graph.initializer[-1].name = name + FLOAT
         _remove_unused(graph)
         return model
 
@@ -131,6 +135,17 @@ class OnnxQuantizer:
         model = self.model(float_groups)
         onnx.helper.set_model_props(model, metadata)
         onnx.save(model, path)
+
+
+def _separate_biases(graph: onnx.GraphProto) -> None:
+    """Give each layer a bias of its own; onnxruntime would copy shared ones under new names."""
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type in OPERATORS and len(node.input) > 2 and node.input[2] in tensors:
+            bias = onnx.TensorProto()
+            bias.CopyFrom(tensors[node.input[2]])
+            bias.name = node.input[2] = f'{node.name}/bias'
+            graph.initializer.append(bias)
 
 
 def _reader(quantization, name: str, samples: np.ndarray, say: Callable[[str], None]):
@@ -173,8 +188,9 @@ def _restore(graph: onnx.GraphProto, layers: Collection[str]) -> set[str]:
             quantize = producers.get(dequantize.input[0])
             if quantize is None:
                 if node.name in layers:
-                    node.input[index] = dequantize.input[0].removesuffix(SUFFIX)
-                    weights.add(node.input[index])
+                    weights.add(dequantize.input[0].removesuffix(SUFFIX))
+                    # A name of its own: that of a bias is the output's of its DequantizeLinear.
+                    node.input[index] = dequantize.input[0].removesuffix(SUFFIX) + FLOAT
                 continue
             source = producers.get(quantize.input[0])
             if node.name in layers or (
