@@ -178,6 +178,7 @@ def _restore(graph: onnx.GraphProto, layers: Collection[str]) -> set[str]:
         Names of the weights that they need again.
     """
     producers = {name: node for node in graph.node for name in node.output}
+    groups = {group_of(name) for name in layers}  # with the ReLU after a layer
     weights = set()
     for node in graph.node:
         is_quantized = node.op_type in OPERATORS and node.name not in layers
@@ -194,7 +195,7 @@ def _restore(graph: onnx.GraphProto, layers: Collection[str]) -> set[str]:
                 continue
             source = producers.get(quantize.input[0])
             if node.name in layers or (
-                source is not None and source.name in layers and not is_quantized
+                source is not None and group_of(source.name) in groups and not is_quantized
             ):
                 node.input[index] = quantize.input[0]
     return weights
