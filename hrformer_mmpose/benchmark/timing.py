@@ -123,8 +123,9 @@ def time_in_turns(
     pause: float = 0.0,
     deadline: float | None = None,
     tolerate: tuple[type[Exception], ...] = (),
+    reference: str = baselines.MMPOSE,
 ) -> list[dict]:
-    """Time functions, one call of each a round; `steps` must hold MMPose's.
+    """Time functions, one call of each a round.
 
     Args:
         what: title.
@@ -136,12 +137,13 @@ def time_in_turns(
             on spinning for a while and would take the processor from the next.
         deadline: time of the timer after which no more than `LEAST_ROUNDS` are timed.
         tolerate: errors that end a function's turns, not the benchmark.
+        reference: name of the function with whose time the others are compared.
 
     Returns:
-        For each its name (`network`), `seconds` by round, `median_s`, sorted `ratios` of MMPose's
-        time over its own, `cuda_peak_bytes`; or its name and `failure`.
+        For each its name (`network`), `seconds` by round, `median_s`, sorted `ratios` of the
+        reference's time over its own, `cuda_peak_bytes`; or its name and `failure`.
     """
-    turns = _Turns(steps, timer, pause, tolerate)
+    turns = _Turns(steps, timer, pause, tolerate, reference)
     for index in range(warm_up + rounds):
         done = index - warm_up
         if deadline is not None and done >= LEAST_ROUNDS and timer.now() > deadline:
@@ -150,13 +152,22 @@ def time_in_turns(
         turns.run(is_timed=done >= 0)
     print(
         f'\r\x1b[K  {what:<34}{"ms":>9}{"(lowest to highest)":>24}'
-        f'{"times MMPose":>14}{"(lowest to highest)":>21}'
+        f'{"times MMPose" if reference == baselines.MMPOSE else "speedup":>14}'
+        f'{"(lowest to highest)":>21}'
     )
     return turns.rows()
 
 
 class _Turns:
-    def __init__(self, steps: dict[str, Callable], timer: Timer, pause: float, tolerate: tuple):
+    def __init__(
+        self,
+        steps: dict[str, Callable],
+        timer: Timer,
+        pause: float,
+        tolerate: tuple,
+        reference: str,
+    ):
+        self.reference = reference
         self.steps, self.timer, self.pause, self.tolerate = steps, timer, pause, tolerate
         self.seconds: dict[str, list[float]] = {name: [] for name in steps}
         self.peaks: dict[str, int | None] = dict.fromkeys(steps)
@@ -191,8 +202,8 @@ class _Turns:
         ]
 
     def _row(self, name: str) -> dict:
-        seconds, theirs = self.seconds[name], self.seconds[baselines.MMPOSE]
-        failed = baselines.MMPOSE in self.failures
+        seconds, theirs = self.seconds[name], self.seconds[self.reference]
+        failed = self.reference in self.failures
         pairs = [] if failed else zip(theirs, seconds, strict=True)
         ratios = sorted(a / b for a, b in pairs)
         row = dict(network=name, median_s=median(seconds), seconds=seconds, ratios=ratios)

@@ -5,8 +5,11 @@ import tempfile
 
 import torch
 
-from ..benchmark import counts, networks, poses, report, roofline, whole
+from ..benchmark import counts, engine_accuracy, engines, networks, poses, report, roofline, whole
 from ..benchmark.counts import CountOptions
+from ..benchmark.engine_accuracy import TrainedOptions
+from ..benchmark.engine_networks import NETWORKS
+from ..benchmark.engines import EngineOptions
 from ..benchmark.plan import NetworkOptions
 from ..benchmark.poses import PoseOptions
 from ..benchmark.roofline import RooflineOptions
@@ -129,12 +132,47 @@ def _add_counting(kinds: argparse._SubParsersAction) -> None:
     flags.add_argument('--norm', nargs='+', choices=('BN', 'SyncBN'), default=['BN', 'SyncBN'])
     flags.add_argument('--operators', type=int, default=0, help='list the most frequent ones')
     flags.add_argument('--update', metavar='FILE', help='replace the section of a Markdown file')
+    _add_engine_flags(
+        kinds.add_parser('engines', help='precisions and engines, beside HRNet-W48 and RTMPose')
+    )
     flags = kinds.add_parser('roofline', help='least time on GPUs, from what is counted')
     flags.add_argument('--arch', choices=ARCHITECTURES, default='base')
     flags.add_argument('--size', default='256x192', help='height x width')
     flags.add_argument('--batch-size', type=positive, default=64, help='of inference')
     flags.add_argument('--train-batch-size', type=positive, default=32)
     flags.add_argument('--update', metavar='FILE', help='replace the section of a Markdown file')
+
+
+def _add_engine_flags(flags: argparse.ArgumentParser) -> None:
+    add = flags.add_argument
+    add('--networks', nargs='+', choices=NETWORKS, default=[*NETWORKS])
+    add('--batch-size', type=positive, default=8)
+    add('--threads', type=positive, default=2)
+    add('--rounds', type=positive, default=5)
+    add(
+        '--folder',
+        default='work_dirs/engines',
+        help='exported files, reused if they exist (%(default)s)',
+    )
+    add('--trained', nargs=2, metavar=('CONFIG', 'CHECKPOINT'), help='measure its accuracy, too')
+    add('--calibrate', nargs='+', metavar='IMAGES', help='with --trained, as hrformer export')
+    add('--calibrate-boxes', metavar='FILE', help='with --trained: COCO annotations')
+    add('--images', nargs='+', help='with --trained: images to compare on')
+    add('--annotations', metavar='FILE', help='with --trained: COCO annotations of --images')
+    add('--json', help='file for the measurements')
+    add('--markdown', help='file for the table')
+    add('--update', metavar='FILE', help='replace the section of a Markdown file')
+
+
+def _benchmark_engines(args: argparse.Namespace) -> None:
+    check_out('--markdown', args.markdown, ('.md',))
+    if args.update:
+        report.split_section(args.update, engines.SECTION)
+    accuracies = None
+    if args.trained:
+        accuracies = engine_accuracy.measure(options_of(TrainedOptions, args))
+    results = engines.benchmark(options_of(EngineOptions, args), accuracies)
+    write_json(args.json, {**vars(args), **results})
 
 
 def _count(args: argparse.Namespace) -> None:
@@ -195,4 +233,5 @@ RUNS = dict(
     counts=_count,
     roofline=_count,
     motion=benchmark_motion,
+    engines=_benchmark_engines,
 )

@@ -5,10 +5,14 @@ import time
 from pathlib import Path
 
 from ..errors import UserError
-from ..export import files, report
+from ..export import files, quantization, report
+from ..export.calibration import split_images
+from ..export.quantization import Int8Options
 from ..inference import sources
-from ..inference.detectors import make_detector
+from ..inference.detectors import CocoDetections, make_detector
 from ..inference.torch_network import TorchNetwork
+
+INT8 = 'int8'
 
 
 def parser() -> argparse.ArgumentParser:
@@ -22,9 +26,10 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument('out', help='file to write: .onnx, or .xml for OpenVINO')
     flags.add_argument(
         '--precision',
-        choices=files.PRECISIONS,
+        choices=(*files.PRECISIONS, INT8),
         default='float32',
-        help='float16 halves the file; bfloat16 (.xml) needs a CPU that supports it (%(default)s)',
+        help='float16 halves the file; bfloat16 (.xml) needs a CPU that supports it; int8 needs '
+        '--calibrate (%(default)s)',
     )
     flags.add_argument(
         '--flip',
@@ -53,8 +58,36 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument(
         '--tolerance', type=float, help='largest difference allowed, in image pixels'
     )
+    flags.add_argument(
+        '--calibrate',
+        nargs='+',
+        metavar='IMAGES',
+        help='for int8: a few hundred persons, in --boxes',
+    )
+    flags.add_argument(
+        '--calibrate-boxes',
+        metavar='BOXES',
+        help='for int8: boxes of --calibrate, if not in --boxes',
+    )
+    flags.add_argument(
+        '--annotations',
+        metavar='FILE',
+        help='for int8: COCO annotations of the images that are compared on (default: --boxes, if '
+        'it is an annotation file)',
+    )
+    flags.add_argument(
+        '--max-loss',
+        type=float,
+        default=0.5,
+        metavar='AP',
+        help='for int8: most AP in points that may be lost, else nothing is written (%(default)s)',
+    )
     flags.add_argument('--no-check', dest='check', action='store_false', help='do not compare')
-    flags.add_argument('--force', action='store_true', help='replace a file that exists')
+    flags.add_argument(
+        '--force',
+        action='store_true',
+        help='replace a file that exists; write an int8 file that loses more than --max-loss',
+    )
     return flags
 
 
@@ -72,12 +105,15 @@ def run(args: argparse.Namespace) -> int:
     for path in (out, out.with_suffix('.bin')) if out.suffix == '.xml' else (out,):
         if path.exists() and not args.force:
             raise UserError(f"'{path}' exists: choose another name, or --force to replace it")
+    _check_int8_flags(args)
     images = boxes = None
     if args.images:
         if args.boxes is None:
             raise UserError('--images needs --boxes: the boxes of the persons')
         images, boxes = list(sources.collect(args.images).images), make_detector(args.boxes)
     network = TorchNetwork(args.config, args.checkpoint, 'cpu', flip_test=args.flip, fuse=False)
+    if args.precision == INT8:
+        return _export_int8(args, network, out, images, boxes)
     start = time.monotonic()
     description = files.write(
         network, args.checkpoint, out, args.normalise, args.decode, args.precision, args.exporter
@@ -95,6 +131,49 @@ def run(args: argparse.Namespace) -> int:
     if not comparisons:
         print('not compared: neither onnxruntime nor openvino is installed')
     return 0 if all(comparison.passed for comparison in comparisons) else 1
+
+
+def _check_int8_flags(args: argparse.Namespace) -> None:
+    """Raise a `UserError` for flags that do not go together."""
+    if args.precision != INT8:
+        for flag in ('calibrate', 'calibrate_boxes', 'annotations'):
+            if getattr(args, flag) is not None:
+                raise UserError(f'--{flag.replace("_", "-")} is for --precision int8')
+        return
+    if args.calibrate is None or args.boxes is None:
+        raise UserError(
+            '--precision int8 needs --calibrate IMAGES, a few hundred persons to calibrate on, and '
+            '--boxes, their boxes'
+        )
+    if not args.decode or not args.check or args.tolerance is not None:
+        raise UserError(
+            '--precision int8 compares poses: leave out --no-decode, --no-check and --tolerance '
+            '(--max-loss is its limit)'
+        )
+    if args.exporter != 'trace':
+        raise UserError('--precision int8 is for --exporter trace: the other one names no layers')
+    if not 0 <= args.max_loss <= 100:
+        raise UserError(f'--max-loss {args.max_loss}: give points of AP, 0 to 100')
+
+
+def _export_int8(args: argparse.Namespace, network: TorchNetwork, out: Path, images, boxes) -> int:
+    """Export in int8 and print the report."""
+    boxes = make_detector(args.boxes) if boxes is None else boxes
+    own_boxes = boxes if args.calibrate_boxes is None else make_detector(args.calibrate_boxes)
+    calibrate, images = split_images(sources.collect(args.calibrate).images, images)
+    if isinstance(own_boxes, CocoDetections):
+        own_boxes.check_images(calibrate)
+    annotations = args.annotations
+    if annotations is None and isinstance(boxes, CocoDetections):
+        annotations = boxes.annotation_file
+    options = Int8Options(
+        calibrate, own_boxes, images, boxes, annotations, args.max_loss, args.force
+    )
+    start = time.monotonic()
+    report = quantization.write(network, args.checkpoint, out, options, args.normalise)
+    print(*report.lines(), sep='\n')
+    print(f"wrote '{out}' ({_size(out):.1f} MB) in {time.monotonic() - start:.0f} s")
+    return 0
 
 
 def _size(path: Path) -> float:

@@ -28,7 +28,7 @@ from ..version import __version__
 from .graph import DTYPES, PoseGraph
 
 EXPORTERS = ('trace', 'dynamo')
-PRECISIONS = ('float32', 'float16', 'bfloat16')
+PRECISIONS = ('float32', 'float16', 'bfloat16')  # of `write`; `quantization` writes int8
 OPSET = 17  # the first with LayerNormalization; supported since onnxruntime 1.12
 INSTALL = {
     'onnx': 'pip install onnx',
@@ -67,15 +67,15 @@ def write(
         ImportError: a package is missing; names the package to install.
     """
     path = Path(path)
-    _check(path, precision, exporter)
+    check(path, precision, exporter)
     to_openvino = path.suffix == '.xml'
     # OpenVINO converts float32 to bfloat16 itself. Its own compression to float16 would also round
     # the constants of normalization and decoding: three times as many poses would differ.
     graph = PoseGraph(network, normalise, decode, DTYPES.get(precision, torch.float32))
     description = describe(network, graph, checkpoint, precision)
-    with _replacing_files(path) as folder:
+    with replacing_files(path) as folder:
         onnx_file = folder / (path.stem + '.onnx')
-        _to_onnx(graph, network.input_size, onnx_file, exporter)
+        to_onnx(graph, network.input_size, onnx_file, exporter)
         if to_openvino:
             _to_openvino(onnx_file, folder / path.name, description)
             onnx_file.unlink()
@@ -86,7 +86,11 @@ def write(
 
 
 def describe(
-    network: TorchNetwork, graph: PoseGraph, checkpoint: str | Path, precision: str
+    network: TorchNetwork,
+    graph: PoseGraph,
+    checkpoint: str | Path,
+    precision: str,
+    quantization: dict | None = None,
 ) -> Description:
     """Create the description of an exported file."""
     skeleton = network.skeleton
@@ -111,6 +115,7 @@ def describe(
         keypoints=skeleton.names,
         links=skeleton.links,
         flip_indices=skeleton.flip_indices,
+        quantization=quantization,
     )
 
 
@@ -128,7 +133,8 @@ def example(graph: PoseGraph, input_size: tuple[int, int], count: int = 2) -> to
     return (noise.permute(0, 3, 1, 2).float() - 128) / 64
 
 
-def _check(path: Path, precision: str, exporter: str) -> None:
+def check(path: Path, precision: str, exporter: str) -> None:
+    """Raise a `ConfigError` or `ImportError` for what cannot be exported."""
     if path.suffix not in ('.onnx', '.xml'):
         raise ConfigError(f"'{path}': the name must end in .onnx or .xml (OpenVINO)")
     if precision not in PRECISIONS:
@@ -148,11 +154,12 @@ def _check(path: Path, precision: str, exporter: str) -> None:
             raise ImportError(f'export to {path.suffix} needs the package {name}: {INSTALL[name]}')
 
 
-def _to_onnx(graph: PoseGraph, input_size: tuple[int, int], path: Path, exporter: str) -> None:
+def to_onnx(graph: PoseGraph, input_size: tuple[int, int], path: Path, exporter: str) -> None:
+    """Write the graph as ONNX, without metadata."""
     outputs = ['keypoints', 'scores'] if graph.decode else ['heatmaps']
     images = example(graph, input_size)
     settings = dict(input_names=['images'], output_names=outputs)
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), quiet():
         if exporter == 'dynamo':
             axes = ({0: torch.export.Dim('batch', min=1)},)
             torch.onnx.export(
@@ -189,7 +196,7 @@ def _to_openvino(source: Path, path: Path, description: Description) -> None:
 
 
 @contextlib.contextmanager
-def _replacing_files(path: Path) -> Iterator[Path]:
+def replacing_files(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on success move its files there."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -203,7 +210,7 @@ def _replacing_files(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Suppress the exporters' warnings about constant sizes and deprecations."""
     loggers = [logging.getLogger(name) for name in ('torch.onnx', 'onnxscript', 'onnx_ir')]
     levels = [logger.level for logger in loggers]

@@ -11,7 +11,7 @@ from ..imaging.skeleton import Skeleton
 
 KEY = 'hrformer_mmpose'  # metadata key of the description
 FORMAT = 1
-OPENVINO_PRECISIONS = {'float32': 'f32', 'float16': 'f32', 'bfloat16': 'bf16'}
+PRECISIONS = ('float32', 'float16', 'bfloat16', 'int8')
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,12 @@ class Description:
         decode: the output is keypoints and scores; otherwise heatmaps.
         codec: the config's decoder.
         flip_test: the network averages over the mirror image.
-        precision: 'float32', 'float16' or 'bfloat16'.
+        precision: one of `PRECISIONS`.
         keypoints: names, see `Skeleton`.
         links: see `Skeleton`.
         flip_indices: see `Skeleton`.
         format: version of this description.
+        quantization: of an int8 file: `crops` calibrated on, `float_layers` that are not quantized.
     """
 
     config: str
@@ -62,6 +63,7 @@ class Description:
     links: tuple[tuple[int, int], ...]
     flip_indices: tuple[int, ...]
     format: int = field(default=FORMAT)
+    quantization: dict | None = None
 
     def __post_init__(self):
         """Raise a ValueError or TypeError for values that no export writes."""
@@ -69,7 +71,7 @@ class Description:
         numbers = (self.padding, *self.mean, *self.std)
         if not (min(w, h, self.padding, *self.std) > 0 and all(map(math.isfinite, numbers))):
             raise ValueError('sizes and normalisation')
-        if len(self.mean) != 3 or len(self.std) != 3 or self.precision not in OPENVINO_PRECISIONS:
+        if len(self.mean) != 3 or len(self.std) != 3 or self.precision not in PRECISIONS:
             raise ValueError('channels or precision')
         count = range(len(self.keypoints))
         ends = [end for link in self.links for end in link]
@@ -85,7 +87,10 @@ class Description:
 
     def to_json(self) -> str:
         """Convert to text for the file."""
-        return json.dumps(asdict(self))
+        values = asdict(self)
+        if self.quantization is None:  # a name that earlier versions do not know
+            del values['quantization']
+        return json.dumps(values)
 
     @classmethod
     def from_json(cls, text: str | None, path: str | Path) -> 'Description':

@@ -189,12 +189,16 @@ class PoseRuntime(Estimator):
         backend: 'onnxruntime' or 'openvino'; None selects the first one that is installed and
             reads the file.
         threads: CPU threads; None leaves the number to the backend.
+        device: see `networks.open_network`.
 
     Further arguments: see `Estimator`.
 
     Raises:
         WeightsError: the file is missing, broken, or not an export of this package.
-        ImportError: the backend is not installed; names the package to install.
+        ConfigError: the backend lacks the device, or the device is not in this machine.
+        DeviceError: the device's libraries do not load.
+        ImportError: the backend or its provider for the device is not installed; names the package
+            to install.
     """
 
     def __init__(
@@ -205,6 +209,7 @@ class PoseRuntime(Estimator):
         batch_size: int = 32,
         box_threshold: float = 0.0,
         on_error: str = 'raise',
+        device: str | None = None,
     ):
-        network = networks.open_network(path, backend, threads)
+        network = networks.open_network(path, backend, threads, device)
         super().__init__(network, batch_size, box_threshold, on_error)

@@ -1,4 +1,4 @@
-"""Networks behind one interface; exported networks, run by onnxruntime or OpenVINO.
+"""Networks behind one interface; exported networks (`onnx_session`, `openvino_session`).
 
 Shapes: N crops, K keypoints, (w, h) of the input.
 """
@@ -11,12 +11,16 @@ from typing import Protocol
 
 import numpy as np
 
-from ..errors import ConfigError, WeightsError
+from ..errors import ConfigError, UserError, WeightsError
 from ..imaging.skeleton import Skeleton
 from . import digest
-from .description import KEY, OPENVINO_PRECISIONS, Description
+from .description import Description
+from .device_names import DEVICES, backends_with, split_device
+from .onnx_session import OnnxSession
+from .openvino_session import OpenVinoSession
 
 BACKENDS = {'onnxruntime': 'pip install onnxruntime', 'openvino': 'pip install openvino'}
+SESSIONS = {'onnxruntime': OnnxSession, 'openvino': OpenVinoSession}
 SUFFIXES = {'.onnx': ('onnxruntime', 'openvino'), '.xml': ('openvino',)}
 
 
@@ -41,9 +45,10 @@ class Network(Protocol):
 
 
 class ExportedNetwork:
-    """Base class of networks in exported files.
+    """Network in an exported file.
 
     Args:
+        session: runs the file.
         description: of the file.
         path: for error messages.
 
@@ -51,10 +56,11 @@ class ExportedNetwork:
         backend: name of the backend.
     """
 
-    backend: str
-
-    def __init__(self, description: Description, path: str | Path):
-        self.description, self.path = description, path
+    def __init__(
+        self, session: OnnxSession | OpenVinoSession, description: Description, path: str | Path
+    ):
+        self.session, self.description, self.path = session, description, path
+        self.backend = session.backend
         self.input_size = tuple(description.input_size)
         self.padding, self.udp = description.padding, description.udp
         self.skeleton = description.skeleton
@@ -95,126 +101,34 @@ class ExportedNetwork:
             WeightsError: the backend fails.
         """
         try:
-            return self._run(batch)
+            return self.session.run(batch)
         except Exception as error:  # the backends' error classes are not public
             raise WeightsError(f"'{self.path}' cannot be run: {_last_line(error)}") from error
 
-    def _run(self, batch: np.ndarray) -> list[np.ndarray]:
-        raise NotImplementedError
-
-
-class OnnxNetwork(ExportedNetwork):
-    """Network run by onnxruntime, on CUDA if its build supports it.
-
-    Args:
-        path: `.onnx` file.
-        threads: CPU threads; None uses all.
-
-    Raises:
-        ImportError: onnxruntime is not installed.
-        WeightsError: see `open_network`.
-    """
-
-    backend = 'onnxruntime'
-
-    def __init__(self, path: str | Path, threads: int | None = None):
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # fatal: errors are raised, too
-        if threads:
-            options.intra_op_num_threads = threads
-        available = onnxruntime.get_available_providers()
-        preferred = ('CUDAExecutionProvider', 'CPUExecutionProvider')
-        providers = [name for name in preferred if name in available]
-        try:
-            # Without CUDA, disable the fallback: it would print and try the CPU again.
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=providers, enable_fallback=len(providers) > 1
-            )
-            text = self._session.get_modelmeta().custom_metadata_map.get(KEY)
-            self._input = self._session.get_inputs()[0].name
-        except Exception as error:  # the error classes of onnxruntime are not public
-            raise WeightsError(_unreadable(path, error)) from error
-        super().__init__(Description.from_json(text, path), path)
-
-    def _run(self, batch: np.ndarray) -> list[np.ndarray]:
-        return self._session.run(None, {self._input: batch})
-
-
-class OpenVinoNetwork(ExportedNetwork):
-    """Network run by OpenVINO on the CPU, in the precision of the export.
-
-    All threads compute a single crop together. Of several crops each thread computes one at a time,
-    which is faster than a batch (docs/export.md). The network is thus compiled at most twice,
-    on demand, for any number of crops.
-
-    Args:
-        path: `.xml` or `.onnx` file.
-        threads: CPU threads; None uses all.
-
-    Raises:
-        ImportError: OpenVINO is not installed.
-        WeightsError: see `open_network`.
-    """
-
-    backend = 'openvino'
-
-    def __init__(self, path: str | Path, threads: int | None = None):
-        import openvino
-
-        self._openvino = openvino
-        self._core = openvino.Core()
-        try:
-            self._model = self._core.read_model(str(path))
-            text = _openvino_metadata(self._model)
-            self._model.reshape([1, *list(self._model.input().partial_shape)[1:]])
-        except (RuntimeError, ValueError) as error:  # ValueError: text is not UTF-8
-            raise WeightsError(_unreadable(path, error)) from error
-        super().__init__(Description.from_json(text, path), path)
-        self._settings = {
-            'INFERENCE_PRECISION_HINT': OPENVINO_PRECISIONS[self.description.precision],
-            **({'INFERENCE_NUM_THREADS': threads} if threads else {}),
-        }
-        self._queues: dict[str, object] = {}
-
-    def _run(self, batch: np.ndarray) -> list[np.ndarray]:
-        queue = self._queue('LATENCY' if len(batch) == 1 else 'THROUGHPUT')
-        outputs: list = [None] * len(batch)
-
-        def store(request, number: int) -> None:
-            outputs[number] = [np.array(value.data) for value in request.output_tensors]
-
-        queue.set_callback(store)
-        for number in range(len(batch)):
-            queue.start_async([batch[number : number + 1]], number)
-        queue.wait_all()
-        return [np.concatenate(values) for values in zip(*outputs, strict=True)]
-
-    def _queue(self, hint: str):
-        """Return the request queue of the network compiled for 'LATENCY' or 'THROUGHPUT'."""
-        if hint not in self._queues:
-            settings = {**self._settings, 'PERFORMANCE_HINT': hint}
-            compiled = self._core.compile_model(self._model, 'CPU', settings)
-            self._queues[hint] = self._openvino.AsyncInferQueue(compiled)
-        return self._queues[hint]
-
 
 def open_network(
-    path: str | Path, backend: str | None = None, threads: int | None = None
+    path: str | Path,
+    backend: str | None = None,
+    threads: int | None = None,
+    device: str | None = None,
 ) -> ExportedNetwork:
     """Open a file written by `hrformer export`.
 
     Args:
         path: `.onnx` or `.xml` file.
-        backend: 'onnxruntime' or 'openvino'; None selects the first one that is installed and
-            reads the file.
+        backend: 'onnxruntime' or 'openvino'; None selects the first one that is installed, reads
+            the file and has the device.
         threads: CPU threads; None uses all.
+        device: 'cpu'; of onnxruntime 'cuda' and 'tensorrt'; of OpenVINO 'gpu' (Intel) and 'auto';
+            'cuda:1' and the like select one of several GPUs. None is 'cuda' if onnxruntime is
+            built for it, else 'cpu'.
 
     Raises:
         WeightsError: the file is missing, broken, changed, or not an export of this package.
-        ConfigError: the backend is unknown or does not read such files; too many threads.
-        ImportError: the backend is not installed.
+        ConfigError: the backend is unknown, does not read such files or lacks the device; the
+            device is not in this machine; too many threads.
+        DeviceError: the device's libraries do not load.
+        ImportError: the backend or its provider for the device is not installed.
     """
     check_threads(threads)
     suffix = Path(path).suffix.lower()
@@ -222,19 +136,41 @@ def open_network(
         raise WeightsError(f"'{path}' is neither an .onnx nor an .xml file")
     if not Path(path).is_file():
         raise WeightsError(f"network '{path}' does not exist")
-    if backend is None:
-        installed = [name for name in SUFFIXES[suffix] if importlib.util.find_spec(name)]
-        backend = (installed or SUFFIXES[suffix])[0]
-    if backend not in BACKENDS:
-        raise ConfigError(f'backend={backend!r} is not one of {", ".join(BACKENDS)}')
-    if backend not in SUFFIXES[suffix]:
-        raise ConfigError(f"{backend} does not read {suffix} files: '{path}'")
+    backend = _select_backend(path, suffix, backend, device)
     if importlib.util.find_spec(backend) is None:
         raise ImportError(f"'{path}' needs the package {backend}: {BACKENDS[backend]}")
     digest.check(Path(path))  # before opening: backends may crash on damaged files
-    if backend == 'onnxruntime':
-        return OnnxNetwork(path, threads)
-    return OpenVinoNetwork(path, threads)
+    try:
+        session = SESSIONS[backend](path, threads, device)
+    except (UserError, ImportError):
+        raise
+    except Exception as error:  # the backends' error classes are not public
+        raise WeightsError(_unreadable(path, error)) from error
+    description = Description.from_json(session.metadata, path)
+    session.precision = description.precision
+    return ExportedNetwork(session, description, path)
+
+
+def _select_backend(path: str | Path, suffix: str, backend: str | None, device: str | None) -> str:
+    """Return the backend to use, or raise a `ConfigError`."""
+    if backend is not None and backend not in BACKENDS:
+        raise ConfigError(f'backend={backend!r} is not one of {", ".join(BACKENDS)}')
+    if backend is not None and backend not in SUFFIXES[suffix]:
+        raise ConfigError(f"{backend} does not read {suffix} files: '{path}'")
+    if backend is not None:
+        if device is not None:
+            split_device(device, DEVICES[backend])
+        return backend
+    readers = SUFFIXES[suffix]
+    if device is not None:
+        readers = [name for name in backends_with(device) if name in readers]
+        if not readers:
+            raise ConfigError(
+                f'device={device!r} is one of {backends_with(device)[0]}, which does not read '
+                f"{suffix} files: '{path}'"
+            )
+    installed = [name for name in readers if importlib.util.find_spec(name)]
+    return (installed or readers)[0]
 
 
 def check_threads(threads: int | None) -> None:
@@ -248,14 +184,6 @@ def check_threads(threads: int | None) -> None:
         raise ConfigError(
             f'threads={threads}: give 1 to {most} (this machine has {processors} processors)'
         )
-
-
-def _openvino_metadata(model) -> str | None:
-    # OpenVINO files store metadata at the top level, ONNX files under 'framework'.
-    for place in ([KEY], ['framework', KEY]):
-        if model.has_rt_info(place):
-            return model.get_rt_info(place).astype(str)
-    return None
 
 
 def _unreadable(path: str | Path, error: Exception) -> str:

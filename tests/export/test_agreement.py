@@ -14,7 +14,9 @@ pytest.importorskip('mmpose')
 pytest.importorskip('onnx')
 
 from hrformer_mmpose import PoseEstimator
+from hrformer_mmpose.export.accuracy import AveragePrecision, predict
 from hrformer_mmpose.inference import PoseRuntime
+from hrformer_mmpose.inference.networks import open_network
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -130,6 +132,41 @@ def test_exported_files(tested, file, backend, flags):
         assert np.percentile(found, 99) < 0.5
     else:
         assert found.max() < 0.01
+
+
+@pytest.mark.parametrize(('file', 'package'), [('int8.xml', 'nncf'), ('int8.onnx', 'onnxruntime')])
+def test_int8_keeps_ap_or_is_refused(tested, file, package):
+    """Calibrated on other images; either way the report says what it costs."""
+    pytest.importorskip(package)
+    folder, config, checkpoint, names, boxes, *_, data, environment = tested
+    annotations = data / 'annotations' / 'person_keypoints_val2017.json'
+    done = subprocess.run(
+        [
+            sys.executable, 'tools/export.py', config, checkpoint, folder / file,
+            '--precision', 'int8', '--calibrate', data / 'train2017', '--calibrate-boxes',
+            data / 'annotations' / 'person_keypoints_train2017.json', '--images', data / 'val2017',
+            '--boxes', annotations,
+        ],
+        cwd=ROOT, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    rows = [line.split() for line in done.stdout.splitlines()]
+    (all_keypoints,) = [row for row in rows if row[:1] == ['all']]
+    assert int(all_keypoints[1]) > 900
+    if done.returncode:
+        assert done.stderr.splitlines()[-1].startswith('error: int8 loses ')
+        assert 'backbone/stage' in done.stderr.splitlines()[-1]
+        assert not (folder / file).exists()
+        return
+    sigmas = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1e3
+    ap = AveragePrecision(str(annotations), names, sigmas)
+    tables = [
+        predict(network, names, boxes)
+        for network in (
+            PoseEstimator(config, checkpoint, 'cpu').network,
+            open_network(folder / file),
+        )
+    ]
+    assert ap(tables[0]) - ap(tables[1]) < 0.51
 
 
 def test_the_command(tested):

@@ -198,7 +198,7 @@ def test_decoding_inside_a_graph_is_that_of_the_codec(codec, tmp_path):
     heatmaps = torch.from_numpy(maps)
     wanted = codec.batch_decode(heatmaps)
     path = str(tmp_path / 'decoder.onnx')
-    with files._quiet():
+    with files.quiet():
         torch.onnx.export(
             Decoder(codec), (heatmaps[:2],), path, dynamo=False, opset_version=files.OPSET,
             input_names=['heatmaps'], dynamic_axes={'heatmaps': {0: 'batch'}},

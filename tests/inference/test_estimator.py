@@ -110,8 +110,10 @@ def test_a_runtime_is_an_estimator_of_an_exported_network(monkeypatch, tmp_path)
         return network
 
     monkeypatch.setattr(networks, 'open_network', open_network)
-    runtime = PoseRuntime('a.onnx', 'openvino', threads=3, batch_size=5, box_threshold=0.85)
-    assert asked == [('a.onnx', 'openvino', 3)]
+    runtime = PoseRuntime(
+        'a.onnx', 'openvino', threads=3, batch_size=5, box_threshold=0.85, device='auto'
+    )
+    assert asked == [('a.onnx', 'openvino', 3, 'auto')]
     assert where(runtime(ARRAYS[2], BOXES[2])) == WHERE[2][:1]
     monkeypatch.undo()
     path = tmp_path / 'a.onnx'

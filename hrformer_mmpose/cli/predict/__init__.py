@@ -130,7 +130,8 @@ def open_estimator(options: Options) -> Estimator:
     suffix = Path(options.model).suffix.lower()
     if suffix in SUFFIXES:
         _check_flags_of_exported(options)
-        return PoseRuntime(options.model, options.backend, options.threads, **common)
+        exported = options.model, options.backend, options.threads
+        return PoseRuntime(*exported, device=options.device, **common)
     if suffix in CHECKPOINTS:
         raise UserError(
             f'--model {options.model} is a checkpoint: give it as --checkpoint, and its config '
@@ -161,7 +162,6 @@ def open_estimator(options: Options) -> Estimator:
 def _check_flags_of_exported(options: Options) -> None:
     for flag, is_set in (
         ('--checkpoint', options.checkpoint is not None),
-        ('--device', options.device is not None),
         ('--flip', options.flip is not None),
         ('--precision', options.precision != 'float32'),
     ):

@@ -105,7 +105,11 @@ def add_network_flags(flags: argparse.ArgumentParser) -> None:
     flags.add_argument('--batch-size', type=int, default=32, help='persons at a time (%(default)s)')
     flags.add_argument('--threads', type=int, help='number of CPU threads')
     flags.add_argument('--backend', choices=BACKENDS, help='for an exported network')
-    flags.add_argument('--device', help='for a config: cpu, cuda, cuda:1, ...')
+    flags.add_argument(
+        '--device',
+        help='cpu, cuda, cuda:1, ...; for an exported network also tensorrt (onnxruntime), gpu and '
+        'auto (OpenVINO)',
+    )
     flags.add_argument(
         '--precision',
         default='float32',

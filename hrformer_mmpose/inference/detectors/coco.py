@@ -56,6 +56,7 @@ class CocoDetections(Mapping[str, np.ndarray]):
     ):
         self.path, self.threshold = os.fspath(path), threshold
         self._names: dict[str, list[tuple[str, int]]] | None = None
+        self._list: str | None = None
         if _starts_with(self.path) == '{':
             if annotations is not None:
                 raise ConfigError(
@@ -87,6 +88,11 @@ class CocoDetections(Mapping[str, np.ndarray]):
     def __repr__(self) -> str:
         count = sum(map(len, self._boxes.values()))
         return f'{type(self).__name__}({self.path!r}, {count} boxes)'
+
+    @property
+    def annotation_file(self) -> str | None:
+        """Path of the annotation file that lists the images; None without one."""
+        return self._list
 
     def image_id(self, name: str | os.PathLike) -> int:
         """Return COCO's id of the image with that file name.
