@@ -13,7 +13,7 @@ from torch import nn
 from torch.autograd import forward_ad
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from . import cuda
+from . import cuda, processor
 from .stock import has_global_hooks, is_stock_tree, obstacle
 
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_linear_pointwise')
@@ -104,17 +104,26 @@ def use_fused_ops(x: torch.Tensor) -> bool:
     device = x.device.type
     if device == 'cuda':
         return x.dtype in cuda.DTYPES and allows_kernels(device) and cuda.available('layer_norm')
-    return _is_cpu_float32(x) and allows_kernels(device)
+    return _is_fast_on_cpu(x) and allows_kernels(device)
 
 
 def use_onednn(x: torch.Tensor) -> bool:
     """Return whether oneDNN's fused convolutions and linear layers are available for `x`."""
     return (
-        _is_cpu_float32(x)
+        _is_fast_on_cpu(x)
         and allows_kernels('cpu')
         and torch.backends.mkldnn.enabled
         and HAS_ONEDNN
     )
+
+
+def _is_fast_on_cpu(x: torch.Tensor) -> bool:
+    """Return whether `x` is on a CPU, in float32 or in bfloat16 if that has its instructions."""
+    if x.device.type != 'cpu':
+        return False
+    if x.dtype is torch.bfloat16:
+        return torch.bfloat16 in processor.half_types()
+    return x.dtype is torch.float32
 
 
 def _is_cpu_float32(x: torch.Tensor) -> bool:
@@ -133,7 +142,7 @@ def use_onednn_linear(x: torch.Tensor, width: int) -> bool:
         x: (..., C).
         width: D, channels of the result.
     """
-    return (width <= _NARROW or width % 8 != 0) and use_onednn(x)
+    return _is_cpu_float32(x) and (width <= _NARROW or width % 8 != 0) and use_onednn(x)
 
 
 def use_product_per_image(x: torch.Tensor) -> bool:

@@ -1,4 +1,4 @@
-"""Build the kernels once with the machine's C compiler, and load them.
+"""Build the kernels once with the machine's C compiler, and load them: a library for each type.
 
 A compiler is optional: without one, or after any failure, `load` raises `Unavailable` and the
 operators take their plain forms. The user's cache folder keeps the library under a hash of sources,
@@ -31,8 +31,11 @@ class Unavailable(Exception):
     """Error whose one line says why this machine has no kernels."""
 
 
-def load() -> tuple[ctypes.CDLL, str | None]:
+def load(*defines: str) -> tuple[ctypes.CDLL, str | None]:
     """Load the library, and build it if necessary.
+
+    Args:
+        defines: arguments for the compiler, e.g. '-DBFLOAT16' for maps in bfloat16.
 
     Returns:
         library: the kernels.
@@ -44,7 +47,7 @@ def load() -> tuple[ctypes.CDLL, str | None]:
     if os.environ.get(SWITCH) == '0':
         raise Unavailable(f'{SWITCH}=0')
     try:
-        compiler, openmp, folder = _compiler(), _openmp(), _folder()
+        compiler, openmp, folder = [*_compiler(), *defines], _openmp(), _folder()
         path = folder / f'kernels-{_fingerprint(compiler, openmp)}.so'
         message, library = None, _open(path)
         if library is None:
