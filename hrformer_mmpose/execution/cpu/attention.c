@@ -30,8 +30,9 @@ INLINE vec multiply_add(vec sum, unit a, const unit *b) {
 #else
     bits pair;
     memcpy(&pair, b, sizeof pair);
-    vec low = (vec)(pair << 16), high = (vec)(pair & 0xffff0000);
-    return sum + SPLAT(widen(a & 0xffff)) * low + SPLAT(widen(a >> 16)) * high;
+    bits factor = (bits){0} + a;
+    sum += (vec)(factor << 16) * (vec)(pair << 16);
+    return sum + (vec)(factor & 0xffff0000) * (vec)(pair & 0xffff0000);
 #endif
 }
 
@@ -168,13 +169,11 @@ INLINE void copy_row(elem *to, const elem *from, int64_t n) {
 /* Store n numbers, scaled. `from` has room for whole vectors. */
 INLINE void store_row(elem *to, const float *from, int64_t n, float scale) {
     if (n < V) {
-        elem whole[V];
-        store_vec(whole, LOAD(from) * SPLAT(scale));
-        memcpy(to, whole, n * sizeof(elem));
+        store_elems(to, LOAD(from) * scale, n);
         return;
     }
-    for (int64_t i = 0; i + V <= n; i += V) store_vec(to + i, LOAD(from + i) * SPLAT(scale));
-    store_vec(to + n - V, LOAD(from + n - V) * SPLAT(scale));
+    for (int64_t i = 0; i + V <= n; i += V) store_elems(to + i, LOAD(from + i) * scale, V);
+    store_elems(to + n - V, LOAD(from + n - V) * scale, V); /* overlaps the previous store */
 }
 
 /* Pack n numbers of each of `count` rows; ld: units from a row of the result to the next. */
@@ -248,22 +247,30 @@ static void pack_columns(const elem *const *from, int64_t count, int64_t n, unit
 #undef ROW
 }
 
-/* row = softmax(scale row + rel_pos_bias) over n numbers. */
-INLINE void softmax(float *row, const float *rel_pos_bias, float scale, int64_t n) {
-    ASSUME_WHOLE_VECTORS(n);
-    float largest = -INFINITY, total = 0;
-#pragma omp simd reduction(max : largest)
-    for (int64_t j = 0; j < n; j++) {
-        row[j] = row[j] * scale + rel_pos_bias[j];
-        largest = row[j] > largest ? row[j] : largest;
+/* row = exp(scale row + rel_pos_bias - its maximum) over n numbers, whole vectors. Return 1 / sum. */
+INLINE float exp_row(float *row, const float *rel_pos_bias, float scale, int64_t n) {
+    vec largest = SPLAT(-INFINITY), total = {0};
+    for (int64_t j = 0; j < n; j += V) {
+        vec y = LOAD(row + j) * scale + LOAD(rel_pos_bias + j);
+        largest = VEC_MAX(y, largest); /* ignores NaN */
+        STORE(row + j, y);
     }
-#pragma omp simd reduction(+ : total)
-    for (int64_t j = 0; j < n; j++) {
-        row[j] = fast_exp(row[j] - largest);
-        total += row[j];
+    float most = max_lanes(largest);
+    for (int64_t j = 0; j < n; j += V) {
+        vec y = fast_exp(LOAD(row + j) - most);
+        total += y;
+        STORE(row + j, y);
     }
-    float factor = 1 / total;
-    for (int64_t j = 0; j < n; j++) row[j] *= factor;
+    return 1 / sum_lanes(total);
+}
+
+/* row *= factor over n numbers, whole vectors; `units` is the rounded row. Floats are units. */
+INLINE void finish_row(float *row, float factor, unit *units, int64_t n) {
+    for (int64_t j = 0; j < n; j += V) {
+        vec y = LOAD(row + j) * factor;
+        STORE(row + j, y);
+        if (GROUP > 1) store_elems((elem *)units + j, y, V);
+    }
 }
 
 /* Bias (rows, N) padded to (rows, Np) with -inf, so that the softmax ignores the extra columns. */
@@ -275,14 +282,15 @@ static float *padded_bias(const float *rel_pos_bias, int64_t rows, int64_t N, in
     return to;
 }
 
-/* Prefetch token i: tokens are too short and too far apart for the hardware prefetcher. */
-INLINE void prefetch_token(const Window *w, const Shape *s, const elem *qkv, int64_t i,
-                           int64_t head) {
-    if (i >= w->N || w->position[i] < 0) return;
-    for (int64_t part = 0; part < 3; part++) {
-        const elem *from = qkv + ((w->position[i] * 3 + part) * s->heads + head) * s->d;
-        for (int64_t c = 0; c < s->d; c += 16 * GROUP) __builtin_prefetch(from + c);
-    }
+/* Prefetch parts of all tokens: they are too short and too far apart for the hardware prefetcher. */
+static void prefetch_tokens(const Window *w, const Shape *s, const elem *qkv, int64_t head,
+                            int64_t first, int64_t end) {
+    for (int64_t i = 0; i < w->nq; i++)
+        for (int64_t part = first; part < end; part++) {
+            const elem *from =
+                qkv + ((w->position[w->query[i]] * 3 + part) * s->heads + head) * s->d;
+            for (int64_t c = 0; c < s->d; c += 16 * GROUP) __builtin_prefetch(from + c);
+        }
 }
 
 /* Let w->token be the queries (part 0), keys (1) or values (2) of all tokens; the projection bias
@@ -304,16 +312,17 @@ INLINE void select_queries(Window *w, const elem *map, int64_t stride) {
 static void attention_probs(Window *w, const Shape *s, const elem *qkv, const elem *qkv_bias,
                             int64_t head) {
     int64_t C = s->heads * s->d, Np = w->Np, d = s->d;
-    for (int64_t i = 0; i < w->N; i++) prefetch_token(w, s, qkv, i, head);
+    prefetch_tokens(w, s, qkv, head, 0, 2);
     select_queries(w, qkv + head * d, 3 * C);
     pack_rows(w->token, w->nq, d, w->q, w->dr);
     select_part(w, s, qkv, qkv_bias, head, 1);
     pack_columns(w->token, w->N, d, w->scratch, w->dr, w->kt, Np);
+    prefetch_tokens(w, s, qkv, head, 2, 3);
     gemm(w->nq, Np, UNITS(d), w->q, w->dr, 1, w->kt, Np, w->p, Np);
     for (int64_t i = 0; i < w->nq; i++) {
         const float *bias = w->bias + head * w->head_stride + w->query[i] * Np;
-        softmax(w->p + i * Np, bias, s->scale, Np);
-        if (GROUP > 1) store_elems((elem *)(w->p_rows + i * w->Nr), w->p + i * Np, Np);
+        float *row = w->p + i * Np;
+        finish_row(row, exp_row(row, bias, s->scale, Np), w->p_rows + i * w->Nr, Np);
     }
 }
 
@@ -372,7 +381,7 @@ static void logit_grads(Window *w, float *grad_rel_pos_bias, int64_t head) {
             float *to = grad_rel_pos_bias + (head * N + w->query[i]) * Np;
             for (int64_t j = 0; j < Np; j++) to[j] += row[j];
         }
-        if (GROUP > 1) store_elems((elem *)(w->gp_rows + i * w->Nr), row, Np);
+        if (GROUP > 1) finish_row(row, 1, w->gp_rows + i * w->Nr, Np);
     }
 }
 

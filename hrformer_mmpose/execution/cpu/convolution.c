@@ -26,20 +26,10 @@ static float *advance(Ring *ring) {
     return ring->rows[2] = oldest;
 }
 
-/* Store n channels, at most V. */
-INLINE void store_channels(elem *p, vec x, int64_t n) {
-    elem whole[V];
-    if (n >= V) {
-        store_vec(p, x);
-        return;
-    }
-    store_vec(whole, x);
-    memcpy(p, whole, n * sizeof(elem));
-}
-
-/* Convolve m adjacent pixels of a row for V channels. A column of the input serves up to three. */
-INLINE void conv_pixels(int m, const float *const in[3], const vec k[9], vec conv_bias, float *out,
-                        int64_t Cp) {
+/* Convolve m adjacent pixels of a row for n channels, at most V. A column of the input serves up to
+ * three of them. with_gelu: apply GELU to the result. */
+INLINE void conv_pixels(int m, const float *const in[3], const vec k[9], vec conv_bias,
+                        int with_gelu, elem *out, int64_t C, int64_t Cp, int64_t n) {
     vec total[4];
     for (int j = 0; j < m; j++) total[j] = conv_bias;
     for (int row = 0; row < 3; row++)
@@ -48,22 +38,23 @@ INLINE void conv_pixels(int m, const float *const in[3], const vec k[9], vec con
             for (int j = 0; j < m; j++)
                 if (column >= j && column <= j + 2) total[j] += k[3 * row + column - j] * x;
         }
-    for (int j = 0; j < m; j++) STORE(out + j * V, total[j]);
+    for (int j = 0; j < m; j++)
+        store_elems(out + j * C, with_gelu ? (vec)gelu(total[j]) : total[j], n);
 }
 
-/* out (W, V) = convolution of a row for V channels. in: three rows at these channels. */
-INLINE void conv_row(const float *const in[3], const float *conv_weight, vec conv_bias, float *out,
-                     int64_t W, int64_t Cp) {
+/* Convolve a row for n channels, at most V. in: three rows at these channels. */
+INLINE void conv_row(const float *const in[3], const float *conv_weight, vec conv_bias,
+                     int with_gelu, elem *out, int64_t W, int64_t C, int64_t Cp, int64_t n) {
     vec k[9];
     for (int i = 0; i < 9; i++) k[i] = LOAD(conv_weight + i * Cp);
     int64_t x = 0;
     for (; x + 4 <= W; x += 4) {
         const float *from[3] = {in[0] + x * Cp, in[1] + x * Cp, in[2] + x * Cp};
-        conv_pixels(4, from, k, conv_bias, out + x * V, Cp);
+        conv_pixels(4, from, k, conv_bias, with_gelu, out + x * C, C, Cp, n);
     }
     for (; x < W; x++) {
         const float *from[3] = {in[0] + x * Cp, in[1] + x * Cp, in[2] + x * Cp};
-        conv_pixels(1, from, k, conv_bias, out + x * V, Cp);
+        conv_pixels(1, from, k, conv_bias, with_gelu, out + x * C, C, Cp, n);
     }
 }
 
@@ -84,9 +75,9 @@ static void padded_gelu_row(const elem *x, const float *scale, const float *offs
         const elem *from = x + (y * W + i) * C;
         float *to = row + (i + 1) * Cp;
         if (scale)
-            bn_gelu_floats(from, scale, offset, NULL, to, C);
+            FOR_VECTORS(C, STORE(to + c, gelu(scaled(from + c, scale + c, offset + c, n))););
         else
-            bn_gelu_floats(from, NULL, NULL, NULL, to, C);
+            FOR_VECTORS(C, STORE(to + c, gelu(scaled(from + c, NULL, NULL, n))););
     }
 }
 
@@ -100,8 +91,7 @@ int gelu_dwconv(const elem *x, const float *scale, const float *offset, const fl
                 const float *conv_bias, elem *out, float *moments, int64_t B, int64_t H, int64_t W,
                 int64_t C, int threads) {
     int64_t Cp = ROUND_UP(C), rows = B * H;
-    size_t per_thread = 3 * C + W * V;
-    float *taps = alloc_zeros(10 * Cp), *space = alloc_floats(threads * per_thread);
+    float *taps = alloc_zeros(10 * Cp), *space = alloc_floats((size_t)threads * 3 * C);
     Moments *partials = new_moments(threads, C);
     int failed = !taps || !space || !partials;
     if (!failed) transpose_taps(conv_weight, taps, C, Cp);
@@ -113,7 +103,7 @@ int gelu_dwconv(const elem *x, const float *scale, const float *offset, const fl
             failed = 1;
             continue;
         }
-        float *memory = ring.rows[0], *work = space + k * per_thread, *line = work + 3 * C;
+        float *memory = ring.rows[0], *work = space + (size_t)k * 3 * C;
         int64_t start = rows * k / threads, end = rows * (k + 1) / threads;
         for (int64_t r = start; r < end; r++) {
             int64_t b = r / H, y = r % H;
@@ -126,13 +116,13 @@ int gelu_dwconv(const elem *x, const float *scale, const float *offset, const fl
             elem *to = out + r * W * C;
             for (int64_t c = 0; c < C; c += V) {
                 const float *in[3] = {ring.rows[0] + c, ring.rows[1] + c, ring.rows[2] + c};
-                conv_row(in, taps + c, LOAD(taps + 9 * Cp + c), line, W, Cp);
-                if (!moments) {
-#pragma omp simd
-                    for (int64_t i = 0; i < W * V; i++) line[i] = gelu(line[i]);
-                }
-                for (int64_t i = 0; i < W; i++)
-                    store_channels(to + i * C + c, LOAD(line + i * V), C - c);
+                vec add = LOAD(taps + 9 * Cp + c);
+                if (c + V > C)
+                    conv_row(in, taps + c, add, !moments, to + c, W, C, Cp, C - c);
+                else if (moments)
+                    conv_row(in, taps + c, add, 0, to + c, W, C, Cp, V);
+                else
+                    conv_row(in, taps + c, add, 1, to + c, W, C, Cp, V);
             }
             if (moments) update_moments(partials + k, to, W, C, work);
         }
@@ -155,19 +145,12 @@ static void bn_backward_row(const elem *grad_pre_act, const elem *conv_out,
     for (int64_t i = 0; i < W; i++) {
         const elem *s = grad_pre_act + (y * W + i) * C, *from = conv_out + (y * W + i) * C;
         float *to = row + (i + 1) * Cp;
-#pragma omp simd
-        for (int64_t c = 0; c < C; c++)
-            to[c] = bn_grad_coeffs[c] * widen(s[c]) + bn_grad_coeffs[C + c] * widen(from[c]) +
-                    bn_grad_coeffs[2 * C + c];
+        FOR_VECTORS(C, {
+            vec y = load_floats(bn_grad_coeffs + c, n) * load_elems(s + c, n);
+            y += load_floats(bn_grad_coeffs + C + c, n) * load_elems(from + c, n);
+            STORE(to + c, y + load_floats(bn_grad_coeffs + 2 * C + c, n));
+        });
     }
-}
-
-/* Load n channels, at most V. */
-INLINE vec load_channels(const elem *p, int64_t n) {
-    elem whole[V] = {0};
-    if (n >= V) return load_vec(p);
-    memcpy(whole, p, n * sizeof(elem));
-    return load_vec(whole);
 }
 
 /* Backward of one row for n channels, at most V.
@@ -190,8 +173,8 @@ INLINE void conv_row_backward(const float *const grad[3], const float *conv_weig
         }
         back *= LOAD(act_grad + x * Cp);
         total += back;
-        total_x += back * load_channels(in + x * C, n);
-        store_channels(out + x * C, back, n);
+        total_x += back * load_elems(in + x * C, n);
+        store_elems(out + x * C, back, n);
     }
     for (int i = 0; i < 9; i++) STORE(sums + i * Cp, total_weight[i]);
     STORE(sums + 9 * Cp, total);
@@ -240,9 +223,13 @@ int gelu_dwconv_backward(const elem *x, const float *scale, const float *offset,
             for (int64_t i = 0; i < W; i++) {
                 const elem *from = in + i * C;
                 float *a = act + i * Cp, *s = act_grad + i * Cp;
-#pragma omp simd
-                for (int64_t c = 0; c < C; c++)
-                    gelu_and_slope(widen(from[c]) * scale[c] + offset[c], a + c, s + c);
+                FOR_VECTORS(C, {
+                    vec y;
+                    vec slope;
+                    gelu_and_slope(scaled(from + c, scale + c, offset + c, n), &y, &slope);
+                    STORE(a + c, y);
+                    STORE(s + c, slope);
+                });
             }
             elem *to = out + r * W * C;
             for (int64_t c = 0; c < C; c += V) {

@@ -4,14 +4,11 @@
 
 INLINE void bn_gelu_row(const elem *x, const float *scale, const float *offset,
                         const elem *residual, elem *to, int64_t C) {
-    BUFFER(buffer);
-    for (int64_t c = 0; c < C; c += PIECE) {
-        int64_t n = MIN(PIECE, C - c);
-        float *y = FLOATS_OF(to + c, buffer);
-        bn_gelu_floats(x + c, scale ? scale + c : NULL, offset ? offset + c : NULL,
-                       residual ? residual + c : NULL, y, n);
+    FOR_VECTORS(C, {
+        vec y = gelu(scaled(x + c, scale ? scale + c : NULL, offset + c, n));
+        if (residual) y += load_elems(residual + c, n);
         store_elems(to + c, y, n);
-    }
+    });
 }
 
 /* out = gelu(x scale + offset) + residual.
@@ -20,17 +17,25 @@ INLINE void bn_gelu_row(const elem *x, const float *scale, const float *offset,
  * residual: (T, C) or NULL. */
 int bn_gelu(const elem *x, const float *scale, const float *offset, const elem *residual, elem *out,
             int64_t T, int64_t C, int threads) {
+    enum { LENGTH = 4096 };
+    if (!scale) { /* the same for all channels: rows of any length */
+        int64_t total = T * C;
+#pragma omp parallel for num_threads(threads) schedule(static)
+        for (int64_t i = 0; i < total; i += LENGTH) {
+            int64_t m = MIN(LENGTH, total - i);
+            if (residual)
+                bn_gelu_row(x + i, NULL, NULL, residual + i, out + i, m);
+            else
+                bn_gelu_row(x + i, NULL, NULL, NULL, out + i, m);
+        }
+        return 0;
+    }
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t t = 0; t < T; t++) {
-        const elem *add = residual ? residual + t * C : NULL;
-        if (scale && add)
-            bn_gelu_row(x + t * C, scale, offset, add, out + t * C, C);
-        else if (scale)
-            bn_gelu_row(x + t * C, scale, offset, NULL, out + t * C, C);
-        else if (add)
-            bn_gelu_row(x + t * C, NULL, NULL, add, out + t * C, C);
+        if (residual)
+            bn_gelu_row(x + t * C, scale, offset, residual + t * C, out + t * C, C);
         else
-            bn_gelu_row(x + t * C, NULL, NULL, NULL, out + t * C, C);
+            bn_gelu_row(x + t * C, scale, offset, NULL, out + t * C, C);
     }
     return 0;
 }
@@ -67,26 +72,17 @@ static void reduce_sums(Sums *s, double *out, int threads) {
 INLINE void bn_gelu_backward_row(const elem *x, const elem *grad, const float *scale,
                                  const float *offset, elem *grad_pre_act, elem *act,
                                  float *sum_grad, float *sum_grad_x, int64_t C) {
-    BUFFER(grad_buffer);
-    BUFFER(act_buffer);
-    for (int64_t c0 = 0; c0 < C; c0 += PIECE) {
-        int64_t n = MIN(PIECE, C - c0);
-        float *to = FLOATS_OF(grad_pre_act + c0, grad_buffer);
-        float *act_row = act ? FLOATS_OF(act + c0, act_buffer) : NULL;
-#pragma omp simd
-        for (int64_t i = 0; i < n; i++) {
-            int64_t c = c0 + i;
-            float a, slope, from = widen(x[c]);
-            gelu_and_slope(from * scale[c] + offset[c], &a, &slope);
-            float s = widen(grad[c]) * slope;
-            if (act_row) act_row[i] = a;
-            to[i] = s;
-            sum_grad[c] += s;
-            sum_grad_x[c] += s * from;
-        }
-        store_elems(grad_pre_act + c0, to, n);
-        if (act) store_elems(act + c0, act_row, n);
-    }
+    FOR_VECTORS(C, {
+        vec y;
+        vec slope;
+        vec from = load_elems(x + c, n);
+        gelu_and_slope(from * load_floats(scale + c, n) + load_floats(offset + c, n), &y, &slope);
+        vec s = load_elems(grad + c, n) * slope;
+        if (act) store_elems(act + c, y, n);
+        store_elems(grad_pre_act + c, s, n);
+        store_floats(sum_grad + c, load_floats(sum_grad + c, n) + s, n);
+        store_floats(sum_grad_x + c, load_floats(sum_grad_x + c, n) + s * from, n);
+    });
 }
 
 /* Backward of gelu(x scale + offset), and the sums that the backward of BatchNorm uses.
@@ -114,24 +110,19 @@ int bn_gelu_backward(const elem *x, const elem *grad, const float *scale, const 
     return 0;
 }
 
-/* Backward of BatchNorm, in place: grad = a grad + b x + c per channel.
+/* Backward of BatchNorm, in place: grad = a grad + b x + offset per channel.
  * grad, x: (T, C).
- * a, b, c: (C). */
-int bn_backward(elem *grad, const elem *x, const float *a, const float *b, const float *c,
+ * a, b, offset: (C). */
+int bn_backward(elem *grad, const elem *x, const float *a, const float *b, const float *offset,
                 int64_t T, int64_t C, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t t = 0; t < T; t++) {
-        BUFFER(buffer);
-        for (int64_t i0 = 0; i0 < C; i0 += PIECE) {
-            int64_t n = MIN(PIECE, C - i0);
-            elem *from = grad + t * C + i0;
-            const elem *by = x + t * C + i0;
-            float *to = FLOATS_OF(from, buffer);
-#pragma omp simd
-            for (int64_t i = 0; i < n; i++)
-                to[i] = a[i0 + i] * widen(from[i]) + b[i0 + i] * widen(by[i]) + c[i0 + i];
-            store_elems(from, to, n);
-        }
+        elem *to = grad + t * C;
+        const elem *from = x + t * C;
+        FOR_VECTORS(C, {
+            vec y = load_floats(b + c, n) * load_elems(from + c, n) + load_floats(offset + c, n);
+            store_elems(to + c, load_floats(a + c, n) * load_elems(to + c, n) + y, n);
+        });
     }
     return 0;
 }
@@ -142,16 +133,16 @@ void update_moments(Moments *m, const elem *x, int64_t rows, int64_t C, float *w
     float *mean = work, *residue = work + C, *square = work + 2 * C;
     memset(work, 0, 3 * C * sizeof(float));
     for (int64_t t = 0; t < rows; t++)
-#pragma omp simd
-        for (int64_t c = 0; c < C; c++) mean[c] += widen(x[t * C + c]);
+        FOR_VECTORS(C, {
+            store_floats(mean + c, load_floats(mean + c, n) + load_elems(x + t * C + c, n), n);
+        });
     for (int64_t c = 0; c < C; c++) mean[c] /= rows;
     for (int64_t t = 0; t < rows; t++)
-#pragma omp simd
-        for (int64_t c = 0; c < C; c++) {
-            float off = widen(x[t * C + c]) - mean[c];
-            residue[c] += off;
-            square[c] += off * off;
-        }
+        FOR_VECTORS(C, {
+            vec off = load_elems(x + t * C + c, n) - load_floats(mean + c, n);
+            store_floats(residue + c, load_floats(residue + c, n) + off, n);
+            store_floats(square + c, load_floats(square + c, n) + off * off, n);
+        });
     double total = m->n + rows;
     for (int64_t c = 0; c < C; c++) {
         double correction = residue[c] / (double)rows, delta = mean[c] + correction - m->mean[c];
@@ -227,25 +218,45 @@ int layer_norm(const elem *x, const float *gamma, const float *beta, elem *out,
                float *mean_and_rstd, double eps, int64_t T, int64_t C, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t t = 0; t < T; t++) {
-        BUFFER(buffer);
         const elem *from = x + t * C;
-        float mean = 0, square = 0;
-#pragma omp simd reduction(+ : mean)
-        for (int64_t c = 0; c < C; c++) mean += widen(from[c]);
-        mean /= C;
-#pragma omp simd reduction(+ : square)
-        for (int64_t c = 0; c < C; c++) square += (widen(from[c]) - mean) * (widen(from[c]) - mean);
-        float rstd = 1 / sqrtf(square / C + (float)eps);
-        for (int64_t c0 = 0; c0 < C; c0 += PIECE) {
-            int64_t n = MIN(PIECE, C - c0);
-            float *to = FLOATS_OF(out + t * C + c0, buffer);
-            for (int64_t c = 0; c < n; c++)
-                to[c] = (widen(from[c0 + c]) - mean) * rstd * gamma[c0 + c] + beta[c0 + c];
-            store_elems(out + t * C + c0, to, n);
-        }
+        elem *to = out + t * C;
+        vec sum = {0}, square = {0};
+        FOR_VECTORS(C, sum += load_elems(from + c, n););
+        float mean = sum_lanes(sum) / C;
+        FOR_VECTORS(C, {
+            vec off = load_elems(from + c, n) - mean;
+            if (n < V) off = first_lanes(off, n);
+            square += off * off;
+        });
+        float rstd = 1 / sqrtf(sum_lanes(square) / C + (float)eps);
+        FOR_VECTORS(C, {
+            vec y = (load_elems(from + c, n) - mean) * rstd;
+            store_elems(to + c, y * load_floats(gamma + c, n) + load_floats(beta + c, n), n);
+        });
         mean_and_rstd[t] = mean, mean_and_rstd[T + t] = rstd;
     }
     return 0;
+}
+
+INLINE void layer_norm_backward_row(const elem *x, float mean, float rstd, const float *gamma,
+                                    const elem *grad, const elem *residual, elem *out,
+                                    float *grad_gamma, float *grad_beta, int64_t C) {
+    vec sum = {0}, dot = {0};
+    FOR_VECTORS(C, {
+        vec y = (load_elems(x + c, n) - mean) * rstd;
+        vec by = load_elems(grad + c, n); /* 0 in the lanes beyond n */
+        vec g = by * load_floats(gamma + c, n);
+        sum += g;
+        dot += g * y;
+        store_floats(grad_gamma + c, load_floats(grad_gamma + c, n) + by * y, n);
+        store_floats(grad_beta + c, load_floats(grad_beta + c, n) + by, n);
+    });
+    float mean_g = sum_lanes(sum) / C, mean_dot = sum_lanes(dot) / C;
+    FOR_VECTORS(C, {
+        vec y = (load_elems(x + c, n) - mean) * rstd;
+        vec g = load_elems(grad + c, n) * load_floats(gamma + c, n);
+        store_elems(out + c, (g - mean_g - y * mean_dot) * rstd + load_elems(residual + c, n), n);
+    });
 }
 
 /* Backward of `layer_norm`.
@@ -261,33 +272,13 @@ int layer_norm_backward(const elem *x, const float *mean_and_rstd, const float *
     if (!total.rows) return 1;
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
     for (int k = 0; k < threads; k++) {
-        BUFFER(buffer);
         float *grad_gamma = total.rows + (size_t)k * 2 * C, *grad_beta = grad_gamma + C;
         int64_t end = T * (k + 1) / threads;
         for (int64_t t0 = T * k / threads; t0 < end; t0 += BLOCK) {
-            for (int64_t t = t0; t < MIN(t0 + BLOCK, end); t++) {
-                const elem *from = x + t * C, *by = grad + t * C, *add = residual + t * C;
-                float mean = mean_and_rstd[t], rstd = mean_and_rstd[T + t], sum = 0, dot = 0;
-#pragma omp simd reduction(+ : sum, dot)
-                for (int64_t c = 0; c < C; c++) {
-                    float y = (widen(from[c]) - mean) * rstd, b = widen(by[c]), g = b * gamma[c];
-                    sum += g;
-                    dot += g * y;
-                    grad_gamma[c] += b * y;
-                    grad_beta[c] += b;
-                }
-                sum /= C, dot /= C;
-                for (int64_t c0 = 0; c0 < C; c0 += PIECE) {
-                    int64_t n = MIN(PIECE, C - c0);
-                    float *to = FLOATS_OF(out + t * C + c0, buffer);
-                    for (int64_t i = 0; i < n; i++) {
-                        int64_t c = c0 + i;
-                        float y = (widen(from[c]) - mean) * rstd;
-                        to[i] = (widen(by[c]) * gamma[c] - sum - y * dot) * rstd + widen(add[c]);
-                    }
-                    store_elems(out + t * C + c0, to, n);
-                }
-            }
+            for (int64_t t = t0; t < MIN(t0 + BLOCK, end); t++)
+                layer_norm_backward_row(x + t * C, mean_and_rstd[t], mean_and_rstd[T + t], gamma,
+                                        grad + t * C, residual + t * C, out + t * C, grad_gamma,
+                                        grad_beta, C);
             flush_sums(&total, k);
         }
     }
