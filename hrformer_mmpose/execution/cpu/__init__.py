@@ -1,8 +1,8 @@
 """C kernels of the fused operators on CPUs, for maps in float32 and bfloat16.
 
 `fused_ops` registers each function here that has the name of an operator under PyTorch's CPU key.
-Tensors are contiguous, and their sizes are checked before. Maps in float16 are converted. Parameters
-are float32 in a kernel, as are its arithmetic and its statistics.
+Tensors are contiguous, and their sizes are checked before. Maps in float16 are converted.
+Parameters, arithmetic and statistics of a kernel are float32.
 """
 
 # ruff: noqa: D103 (kernels: see the operators in `fused_ops/`)
@@ -62,7 +62,7 @@ def _load(defines: tuple[str, ...]) -> ctypes.CDLL | None:
         library, message = build.load(*defines)
     except Unavailable as error:
         if str(error) not in _reasons.values():  # once for all types
-            logger.warning("no CPU kernels of our own, PyTorch does their work: %s", error)
+            logger.warning('no CPU kernels of our own, PyTorch does their work: %s', error)
         _reasons[defines] = str(error)
         return None
     if message:

@@ -322,6 +322,6 @@ typedef struct {
 } Moments;
 
 Moments *new_moments(int threads, int64_t C);
-void update_moments(Moments *m, const elem *x, int64_t rows, int64_t C, float *work);
+void update_moments(Moments *m, const float *x, int64_t rows, int64_t C, float *work);
 void merge_moments(Moments *partials, int threads, int64_t C, int64_t T, float *out);
 void free_moments(Moments *partials);

@@ -27,9 +27,9 @@ static float *advance(Ring *ring) {
 }
 
 /* Convolve m adjacent pixels of a row for n channels, at most V. A column of the input serves up to
- * three of them. with_gelu: apply GELU to the result. */
-INLINE void conv_pixels(int m, const float *const in[3], const vec k[9], vec conv_bias,
-                        int with_gelu, elem *out, int64_t C, int64_t Cp, int64_t n) {
+ * three of them. as_map: apply GELU and store elem; otherwise store floats. */
+INLINE void conv_pixels(int m, const float *const in[3], const vec k[9], vec conv_bias, int as_map,
+                        void *out, int64_t C, int64_t Cp, int64_t n) {
     vec total[4];
     for (int j = 0; j < m; j++) total[j] = conv_bias;
     for (int row = 0; row < 3; row++)
@@ -39,22 +39,26 @@ INLINE void conv_pixels(int m, const float *const in[3], const vec k[9], vec con
                 if (column >= j && column <= j + 2) total[j] += k[3 * row + column - j] * x;
         }
     for (int j = 0; j < m; j++)
-        store_elems(out + j * C, with_gelu ? (vec)gelu(total[j]) : total[j], n);
+        if (as_map)
+            store_elems((elem *)out + j * C, gelu(total[j]), n);
+        else
+            store_floats((float *)out + j * C, total[j], n);
 }
 
 /* Convolve a row for n channels, at most V. in: three rows at these channels. */
-INLINE void conv_row(const float *const in[3], const float *conv_weight, vec conv_bias,
-                     int with_gelu, elem *out, int64_t W, int64_t C, int64_t Cp, int64_t n) {
+INLINE void conv_row(const float *const in[3], const float *conv_weight, vec conv_bias, int as_map,
+                     void *out, int64_t W, int64_t C, int64_t Cp, int64_t n) {
     vec k[9];
     for (int i = 0; i < 9; i++) k[i] = LOAD(conv_weight + i * Cp);
+    size_t pixel = C * (as_map ? sizeof(elem) : sizeof(float));
     int64_t x = 0;
     for (; x + 4 <= W; x += 4) {
         const float *from[3] = {in[0] + x * Cp, in[1] + x * Cp, in[2] + x * Cp};
-        conv_pixels(4, from, k, conv_bias, with_gelu, out + x * C, C, Cp, n);
+        conv_pixels(4, from, k, conv_bias, as_map, (char *)out + x * pixel, C, Cp, n);
     }
     for (; x < W; x++) {
         const float *from[3] = {in[0] + x * Cp, in[1] + x * Cp, in[2] + x * Cp};
-        conv_pixels(1, from, k, conv_bias, with_gelu, out + x * C, C, Cp, n);
+        conv_pixels(1, from, k, conv_bias, as_map, (char *)out + x * pixel, C, Cp, n);
     }
 }
 
@@ -91,7 +95,8 @@ int gelu_dwconv(const elem *x, const float *scale, const float *offset, const fl
                 const float *conv_bias, elem *out, float *moments, int64_t B, int64_t H, int64_t W,
                 int64_t C, int threads) {
     int64_t Cp = ROUND_UP(C), rows = B * H;
-    float *taps = alloc_zeros(10 * Cp), *space = alloc_floats((size_t)threads * 3 * C);
+    size_t per_thread = 3 * C + (moments ? W * Cp : 0); /* a row, and room to read whole vectors */
+    float *taps = alloc_zeros(10 * Cp), *space = alloc_floats(threads * (per_thread + V));
     Moments *partials = new_moments(threads, C);
     int failed = !taps || !space || !partials;
     if (!failed) transpose_taps(conv_weight, taps, C, Cp);
@@ -103,7 +108,7 @@ int gelu_dwconv(const elem *x, const float *scale, const float *offset, const fl
             failed = 1;
             continue;
         }
-        float *memory = ring.rows[0], *work = space + (size_t)k * 3 * C;
+        float *memory = ring.rows[0], *work = space + k * per_thread;
         int64_t start = rows * k / threads, end = rows * (k + 1) / threads;
         for (int64_t r = start; r < end; r++) {
             int64_t b = r / H, y = r % H;
@@ -114,17 +119,29 @@ int gelu_dwconv(const elem *x, const float *scale, const float *offset, const fl
             }
             padded_gelu_row(map, scale, offset, advance(&ring), y + 1, H, W, C, Cp);
             elem *to = out + r * W * C;
+            if (!moments) {
+                for (int64_t c = 0; c < C; c += V) {
+                    const float *in[3] = {ring.rows[0] + c, ring.rows[1] + c, ring.rows[2] + c};
+                    vec add = LOAD(taps + 9 * Cp + c);
+                    if (c + V > C)
+                        conv_row(in, taps + c, add, 1, to + c, W, C, Cp, C - c);
+                    else
+                        conv_row(in, taps + c, add, 1, to + c, W, C, Cp, V);
+                }
+                continue;
+            }
+            /* The moments are those of the numbers before they are rounded. */
+            float *line = sizeof(elem) == sizeof(float) ? (void *)to : work + 3 * C;
             for (int64_t c = 0; c < C; c += V) {
                 const float *in[3] = {ring.rows[0] + c, ring.rows[1] + c, ring.rows[2] + c};
                 vec add = LOAD(taps + 9 * Cp + c);
                 if (c + V > C)
-                    conv_row(in, taps + c, add, !moments, to + c, W, C, Cp, C - c);
-                else if (moments)
-                    conv_row(in, taps + c, add, 0, to + c, W, C, Cp, V);
+                    conv_row(in, taps + c, add, 0, line + c, W, C, Cp, C - c);
                 else
-                    conv_row(in, taps + c, add, 1, to + c, W, C, Cp, V);
+                    conv_row(in, taps + c, add, 0, line + c, W, C, Cp, V);
             }
-            if (moments) update_moments(partials + k, to, W, C, work);
+            update_moments(partials + k, line, W, C, work);
+            if (line != (void *)to) FOR_VECTORS(W * C, store_elems(to + c, LOAD(line + c), n););
         }
         free(memory);
     }

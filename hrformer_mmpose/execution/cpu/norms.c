@@ -127,19 +127,23 @@ int bn_backward(elem *grad, const elem *x, const float *a, const float *b, const
     return 0;
 }
 
-/* Update moments by `rows` rows of x (Chan, Golub and LeVeque). work: (3, C).
+/* Update moments by `rows` rows of x (Chan, Golub and LeVeque), a map or floats. work: (3, C).
  * A second pass corrects the rounding error of the first mean. */
-void update_moments(Moments *m, const elem *x, int64_t rows, int64_t C, float *work) {
+INLINE void add_rows(Moments *m, const void *x, int is_map, int64_t rows, int64_t C, float *work) {
     float *mean = work, *residue = work + C, *square = work + 2 * C;
     memset(work, 0, 3 * C * sizeof(float));
     for (int64_t t = 0; t < rows; t++)
         FOR_VECTORS(C, {
-            store_floats(mean + c, load_floats(mean + c, n) + load_elems(x + t * C + c, n), n);
+            vec sum = is_map ? load_elems((const elem *)x + t * C + c, n)
+                             : load_floats((const float *)x + t * C + c, n);
+            store_floats(mean + c, load_floats(mean + c, n) + sum, n);
         });
     for (int64_t c = 0; c < C; c++) mean[c] /= rows;
     for (int64_t t = 0; t < rows; t++)
         FOR_VECTORS(C, {
-            vec off = load_elems(x + t * C + c, n) - load_floats(mean + c, n);
+            vec off = is_map ? load_elems((const elem *)x + t * C + c, n)
+                             : load_floats((const float *)x + t * C + c, n);
+            off -= load_floats(mean + c, n);
             store_floats(residue + c, load_floats(residue + c, n) + off, n);
             store_floats(square + c, load_floats(square + c, n) + off * off, n);
         });
@@ -151,6 +155,10 @@ void update_moments(Moments *m, const elem *x, int64_t rows, int64_t C, float *w
             square[c] - rows * correction * correction + delta * delta * m->n * rows / total;
     }
     m->n = total;
+}
+
+void update_moments(Moments *m, const float *x, int64_t rows, int64_t C, float *work) {
+    add_rows(m, x, 0, rows, C, work);
 }
 
 /* Merge the moments of all threads into mean and variance, (2, C); NaN for T = 0, as PyTorch. */
@@ -204,7 +212,7 @@ int moments(const elem *x, float *out, int64_t T, int64_t C, int threads) {
         float *work = space + (size_t)k * 3 * C;
         int64_t end = T * (k + 1) / threads;
         for (int64_t t = T * k / threads; t < end; t += BLOCK)
-            update_moments(partials + k, x + t * C, MIN(BLOCK, end - t), C, work);
+            add_rows(partials + k, x + t * C, 1, MIN(BLOCK, end - t), C, work);
     }
     merge_moments(partials, threads, C, T, out);
     free_moments(partials), free(space);
