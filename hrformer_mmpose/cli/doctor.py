@@ -107,6 +107,7 @@ def _kernels() -> None:
     import torch
 
     from ..execution import cpu, cuda, processor
+    from ..execution.cpu import products
 
     types = (torch.float32, *({torch.bfloat16} & processor.half_types()))
     built = [str(x).removeprefix('torch.') for x in types if cpu.available(dtype=x)]
@@ -114,6 +115,7 @@ def _kernels() -> None:
         print(f'CPU kernels: built for {" and ".join(built)}')
     else:
         print(f"CPU kernels: not built, PyTorch's are used ({cpu.reason()})")
+    print(f'matrix products on the CPU: {products.describe()}')
     if torch.cuda.is_available():
         reason = cuda.reason()
         print(f"CUDA kernels: PyTorch's are used ({reason})" if reason else 'CUDA kernels: compile')

@@ -14,6 +14,7 @@ from torch.autograd import forward_ad
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from . import cuda, processor
+from .cpu import products
 from .stock import has_global_hooks, is_stock_tree, obstacle
 
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_linear_pointwise')
@@ -130,19 +131,28 @@ def _is_cpu_float32(x: torch.Tensor) -> bool:
     return x.device.type == 'cpu' and x.dtype is torch.float32
 
 
-def use_onednn_linear(x: torch.Tensor, width: int) -> bool:
-    """Return whether oneDNN is faster than `F.linear` for a weight that is not reordered.
+def use_onednn_linear(x: torch.Tensor, weight: torch.Tensor, packed: bool = False) -> bool:
+    """Return whether oneDNN is the faster library for x W^T.
 
-    Measured for batch 8 on one core of a Xeon with AVX-512, oneDNN's time over `F.linear`'s (C -> D
-    channels): 32 -> 32 0.90, 78 -> 78 0.74, 78 -> 234 0.70, 156 -> 468 0.98; but 156 -> 624 1.04,
-    128 -> 384 1.11, 312 -> 1248 1.12, where reordering the weight costs more than it saves. On
-    that machine 32 -> 128 (0.59) and 64 -> 256 (0.61) would gain, too, but take `F.linear`.
+    In float32 `cpu.products` measures it. Where it does not, this rule decides for a weight that is
+    not packed; measured for batch 8 on one core of a Xeon with AVX-512, oneDNN's time over
+    `F.linear`'s (C -> D channels): 32 -> 32 0.90, 78 -> 78 0.74, 78 -> 234 0.70, 156 -> 468 0.98;
+    but 156 -> 624 1.04, 128 -> 384 1.11, 312 -> 1248 1.12, where reordering the weight costs more
+    than it saves. In bfloat16 `F.linear` calls oneDNN itself.
 
     Args:
         x: (..., C).
-        width: D, channels of the result.
+        weight: (D, C), W.
+        packed: the weight is prepared for oneDNN beforehand.
     """
-    return _is_cpu_float32(x) and (width <= _NARROW or width % 8 != 0) and use_onednn(x)
+    if not use_onednn(x):
+        return False
+    if x.dtype is not torch.float32:
+        return packed
+    D, C = weight.shape
+    layout = 'packed' if packed else 'plain' if weight.is_contiguous() else 'transposed'
+    is_faster = products.onednn_is_faster(x.numel() // C, C, D, layout)
+    return packed or D <= _NARROW or D % 8 != 0 if is_faster is None else is_faster
 
 
 def use_product_per_image(x: torch.Tensor) -> bool:

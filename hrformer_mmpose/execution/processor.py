@@ -2,6 +2,7 @@
 
 import functools
 import platform
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ def half_types() -> frozenset[torch.dtype]:
     return frozenset(dtype for dtype, sets in _INSTRUCTIONS.items() if names.intersection(sets))
 
 
+@functools.cache
 def instructions() -> frozenset[str]:
     """Return the processor's instruction sets, in lower case without underscores."""
     if hasattr(torch.cpu, 'get_capabilities'):  # since PyTorch 2.10
@@ -34,6 +36,17 @@ def instructions() -> frozenset[str]:
     return _spell(next((line for line in lines if line.startswith('flags')), '').split())
 
 
+@functools.cache
+def name() -> str:
+    """Return the processor's name, to tell machines that share a home folder apart."""
+    try:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    found = (line.partition(':')[2].strip() for line in lines if line.startswith('model name'))
+    return next(found, platform.processor())
+
+
 def describe() -> str:
     """Return one line on half precision for `hrformer doctor`."""
     types = sorted(str(dtype).removeprefix('torch.') for dtype in half_types())
@@ -42,5 +55,5 @@ def describe() -> str:
     return f'{platform.machine()} without instructions for bfloat16 or float16'
 
 
-def _spell(names) -> frozenset[str]:
+def _spell(names: Iterable[str]) -> frozenset[str]:
     return frozenset(name.lower().replace('_', '') for name in names)

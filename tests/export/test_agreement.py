@@ -107,6 +107,25 @@ def test_the_estimator(tested):
     assert distances(PoseEstimator(*tested[1:3], 'cpu'), tested).max() < 0.01
 
 
+def test_bfloat16_on_a_cpu(tested):
+    """AP and keypoints beside float32's; where the processor has no instructions, by autocast."""
+    folder, config, checkpoint, _, boxes, _, _, environment = tested
+    aps = []
+    for flags in ((), ('--amp-dtype', 'bfloat16')):
+        out = folder / f'metrics{len(flags)}.json'
+        command(
+            sys.executable, 'tools/test.py', config, checkpoint, '--work-dir', folder,
+            '--out', out, *flags, environment=environment,
+        )  # fmt: skip
+        aps.append(json.loads(out.read_text())['coco/AP'])
+    assert aps[0] > 0.2
+    assert abs(aps[0] - aps[1]) <= 0.003
+    found = distances(PoseEstimator(*tested[1:3], 'cpu', 'bfloat16'), tested)
+    sizes = np.array([box[2:] - box[:2] for table in boxes for box in table])
+    pixel = 1.25 * np.maximum(sizes[:, 0] / 96, sizes[:, 1] / 128)  # of the crop, in the image
+    assert (found < 0.5 * pixel[:, None]).mean() >= 0.95
+
+
 @pytest.mark.parametrize(
     ('file', 'backend', 'flags'),
     [
