@@ -134,11 +134,11 @@ def _is_cpu_float32(x: torch.Tensor) -> bool:
 def use_onednn_linear(x: torch.Tensor, weight: torch.Tensor, packed: bool = False) -> bool:
     """Return whether oneDNN is the faster library for x W^T.
 
-    In float32 `cpu.products` measures it. Where it does not, this rule decides for a weight that is
-    not packed; measured for batch 8 on one core of a Xeon with AVX-512, oneDNN's time over
-    `F.linear`'s (C -> D channels): 32 -> 32 0.90, 78 -> 78 0.74, 78 -> 234 0.70, 156 -> 468 0.98;
-    but 156 -> 624 1.04, 128 -> 384 1.11, 312 -> 1248 1.12, where reordering the weight costs more
-    than it saves. In bfloat16 `F.linear` calls oneDNN itself.
+    In float32 `cpu.products` measures it and corrects this rule: oneDNN for packed weights, and for
+    others if D is small or no multiple of 8. The rule was measured for batch 8 on one core of a
+    Xeon with AVX-512, oneDNN's time over `F.linear`'s (C -> D channels): 32 -> 32 0.90, 78 -> 78
+    0.74, 78 -> 234 0.70, 156 -> 468 0.98; but 156 -> 624 1.04, 128 -> 384 1.11, 312 -> 1248 1.12,
+    where reordering the weight costs more than it saves. In bfloat16 `F.linear` calls oneDNN.
 
     Args:
         x: (..., C).
@@ -151,8 +151,8 @@ def use_onednn_linear(x: torch.Tensor, weight: torch.Tensor, packed: bool = Fals
         return packed
     D, C = weight.shape
     layout = 'packed' if packed else 'plain' if weight.is_contiguous() else 'transposed'
-    is_faster = products.onednn_is_faster(x.numel() // C, C, D, layout)
-    return packed or D <= _NARROW or D % 8 != 0 if is_faster is None else is_faster
+    rule = packed or D <= _NARROW or D % 8 != 0
+    return products.onednn_is_faster(x.numel() // C, C, D, layout, rule)
 
 
 def use_product_per_image(x: torch.Tensor) -> bool:

@@ -38,52 +38,64 @@ def file():
 
 def test_measured_once_for_similar_batches(measured):
     for tokens in (512, 513, 1000):
-        assert products.onednn_is_faster(tokens, 156, 624, 'plain')
+        assert products.onednn_is_faster(tokens, 156, 624, 'plain', False)
     assert measured == [(512, 156, 624, 'plain')]
-    assert products.onednn_is_faster(*SHAPE, 'packed')
-    assert products.onednn_is_faster(10**6, 156, 624, 'plain'), 'a part of a large product is timed'
+    assert products.onednn_is_faster(*SHAPE, 'packed', False)
+    assert products.onednn_is_faster(10**6, 156, 624, 'plain', False), (
+        'a part of a large product is timed'
+    )
     assert [layout for *_, layout in measured] == ['plain', 'packed']
 
 
 def test_the_next_process_reads_the_file(measured, monkeypatch):
-    assert products.onednn_is_faster(*SHAPE, 'plain')
+    assert products.onednn_is_faster(*SHAPE, 'plain', False)
     new_process(monkeypatch)
-    assert products.onednn_is_faster(*SHAPE, 'plain')
+    assert products.onednn_is_faster(*SHAPE, 'plain', False)
     assert len(measured) == 1
-    assert 'oneDNN faster for 1 of 1 measured shapes' in products.describe()
+    assert 'oneDNN was faster for 1 of 1 measured shapes' in products.describe()
     assert str(file()) in products.describe()
 
 
 def test_processes_add_to_the_file(measured, monkeypatch):
-    products.onednn_is_faster(*SHAPE, 'plain')
+    products.onednn_is_faster(*SHAPE, 'plain', False)
     first = dict(products._times)
     new_process(monkeypatch)
     products._state['loaded'] = True  # it started before the first one wrote
-    products.onednn_is_faster(*SHAPE, 'packed')
+    products.onednn_is_faster(*SHAPE, 'packed', False)
     assert json.loads(file().read_text()).items() >= first.items()
     assert len(json.loads(file().read_text())) == 2
 
 
+@pytest.mark.parametrize(('ratio', 'rule', 'answer'), [
+    (1.05, True, True), (1.05, False, False), (1.2, True, False), (1.2, False, False),
+    (0.95, True, True), (0.95, False, False), (0.8, True, True), (0.8, False, True),
+])  # fmt: skip
+def test_a_rule_is_replaced_by_a_clearly_faster_library(ratio, rule, answer, monkeypatch):
+    monkeypatch.setattr(products, '_measure', lambda *_: [ratio, 1.0])
+    assert products.onednn_is_faster(*SHAPE, 'plain', rule) is answer
+
+
 def test_switched_off(measured, monkeypatch):
     monkeypatch.setenv(products.SWITCH, '0')
-    assert products.onednn_is_faster(*SHAPE, 'plain') is None
+    assert products.onednn_is_faster(*SHAPE, 'plain', True)
     assert products.SWITCH in products.describe()
     assert not measured
 
 
 def test_no_measurement_of_small_products_or_beyond_the_budget(measured):
-    assert products.onednn_is_faster(16, 32, 32, 'plain') is None
+    assert products.onednn_is_faster(16, 32, 32, 'plain', True)
     products._state['spent'] = products.BUDGET
-    assert products.onednn_is_faster(*SHAPE, 'plain') is None
+    assert products.onednn_is_faster(*SHAPE, 'plain', True)
     assert not measured
 
 
 def test_deterministic_algorithms_take_the_fixed_rule(measured):
     torch.use_deterministic_algorithms(True)
     try:
-        assert products.onednn_is_faster(*SHAPE, 'plain') is None
+        assert products.onednn_is_faster(*SHAPE, 'plain', True)
     finally:
         torch.use_deterministic_algorithms(False)
+    assert not measured
 
 
 def writable_by_others(path):
@@ -105,10 +117,10 @@ def a_link(path):
 
 @pytest.mark.parametrize('change', [writable_by_others, damaged, of_another_layout, a_link])
 def test_files_that_are_not_trusted_are_replaced(change, measured, monkeypatch):
-    products.onednn_is_faster(*SHAPE, 'plain')
+    products.onednn_is_faster(*SHAPE, 'plain', False)
     change(file())
     new_process(monkeypatch)
-    assert products.onednn_is_faster(*SHAPE, 'plain')
+    assert products.onednn_is_faster(*SHAPE, 'plain', False)
     assert len(measured) == 2
     assert len(json.loads(file().read_text())) == 1
     assert not file().is_symlink()
@@ -120,11 +132,11 @@ def test_a_folder_that_cannot_be_written_to(measured, monkeypatch):
         raise PermissionError(13, 'Permission denied', 'cache')
 
     monkeypatch.setattr(products.tempfile, 'NamedTemporaryFile', refuse)
-    assert products.onednn_is_faster(*SHAPE, 'plain')
-    assert products.onednn_is_faster(*SHAPE, 'plain')
+    assert products.onednn_is_faster(*SHAPE, 'plain', False)
+    assert products.onednn_is_faster(*SHAPE, 'plain', False)
     assert len(measured) == 1
     monkeypatch.setattr(build, 'cache_folder', refuse)
-    assert products.onednn_is_faster(*SHAPE, 'packed')
+    assert products.onednn_is_faster(*SHAPE, 'packed', False)
     assert 'not measured yet' in products.describe()
 
 
