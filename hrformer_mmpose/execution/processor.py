@@ -2,7 +2,8 @@
 
 import functools
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -14,14 +15,31 @@ _INSTRUCTIONS = {
 }
 
 
-@functools.cache
+_state = {'is_ignored': False}
+
+
 def half_types() -> frozenset[torch.dtype]:
     """Return the half-precision types that the processor multiplies in; empty if unknown.
 
     oneDNN computes in bfloat16 on older processors, too, slower than in float32.
     """
+    return frozenset() if _state['is_ignored'] else _half_types()
+
+
+@functools.cache
+def _half_types() -> frozenset[torch.dtype]:
     names = instructions()
     return frozenset(dtype for dtype, sets in _INSTRUCTIONS.items() if names.intersection(sets))
+
+
+@contextmanager
+def without_half_types() -> Iterator[None]:
+    """Compute as on a processor without half precision, for counts that must not depend on it."""
+    before, _state['is_ignored'] = _state['is_ignored'], True
+    try:
+        yield
+    finally:
+        _state['is_ignored'] = before
 
 
 @functools.cache
