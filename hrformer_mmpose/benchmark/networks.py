@@ -199,22 +199,31 @@ def _steps(
     case: Case, networks: dict[str, nn.Module], device: torch.device, compiled: bool
 ) -> dict[str, Callable]:
     image = torch.rand(case.batch, 3, *case.size, device=device)
-    steps = {name: _step(case, network, image) for name, network in networks.items()}
-    if device.type == 'cpu' and case.precision != 'float32':
+    is_half_on_cpu = device.type == 'cpu' and case.precision != 'float32'
+    steps = {
+        name: _step(case, network, image, autocast=is_half_on_cpu and name != OURS)
+        for name, network in networks.items()
+    }
+    if is_half_on_cpu:
         steps[IN_FLOAT32] = _step(replace(case, precision='float32'), networks[OURS], image)
     if compiled:
         steps[COMPILED] = _step(case, networks[OURS], image, compiled=True)
     return steps
 
 
-def _step(case: Case, network: nn.Module, image: torch.Tensor, compiled: bool = False) -> Callable:
+def _step(
+    case: Case,
+    network: nn.Module,
+    image: torch.Tensor,
+    compiled: bool = False,
+    autocast: bool = False,
+) -> Callable:
     dtype, build = DTYPES[case.precision], compile_network if compiled else lambda network: network
     try:
         if case.training:
             network = copy.deepcopy(network) if compiled else network
             return training_step(build(set_training(network, True)), image, dtype)
-        is_on_cpu, is_own = image.device.type == 'cpu', hasattr(network, 'fuse_for_inference')
-        if is_on_cpu and not is_own and dtype is not torch.float32:
+        if autocast:
             return inference(UnderAutocast(network, dtype), image)
         return inference(build(for_inference(network, dtype)), image.to(dtype))
     except RuntimeError as error:  # a row of the table, like one of the step itself
