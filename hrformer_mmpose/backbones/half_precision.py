@@ -3,6 +3,18 @@
 import torch
 from torch import nn
 
+from ..execution import processor
+
+
+def takes_half_weights(device: torch.device, dtype: torch.dtype) -> bool:
+    """Return whether `HalfPrecision` is faster than autocast on a device.
+
+    Args:
+        device: of the network.
+        dtype: float16 or bfloat16.
+    """
+    return device.type == 'cuda' or (device.type == 'cpu' and dtype in processor.half_types())
+
 
 class HalfPrecision(nn.Module):
     """Network that computes in half precision, also under autocast.

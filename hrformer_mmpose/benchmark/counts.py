@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ..backbones import HRFormer
+from ..execution import processor
 from . import baselines, report
 from .complexity import Counts, count, count_step, extrapolate
 from .steps import DTYPES, for_inference, inference
@@ -102,7 +103,8 @@ def training_counts(
     network: nn.Module, size: tuple[int, int], dtype: torch.dtype, batch: int
 ) -> Counts:
     """Count a training step."""
-    return _at_batch(lambda n: count_step(network, torch.rand(n, 3, *size), dtype), batch)
+    with processor.without_half_types():
+        return _at_batch(lambda n: count_step(network, torch.rand(n, 3, *size), dtype), batch)
 
 
 def inference_counts(
@@ -111,8 +113,9 @@ def inference_counts(
     """Count an inference with weights and images of a type."""
     network = for_inference(network, dtype)
     images = [torch.rand(n, 3, *size).to(dtype) for n in range(MOST + 1)]
-    inference(network, images[1])()  # prepares weights, once
-    return _at_batch(lambda n: count(network, images[n]), batch)
+    with processor.without_half_types():
+        inference(network, images[1])()  # prepares weights, once
+        return _at_batch(lambda n: count(network, images[n]), batch)
 
 
 def _at_batch(count_images: Callable[[int], Counts], batch: int) -> Counts:

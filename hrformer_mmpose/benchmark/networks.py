@@ -2,14 +2,15 @@
 
 Each case (architecture, image size, precision, inference or training, batch size) times all
 networks in turns on the same images. Reported are medians over the rounds and the spread of the
-rounds' ratios. A network that runs out of memory is a row that says so.
+rounds' ratios. A network that runs out of memory is a row that says so. In half precision on a CPU
+MMPose's networks run under autocast, and ours in float32, too.
 """
 
 import copy
 import functools
 import itertools
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -21,10 +22,18 @@ from ..execution.cuda_graph import CudaGraphs, TrainingGraphs
 from . import baselines, complexity, report
 from .baselines import MMPOSE, OURS
 from .plan import Case, NetworkOptions, plan
-from .steps import DTYPES, for_inference, inference, set_training, training_step
+from .steps import (
+    DTYPES,
+    UnderAutocast,
+    for_inference,
+    inference,
+    set_training,
+    training_step,
+)
 from .timing import Budget, MiB, Timer, device_of, first_line, line, time_in_turns
 
 COMPILED, GRAPH = 'ours, compiled', 'ours, CUDA graph'
+IN_FLOAT32 = 'ours, float32'
 
 
 def benchmark(args: NetworkOptions) -> dict:
@@ -98,7 +107,7 @@ class _Benchmark:
     def _run_case(self, case: Case, networks: dict[str, nn.Module], flops: dict) -> None:
         for row in self._time(case, networks):
             row |= asdict(case)
-            if 'failure' not in row:
+            if 'failure' not in row and row['network'] != IN_FLOAT32:
                 work = flops[row['network'].split(',')[0]] * case.batch
                 rate = work * (3 if case.training else 1) / row['median_s']
                 row['share_of_matmul_rate'] = rate / self.rates[case.precision]
@@ -194,7 +203,13 @@ def _steps(
     case: Case, networks: dict[str, nn.Module], device: torch.device, compiled: bool
 ) -> dict[str, Callable]:
     image = torch.rand(case.batch, 3, *case.size, device=device)
-    steps = {name: _step(case, network, image) for name, network in networks.items()}
+    is_half_on_cpu = device.type == 'cpu' and case.precision != 'float32'
+    steps = {
+        name: _step(case, network, image, autocast=is_half_on_cpu and name != OURS)
+        for name, network in networks.items()
+    }
+    if is_half_on_cpu:
+        steps[IN_FLOAT32] = _step(replace(case, precision='float32'), networks[OURS], image)
     if compiled:
         steps[COMPILED] = _step(case, networks[OURS], image, compile_network)
     if device.type == 'cuda':
@@ -215,7 +230,11 @@ class _Graphed(nn.Module):
 
 
 def _step(
-    case: Case, network: nn.Module, image: torch.Tensor, build: Callable | None = None
+    case: Case,
+    network: nn.Module,
+    image: torch.Tensor,
+    build: Callable | None = None,
+    autocast: bool = False,
 ) -> Callable:
     dtype = DTYPES[case.precision]
     try:
@@ -223,6 +242,8 @@ def _step(
             network = set_training(network, True)
             network = network if build is None else build(copy.deepcopy(network))
             return training_step(network, image, dtype)
+        if autocast:
+            return inference(UnderAutocast(network, dtype), image)
         network = for_inference(network, dtype)
         return inference(network if build is None else build(network), image.to(dtype))
     except RuntimeError as error:  # a row of the table, like one of the step itself

@@ -1,7 +1,7 @@
 """Training step and inference, as they are timed and counted.
 
 A training step is a forward and a backward pass, under autocast where the precision is not float32.
-An inference in half precision has weights and images of that type.
+An inference in half precision has weights and images of that type, or runs under autocast.
 """
 
 import copy
@@ -58,6 +58,26 @@ def for_inference(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     network = copy.deepcopy(set_training(network, False))
     fuse = getattr(network, 'fuse_for_inference', None)
     return (network if fuse is None else fuse()).to(dtype)
+
+
+class UnderAutocast(nn.Module):
+    """A network for inference under autocast, channels last: half precision on CPUs.
+
+    Args:
+        network: any network; a copy is used.
+        dtype: type of autocast.
+    """
+
+    def __init__(self, network: nn.Module, dtype: torch.dtype):
+        super().__init__()
+        network = copy.deepcopy(set_training(network, False))
+        self.network, self.dtype = network.to(memory_format=torch.channels_last), dtype
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Run the network on (B, 3, H, W), float32."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(x.device.type, self.dtype):
+            return self.network(x)
 
 
 def inference(network: nn.Module, image: torch.Tensor) -> Callable:

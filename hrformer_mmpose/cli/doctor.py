@@ -83,8 +83,10 @@ def _version(name: str) -> str | None:
 def _device() -> Iterator[tuple[str, str]]:
     import torch
 
+    from ..execution import processor
+
     if not torch.cuda.is_available():
-        print('\ndevice: CPU (float32)')
+        print(f'\ndevice: CPU, {processor.describe()}')
         _kernels()
         return
     name, capability = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
@@ -104,12 +106,16 @@ def _device() -> Iterator[tuple[str, str]]:
 def _kernels() -> None:
     import torch
 
-    from ..execution import cpu, cuda
+    from ..execution import cpu, cuda, processor
+    from ..execution.cpu import products
 
-    if cpu.available():
-        print('CPU kernels: built')
+    types = (torch.float32, *({torch.bfloat16} & processor.half_types()))
+    built = [str(x).removeprefix('torch.') for x in types if cpu.available(dtype=x)]
+    if built:
+        print(f'CPU kernels: built for {" and ".join(built)}')
     else:
         print(f"CPU kernels: not built, PyTorch's are used ({cpu.reason()})")
+    print(f'matrix products on the CPU: {products.describe()}')
     if torch.cuda.is_available():
         reason = cuda.reason()
         print(f"CUDA kernels: PyTorch's are used ({reason})" if reason else 'CUDA kernels: compile')

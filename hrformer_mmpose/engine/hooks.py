@@ -12,7 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
-from ..backbones.half_precision import HalfPrecision
+from ..backbones.half_precision import HalfPrecision, takes_half_weights
 from ..checkpoint.files import replacing
 from ..errors import ConfigError, DataError
 from ..evaluation import report, report_pictures
@@ -27,8 +27,8 @@ class FuseHook(Hook):
     To be registered behind hooks that exchange weights before a test, such as the moving average's.
     The backbone itself stays in the model, so that they find it unchanged afterwards.
 
-    On CUDA the inference network is replayed as a CUDA graph, and takes half-precision weights
-    instead of autocast.
+    On CUDA the inference network is replayed as a CUDA graph. It takes half-precision weights
+    instead of autocast there, and on CPUs with instructions for the type.
 
     Args:
         compile: compile the inference network, too; it then takes no CUDA graph.
@@ -55,12 +55,12 @@ class FuseHook(Hook):
 
     def _on_device(self, fused: nn.Module, runner: Runner) -> Callable:
         """Return the function that runs the inference network."""
-        if next(chain(fused.buffers(), fused.parameters())).device.type != 'cuda':
-            return fused.forward
-        if self.dtype is not None:
+        device = next(chain(fused.buffers(), fused.parameters())).device
+        if self.dtype is not None and takes_half_weights(device, self.dtype):
             fused = HalfPrecision(fused, self.dtype)
             runner.test_loop.fp16 = False  # heatmaps stay float32
-        return fused.forward if self.compile else CudaGraphs(fused).__call__
+        takes_graph = device.type == 'cuda' and not self.compile
+        return CudaGraphs(fused).__call__ if takes_graph else fused.forward
 
     def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         """Called by the runner."""

@@ -33,7 +33,7 @@ def linear(
     Returns:
         (..., D).
     """
-    if not policy.use_onednn_linear(x, len(weight)):
+    if not policy.use_onednn_linear(x, weight):
         x = F.linear(x, weight, bias)
         return x if residual is None else x.add_(residual)
     return _onednn_linear(x, weight, bias, residual)
@@ -86,7 +86,7 @@ class FusedLinear(_Weighted):
 
     def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         """Compute x W^T + b + residual: (..., C) -> (..., D)."""
-        if not policy.use_onednn(x):
+        if not policy.use_onednn_linear(x, self.weight, packed=True):
             x = F.linear(x, self.weight, self.bias)
             return x if residual is None else x + residual
         if self._packed is None:

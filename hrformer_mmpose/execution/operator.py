@@ -49,7 +49,7 @@ def register_kernels(dispatch_key: str, backend: ModuleType) -> None:
 
     Args:
         dispatch_key: PyTorch's key of the device: 'CPU', 'CUDA', ...
-        backend: module with kernels, a function `available(name)` and `DTYPES`, the types of
+        backend: module with kernels, a function `available(name, dtype)` and `DTYPES`, the types of
             activations that the kernels take. A kernel has the name of its operator and gets
             contiguous tensors; parameters have the activations' type or float32.
     """
@@ -89,7 +89,7 @@ class _Operator:
         # An operator in place has to write to the tensor that it is given.
         takes_layout = all(x.is_contiguous() for x in self._written(args))
         takes_dtypes = activation in backend.DTYPES and parameters <= {activation, torch.float32}
-        if not (takes_dtypes and takes_layout and backend.available(self.name)):
+        if not (takes_dtypes and takes_layout and backend.available(self.name, activation)):
             return self.plain(*args)
         return kernel(*(x.contiguous() if isinstance(x, torch.Tensor) else x for x in args))
 

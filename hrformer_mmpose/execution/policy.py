@@ -13,7 +13,8 @@ from torch import nn
 from torch.autograd import forward_ad
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from . import cuda
+from . import cuda, processor
+from .cpu import products
 from .stock import has_global_hooks, is_stock_tree, obstacle
 
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_linear_pointwise')
@@ -104,36 +105,54 @@ def use_fused_ops(x: torch.Tensor) -> bool:
     device = x.device.type
     if device == 'cuda':
         return x.dtype in cuda.DTYPES and allows_kernels(device) and cuda.available('layer_norm')
-    return _is_cpu_float32(x) and allows_kernels(device)
+    return _is_fast_on_cpu(x) and allows_kernels(device)
 
 
 def use_onednn(x: torch.Tensor) -> bool:
     """Return whether oneDNN's fused convolutions and linear layers are available for `x`."""
     return (
-        _is_cpu_float32(x)
+        _is_fast_on_cpu(x)
         and allows_kernels('cpu')
         and torch.backends.mkldnn.enabled
         and HAS_ONEDNN
     )
 
 
+def _is_fast_on_cpu(x: torch.Tensor) -> bool:
+    """Return whether `x` is on a CPU, in float32 or in bfloat16 if that has its instructions."""
+    if x.device.type != 'cpu':
+        return False
+    if x.dtype is torch.bfloat16:
+        return torch.bfloat16 in processor.half_types()
+    return x.dtype is torch.float32
+
+
 def _is_cpu_float32(x: torch.Tensor) -> bool:
     return x.device.type == 'cpu' and x.dtype is torch.float32
 
 
-def use_onednn_linear(x: torch.Tensor, width: int) -> bool:
-    """Return whether oneDNN is faster than `F.linear` for a weight that is not reordered.
+def use_onednn_linear(x: torch.Tensor, weight: torch.Tensor, packed: bool = False) -> bool:
+    """Return whether oneDNN is the faster library for x W^T.
 
-    Measured for batch 8 on one core of a Xeon with AVX-512, oneDNN's time over `F.linear`'s (C -> D
-    channels): 32 -> 32 0.90, 78 -> 78 0.74, 78 -> 234 0.70, 156 -> 468 0.98; but 156 -> 624 1.04,
-    128 -> 384 1.11, 312 -> 1248 1.12, where reordering the weight costs more than it saves. On
-    that machine 32 -> 128 (0.59) and 64 -> 256 (0.61) would gain, too, but take `F.linear`.
+    In float32 `cpu.products` measures it and corrects this rule: oneDNN for packed weights, and for
+    others if D is small or no multiple of 8. The rule was measured for batch 8 on one core of a
+    Xeon with AVX-512, oneDNN's time over `F.linear`'s (C -> D channels): 32 -> 32 0.90, 78 -> 78
+    0.74, 78 -> 234 0.70, 156 -> 468 0.98; but 156 -> 624 1.04, 128 -> 384 1.11, 312 -> 1248 1.12,
+    where reordering the weight costs more than it saves. In bfloat16 `F.linear` calls oneDNN.
 
     Args:
         x: (..., C).
-        width: D, channels of the result.
+        weight: (D, C), W.
+        packed: the weight is prepared for oneDNN beforehand.
     """
-    return (width <= _NARROW or width % 8 != 0) and use_onednn(x)
+    if not use_onednn(x):
+        return False
+    if x.dtype is not torch.float32:
+        return packed
+    D, C = weight.shape
+    layout = 'packed' if packed else 'plain' if weight.is_contiguous() else 'transposed'
+    rule = packed or D <= _NARROW or D % 8 != 0
+    return products.onednn_is_faster(x.numel() // C, C, D, layout, rule)
 
 
 def use_product_per_image(x: torch.Tensor) -> bool:
@@ -143,11 +162,13 @@ def use_product_per_image(x: torch.Tensor) -> bool:
     batch (tokens per image, C -> D channels): 3072 tokens, 78 -> 312 0.62; 768, 64 -> 256 0.82;
     768, 156 -> 624 1.16; 192, 312 -> 1248 1.11; 48, 624 -> 2496 5.7. With `use_onednn_linear` it
     brought HRFormer-B's training step from 1.54 to 1.64 times MMPose's speed (docs/speed.md).
+    In bfloat16, two cores of an EPYC with AVX-512 BF16: 3072 tokens, 78 -> 312 0.56; 768,
+    156 -> 624 0.76; 192, 312 -> 1248 1.26; 48, 624 -> 2496 2.4.
 
     Args:
         x: (B, H, W, C).
     """
-    return _is_cpu_float32(x) and x.shape[1] * x.shape[2] >= _MANY_TOKENS
+    return _is_fast_on_cpu(x) and x.shape[1] * x.shape[2] >= _MANY_TOKENS
 
 
 def _is_eager() -> bool:

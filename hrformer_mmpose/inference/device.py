@@ -3,7 +3,7 @@
 import torch
 
 from ..errors import ConfigError, device_errors
-from ..execution.precision import AUTOCAST_DTYPES, autocast_dtype
+from ..execution.precision import AUTOCAST_DTYPES, autocast_dtype, cpu_dtype
 
 PRECISIONS = ('float32', *AUTOCAST_DTYPES)
 
@@ -38,7 +38,8 @@ def half_precision(precision: str, device: torch.device) -> torch.dtype | None:
     """Return the half-precision type for a device, None for float32.
 
     Args:
-        precision: 'float32', 'float16', 'bfloat16' or 'auto', see `autocast_dtype`.
+        precision: 'float32', 'float16', 'bfloat16' or 'auto', see `autocast_dtype` for CUDA devices
+            and `cpu_dtype` for CPUs.
         device: device of the network.
 
     Raises:
@@ -51,7 +52,4 @@ def half_precision(precision: str, device: torch.device) -> torch.dtype | None:
     if device.type == 'cuda':
         with torch.cuda.device(device):  # GPUs of one machine may differ
             return autocast_dtype(precision)
-    # Beside a GPU, `autocast_dtype` would select the GPU's type.
-    if torch.cuda.is_available():
-        return torch.bfloat16 if precision == 'bfloat16' else None
-    return autocast_dtype(precision)
+    return cpu_dtype(precision)

@@ -24,7 +24,7 @@ from mmpose.models.pose_estimators import TopdownPoseEstimator
 from mmpose.registry import DATASETS, MODELS
 from mmpose.structures import PoseDataSample
 
-from ..backbones.half_precision import HalfPrecision
+from ..backbones.half_precision import HalfPrecision, takes_half_weights
 from ..checkpoint import files, matching
 from ..coco.metainfo import parse_metainfo
 from ..config_errors import blame
@@ -48,7 +48,7 @@ class PoseEstimator(Estimator):
         config: path of a config, its name (see `hrformer models`), or a `Config`.
         checkpoint: weights of any origin that `tools/test.py` accepts.
         device: 'cpu', 'cuda', 'cuda:1', ...; None selects CUDA if available.
-        precision: 'float32', 'float16', 'bfloat16' or 'auto', see `autocast_dtype`.
+        precision: 'float32', 'float16', 'bfloat16' or 'auto', see `half_precision`.
         flip_test: average over the mirror image; None follows the config.
         fuse: fold BatchNorm and activations into the preceding layers.
 
@@ -152,7 +152,7 @@ class TorchNetwork:
             self.test_cfg['flip_test'] = flip_test
         if fuse and hasattr(self.model.backbone, 'fuse_for_inference'):
             self.model.backbone = self.model.backbone.fuse_for_inference()
-            if self._dtype is not None and self.device.type == 'cuda':
+            if self._dtype is not None and takes_half_weights(self.device, self._dtype):
                 self.model.backbone = HalfPrecision(self.model.backbone, self._dtype)
                 self._dtype = None
         self._poses = self._pose_module()

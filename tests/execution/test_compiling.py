@@ -12,7 +12,7 @@ from mmengine.logging import MMLogger
 from hrformer_mmpose.backbones import HRFormer
 from hrformer_mmpose.engine import optim_wrapper
 from hrformer_mmpose.errors import ConfigError
-from hrformer_mmpose.execution import compiling
+from hrformer_mmpose.execution import compiling, processor
 from hrformer_mmpose.execution.block import HRFormerBlock
 from hrformer_mmpose.execution.inference import fuse
 from hrformer_mmpose.execution.precision import autocast_dtype
@@ -87,14 +87,20 @@ def test_without_a_compiler_one_line_says_so(monkeypatch, logged):
         ((7, 0), 'bfloat16', torch.float16),
         ((8, 0), 'auto', torch.bfloat16),
         ((9, 0), 'float16', torch.float16),
-        (None, 'auto', None),
-        (None, 'float16', None),
-        (None, 'bfloat16', torch.bfloat16),
+        ({torch.bfloat16}, 'auto', torch.bfloat16),
+        ({torch.bfloat16, torch.float16}, 'float16', None),
+        (set(), 'auto', None),
+        (set(), 'float16', None),
+        (set(), 'bfloat16', torch.bfloat16),
     ],
 )
 def test_the_type_of_mixed_precision_is_one_that_the_hardware_has(
     monkeypatch, capability, wanted, expected
 ):
+    """`capability`: of the GPU, or types for which the processor has instructions without a GPU."""
+    if isinstance(capability, set):
+        monkeypatch.setattr(processor, 'half_types', lambda types=capability: types)
+        capability = None
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: capability is not None)
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: capability)
     assert autocast_dtype(wanted) == expected

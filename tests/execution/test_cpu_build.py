@@ -283,7 +283,7 @@ def test_folders_are_this_users_alone(folder, copied, monkeypatch):
 def test_new_folders_are_private(folder, built, monkeypatch):
     before = os.umask(0)
     try:
-        build._folder()
+        build.cache_folder()
     finally:
         os.umask(before)
     assert (
@@ -291,7 +291,7 @@ def test_new_folders_are_private(folder, built, monkeypatch):
     )
     monkeypatch.setenv('XDG_CACHE_HOME', 'relative')
     monkeypatch.setenv('HOME', str(folder.parent))
-    assert build._folder() == folder.parent / '.cache' / 'hrformer_mmpose'
+    assert build.cache_folder() == folder.parent / '.cache' / 'hrformer_mmpose'
     monkeypatch.setenv('HOME', 'relative')
     assert 'there is no home folder' in refused()
 

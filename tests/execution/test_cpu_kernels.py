@@ -178,7 +178,7 @@ def test_vectors_of_other_processors(width, tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     monkeypatch.setattr(build, 'FLAGS', (*build.FLAGS, f'-DV={width}'))
     library, _ = build.load()
-    monkeypatch.setattr(cpu, '_library', lambda: library)
+    monkeypatch.setattr(cpu, '_library', lambda dtype: library)
     for channels in CHANNELS:
         test_bn_gelu(channels)
         test_layer_norm(channels)

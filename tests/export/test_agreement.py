@@ -109,6 +109,33 @@ def test_the_estimator(tested):
     assert distances(PoseEstimator(*tested[1:3], 'cpu'), tested).max() < 0.01
 
 
+def test_bfloat16_on_a_cpu(tested):
+    """AP and keypoints beside float32's, which are no further off than the plain layers' are.
+
+    The decoder moves a maximum by a quarter of a heatmap's pixel, one pixel of the crop, to the
+    higher neighbour. Where both neighbours are alike, rounding moves the keypoint by two.
+    """
+    folder, config, checkpoint, _, boxes, _, _, environment = tested
+    aps = []
+    for flags in ((), ('--amp-dtype', 'bfloat16')):
+        out = folder / f'metrics{len(flags)}.json'
+        command(
+            sys.executable, 'tools/test.py', config, checkpoint, '--work-dir', folder,
+            '--out', out, *flags, environment=environment,
+        )  # fmt: skip
+        aps.append(json.loads(out.read_text())['coco/AP'])
+    assert aps[0] > 0.05
+    assert abs(aps[0] - aps[1]) < 0.01
+    sizes = np.array([box[2:] - box[:2] for table in boxes for box in table])
+    pixel = 1.25 * np.maximum(sizes[:, 0] / 96, sizes[:, 1] / 128)  # of the crop, in the image
+    near = {}
+    for fuse in (True, False):
+        estimator = PoseEstimator(config, checkpoint, 'cpu', 'bfloat16', fuse=fuse)
+        near[fuse] = (distances(estimator, tested) < 0.5 * pixel[:, None]).mean()
+    assert near[True] > 0.9
+    assert near[True] > near[False] - 0.02
+
+
 @pytest.mark.parametrize(
     ('file', 'backend', 'flags'),
     [

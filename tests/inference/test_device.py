@@ -7,6 +7,7 @@ import torch
 
 pytest.importorskip('mmpose')
 from hrformer_mmpose.errors import ConfigError, DeviceError
+from hrformer_mmpose.execution import precision, processor
 from hrformer_mmpose.inference.device import half_precision, select_device
 from hrformer_mmpose.inference.torch_network import PoseEstimator
 
@@ -53,11 +54,38 @@ def test_a_gpu_that_cannot_be_used(message, line, one_gpu, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ('precision', 'dtype'),
-    [('float32', None), ('auto', None), ('float16', None), ('bfloat16', torch.bfloat16)],
+    ('types', 'precision', 'dtype'),
+    [
+        (set(), 'float32', None),
+        (set(), 'auto', None),
+        (set(), 'float16', None),
+        (set(), 'bfloat16', torch.bfloat16),
+        ({torch.bfloat16}, 'auto', torch.bfloat16),
+        ({torch.bfloat16}, 'float16', None),
+        ({torch.bfloat16, torch.float16}, 'auto', torch.bfloat16),
+        ({torch.bfloat16, torch.float16}, 'float16', torch.float16),
+    ],
 )
-def test_precision_on_the_cpu_of_a_machine_with_a_gpu(precision, dtype, one_gpu, monkeypatch):
+def test_precision_on_the_cpu_of_a_machine_with_a_gpu(
+    types, precision, dtype, one_gpu, monkeypatch
+):
+    monkeypatch.setattr(processor, 'half_types', lambda: types)
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda *args: (9, 0))
     assert half_precision(precision, torch.device('cpu')) is dtype
     on_gpu = half_precision('auto', torch.device('cuda'))
     assert on_gpu is torch.bfloat16
+
+
+def test_bfloat16_without_instructions_says_that_it_is_slow(monkeypatch):
+    lines = []
+    monkeypatch.setattr(processor, 'half_types', lambda: frozenset())
+    monkeypatch.setattr(precision, '_log', lines.append)
+    assert half_precision('bfloat16', torch.device('cpu')) is torch.bfloat16
+    (line,) = lines
+    assert 'no instructions for bfloat16' in line
+
+
+def test_the_instructions_of_the_processor():
+    sets = processor.instructions()
+    assert all(name == name.lower() and '_' not in name for name in sets)
+    assert (torch.bfloat16 in processor.half_types()) == bool({'avx512bf16', 'amxbf16'} & sets)

@@ -1,12 +1,14 @@
-"""C kernels of the fused operators on CPUs, in float32; other types are converted.
+"""C kernels of the fused operators on CPUs, for maps in float32 and bfloat16.
 
 `fused_ops` registers each function here that has the name of an operator under PyTorch's CPU key.
-Tensors are contiguous, and their sizes are checked before.
+Tensors are contiguous, and their sizes are checked before. Maps in float16 are converted.
+Parameters, arithmetic and statistics of a kernel are float32.
 """
 
 # ruff: noqa: D103 (kernels: see the operators in `fused_ops/`)
 import ctypes
 import functools
+import inspect
 import logging
 from collections.abc import Callable
 
@@ -20,33 +22,48 @@ from .build import Unavailable
 DTYPES = frozenset((torch.float32, torch.float16, torch.bfloat16))
 
 
-def available(name: str | None = None) -> bool:
+# Compiler arguments for the library of each type; float16 is converted to float32.
+_DEFINES = {torch.bfloat16: ('-DBFLOAT16',)}
+_MAPS = frozenset(('x', 'grad', 'residual', 'conv_out', 'grad_pre_act', 'qkv'))
+
+
+def available(name: str | None = None, dtype: torch.dtype | None = None) -> bool:
     """Return whether this machine has the kernels; the first call may build them (seconds).
 
     Args:
-        name: operator; all kernels are built together.
+        name: operator; all kernels of a type are built together.
+        dtype: type of the maps, one of `DTYPES`; float32 by default.
     """
-    return _library() is not None
+    return _library(dtype) is not None
 
 
-def reason() -> str | None:
-    """Return why there are no kernels, or None if there are."""
-    _library()
-    return _state['reason']
+def reason(dtype: torch.dtype | None = None) -> str | None:
+    """Return why there are no kernels for a type, or None if there are."""
+    _library(dtype)
+    return _reasons.get(_defines(dtype))
 
 
 _CTYPES = {int: ctypes.c_int64, float: ctypes.c_double}
-_state: dict[str, str | None] = {'reason': None}
+_reasons: dict[tuple[str, ...], str] = {}
+
+
+def _defines(dtype: torch.dtype | None) -> tuple[str, ...]:
+    return _DEFINES.get(dtype, ())
+
+
+def _library(dtype: torch.dtype | None = None) -> ctypes.CDLL | None:
+    return _load(_defines(dtype))
 
 
 @functools.cache
-def _library() -> ctypes.CDLL | None:
+def _load(defines: tuple[str, ...]) -> ctypes.CDLL | None:
     logger = logging.getLogger(__name__)
     try:
-        library, message = build.load()
+        library, message = build.load(*defines)
     except Unavailable as error:
-        _state['reason'] = str(error)
-        logger.warning('no CPU kernels of our own, PyTorch does their work: %s', error)
+        if str(error) not in _reasons.values():  # once for all types
+            logger.warning('no CPU kernels of our own, PyTorch does their work: %s', error)
+        _reasons[defines] = str(error)
         return None
     if message:
         logger.warning(message)
@@ -54,7 +71,8 @@ def _library() -> ctypes.CDLL | None:
 
 
 def _call(name: str, tensors: tuple, *numbers: int | float) -> None:
-    function = getattr(_library(), name)
+    """Call a kernel of the library for the type of the first tensor, a map."""
+    function = getattr(_library(tensors[0].dtype), name)
     if function.argtypes is None:
         types = [_CTYPES[type(number)] for number in numbers]
         function.argtypes = [ctypes.c_void_p] * len(tensors) + types + [ctypes.c_int]
@@ -63,27 +81,39 @@ def _call(name: str, tensors: tuple, *numbers: int | float) -> None:
         raise MemoryError(f'{name}: out of memory for its buffers')
 
 
-def _in_float32(*activations: int) -> Callable:
-    """Decorate a kernel to convert float16 and bfloat16 arguments, and its results back.
+def _with_float32_parameters(*maps: int) -> Callable:
+    """Decorate a kernel to convert parameters to float32, and maps in float16 to float32 and back.
 
     Args:
-        activations: positions of the results that have the type of the first argument.
+        maps: positions of the results that have the type of the first argument.
     """
 
     def decorate(kernel: Callable) -> Callable:
+        names = [*inspect.signature(kernel).parameters]
+
         @functools.wraps(kernel)
         def converting(x: torch.Tensor, *args):
             if x.dtype is torch.float32:
                 return kernel(x, *args)
-            args = [y.float() if isinstance(y, torch.Tensor) else y for y in args]
+            is_half = x.dtype is torch.float16
+            args = [
+                y.float() if isinstance(y, torch.Tensor) and (is_half or name not in _MAPS) else y
+                for name, y in zip(names[1:], args, strict=False)
+            ]
+            if not is_half:
+                return kernel(x, *args)
             results = kernel(x.float(), *args)
             if isinstance(results, torch.Tensor):
-                return results.to(x.dtype) if activations else results
-            return tuple(y.to(x.dtype) if i in activations else y for i, y in enumerate(results))
+                return results.to(x.dtype) if maps else results
+            return tuple(y.to(x.dtype) if i in maps else y for i, y in enumerate(results))
 
         return converting
 
     return decorate
+
+
+def _float32(x: torch.Tensor, *shape: int) -> torch.Tensor:
+    return x.new_empty(shape, dtype=torch.float32)
 
 
 def _count(x: torch.Tensor) -> int:
@@ -94,7 +124,7 @@ def _tokens_and_channels(x: torch.Tensor) -> tuple[int, int]:
     return _count(x), x.shape[-1]
 
 
-@_in_float32(0)
+@_with_float32_parameters(0)
 def bn_gelu(x, scale=None, offset=None, residual=None):
     out = torch.empty_like(x)
     _call('bn_gelu', (x, scale, offset, residual, out), *_tokens_and_channels(x))
@@ -106,7 +136,7 @@ def bn_gelu_backward(x, grad, norm, of_batch, with_act=False):
     return grad_pre_act, act, sums, gradients(sums, norm, of_batch and _count(x))
 
 
-@_in_float32(0, 1)
+@_with_float32_parameters(0, 1)
 def _bn_gelu_backward(x, grad, norm, with_act):
     grad_pre_act = torch.empty_like(x)
     act = torch.empty_like(x) if with_act else None
@@ -117,9 +147,9 @@ def _bn_gelu_backward(x, grad, norm, with_act):
 
 
 def bn_backward_(grad, x, bn_grad_coeffs):
-    if grad.dtype is not torch.float32:
-        return grad.copy_(bn_backward_(grad.float(), x.float(), bn_grad_coeffs.float()))
-    x, coeffs = (_without_overlap(y, grad) for y in (x, bn_grad_coeffs))
+    if grad.dtype is torch.float16:
+        return grad.copy_(bn_backward_(grad.float(), x.float(), bn_grad_coeffs))
+    x, coeffs = (_without_overlap(y, grad) for y in (x, bn_grad_coeffs.float()))
     _call('bn_backward', (grad, x, *coeffs), *_tokens_and_channels(x))
     return grad
 
@@ -135,21 +165,21 @@ def bn_statistics(x, *norm):
     return fold(*_moments(x), *norm, _count(x))
 
 
-@_in_float32()
+@_with_float32_parameters()
 def _moments(x):
-    out = x.new_empty(2, x.shape[-1])
+    out = _float32(x, 2, x.shape[-1])
     _call('moments', (x, out), *_tokens_and_channels(x))
     return out
 
 
-@_in_float32(0)
+@_with_float32_parameters(0)
 def layer_norm(x, gamma, beta, eps):
-    out, mean_and_rstd = torch.empty_like(x), x.new_empty(2, *x.shape[:-1])
+    out, mean_and_rstd = torch.empty_like(x), _float32(x, 2, *x.shape[:-1])
     _call('layer_norm', (x, gamma, beta, out, mean_and_rstd), eps, *_tokens_and_channels(x))
     return out, mean_and_rstd
 
 
-@_in_float32(0)
+@_with_float32_parameters(0)
 def layer_norm_backward(x, mean_and_rstd, gamma, grad, residual):
     out = torch.empty_like(x)
     sums = x.new_empty(2, x.shape[-1], dtype=torch.float64)
@@ -163,14 +193,14 @@ def gelu_dwconv(x, scale, offset, conv_weight, conv_bias, *norm):
     return out, fold(*moments, *norm, _count(x))
 
 
-@_in_float32(0)
+@_with_float32_parameters(0)
 def _gelu_dwconv(x, scale, offset, conv_weight, conv_bias):
-    out, moments = torch.empty_like(x), x.new_empty(2, x.shape[-1])
+    out, moments = torch.empty_like(x), _float32(x, 2, x.shape[-1])
     _call('gelu_dwconv', (x, scale, offset, conv_weight, conv_bias, out, moments), *x.shape)
     return out, moments
 
 
-@_in_float32(0)
+@_with_float32_parameters(0)
 def gelu_dwconv_gelu(x, conv_weight, conv_bias):
     out = torch.empty_like(x)
     _call('gelu_dwconv', (x, None, None, conv_weight, conv_bias, out, None), *x.shape)
@@ -183,7 +213,7 @@ def gelu_dwconv_backward(x, norm, *args):
     return out, grad_conv_weight, sums, gradients(sums, norm, of_batch and _count(x))
 
 
-@_in_float32(0)
+@_with_float32_parameters(0)
 def _gelu_dwconv_backward(x, norm, conv_out, grad_pre_act, bn_grad_coeffs, conv_weight):
     out = torch.empty_like(x)
     sums = x.new_empty(11, x.shape[-1], dtype=torch.float64)
@@ -192,20 +222,21 @@ def _gelu_dwconv_backward(x, norm, conv_out, grad_pre_act, bn_grad_coeffs, conv_
     return out, sums[:9].t().float().contiguous(), sums[9:]
 
 
-@_in_float32(0)
+@_with_float32_parameters(0)
 def window_attention(qkv, qkv_bias, rel_pos_bias, num_heads, window):
     out = qkv.new_empty(*qkv.shape[:3], qkv.shape[3] // 3)
     sizes = _window_sizes(out, num_heads, window)
-    _call('window_attention', (qkv, qkv_bias, rel_pos_bias, out), *sizes)
+    # A padded token's row has the type of the map's.
+    _call('window_attention', (qkv, qkv_bias.to(qkv.dtype), rel_pos_bias, out), *sizes)
     return out
 
 
-@_in_float32(0)
+@_with_float32_parameters(0)
 def window_attention_backward(qkv, qkv_bias, rel_pos_bias, grad, num_heads, window):
-    inputs = qkv, qkv_bias, rel_pos_bias
-    grads = [None if x is None else torch.empty_like(x) for x in inputs]
+    grads = [None if x is None else torch.empty_like(x) for x in (qkv, qkv_bias, rel_pos_bias)]
     sizes = _window_sizes(grad, num_heads, window)
-    _call('window_attention_backward', (*inputs, grad, *grads), *sizes)
+    inputs = qkv, qkv_bias.to(qkv.dtype), rel_pos_bias, grad
+    _call('window_attention_backward', (*inputs, *grads), *sizes)
     return tuple(grads)
 
 

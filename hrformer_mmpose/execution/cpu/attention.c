@@ -2,26 +2,53 @@
  *
  * Tokens are read and written at their positions in the map; no window is copied. Padded tokens use
  * the projection bias as key and value and issue no query.
+ *
+ * Products take their operands in units: a float, or a pair of bfloat16 numbers that are adjacent
+ * along the axis of the sum, as AVX-512's dot product takes them. A matrix (n, m) of tokens is packed
+ * in three ways: `rows` (n, m units), `groups` (n units, m), `columns` (m units, n). For floats
+ * `rows` and `groups` are the same.
  */
 
 #include "common.h"
 
-/* out (m, n vectors) = a (m, K) b (K, n vectors). Strides for a allow a transposed operand without
- * a copy. ldb, ldo: leading dimensions of b and out. */
-INLINE void gemm_microkernel(int m, int n, int64_t K, const float *a, int64_t row_stride,
-                             int64_t col_stride, const float *b, int64_t ldb, float *out,
+#ifdef BFLOAT16
+typedef uint32_t unit;
+enum { GROUP = 2 }; /* numbers in a unit */
+#else
+typedef float unit;
+enum { GROUP = 1 };
+#endif
+#define UNITS(n) (((n) + GROUP - 1) / GROUP)
+
+/* sum + a b, summed within units. */
+INLINE vec multiply_add(vec sum, unit a, const unit *b) {
+#ifndef BFLOAT16
+    return sum + SPLAT(a) * LOAD(b);
+#elif defined(__AVX512BF16__) && V == 16
+    return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(a),
+                                 (__m512bh)_mm512_loadu_si512(b));
+#else
+    bits pair;
+    memcpy(&pair, b, sizeof pair);
+    bits factor = (bits){0} + a;
+    sum += (vec)(factor << 16) * (vec)(pair << 16);
+    return sum + (vec)(factor & 0xffff0000) * (vec)(pair & 0xffff0000);
+#endif
+}
+
+/* out (m, n vectors) = a (m, K units) b (K units, n vectors). Strides for a allow a transposed
+ * operand without a copy. ldb, ldo: leading dimensions of b and out. */
+INLINE void gemm_microkernel(int m, int n, int64_t K, const unit *a, int64_t row_stride,
+                             int64_t col_stride, const unit *b, int64_t ldb, float *out,
                              int64_t ldo) {
     vec acc[6][2];
     for (int i = 0; i < m; i++)
         for (int j = 0; j < n; j++) acc[i][j] = (vec){0};
-    for (int64_t k = 0; k < K; k++) {
-        vec row[2];
-        for (int j = 0; j < n; j++) row[j] = LOAD(b + k * ldb + j * V);
-        for (int i = 0; i < m; i++) {
-            vec factor = SPLAT(a[i * row_stride + k * col_stride]);
-            for (int j = 0; j < n; j++) acc[i][j] += factor * row[j];
-        }
-    }
+    for (int64_t k = 0; k < K; k++)
+        for (int i = 0; i < m; i++)
+            for (int j = 0; j < n; j++)
+                acc[i][j] = multiply_add(acc[i][j], a[i * row_stride + k * col_stride],
+                                         b + k * ldb + j * V);
     for (int i = 0; i < m; i++)
         for (int j = 0; j < n; j++) STORE(out + i * ldo + j * V, acc[i][j]);
 }
@@ -31,8 +58,8 @@ INLINE void gemm_microkernel(int m, int n, int64_t K, const float *a, int64_t ro
         gemm_microkernel(m, n, K, a + i * row_stride, row_stride, col_stride, b, ldb, \
                          out + i * ldo, ldo);
 
-static void gemm(int64_t M, int64_t N, int64_t K, const float *a, int64_t row_stride,
-                 int64_t col_stride, const float *b, int64_t ldb, float *out, int64_t ldo) {
+static void gemm(int64_t M, int64_t N, int64_t K, const unit *a, int64_t row_stride,
+                 int64_t col_stride, const unit *b, int64_t ldb, float *out, int64_t ldo) {
     /* Six rows by two vectors: twelve accumulators and their operands fill AVX's 16 registers. */
     for (int64_t n = N / V; n > 1; n -= 2, b += 2 * V, out += 2 * V) {
         int64_t i = 0;
@@ -49,7 +76,7 @@ static void gemm(int64_t M, int64_t N, int64_t K, const float *a, int64_t row_st
 
 typedef struct {
     int64_t B, H, W, heads, d, Kh, Kw, pad_top, pad_left, rows, cols;
-    float scale; /* of the queries */
+    float scale; /* of the logits */
 } Shape;
 
 static Shape shape_of(int64_t B, int64_t H, int64_t W, int64_t heads, int64_t d, int64_t Kh,
@@ -60,34 +87,57 @@ static Shape shape_of(int64_t B, int64_t H, int64_t W, int64_t heads, int64_t d,
 
 typedef struct {
     int64_t N, Np, dp, nq; /* tokens; rounded up to whole vectors; head width, likewise; queries */
+    int64_t dr, Nr;        /* units of a row of d and of N numbers */
     int64_t *position;     /* index of each token in the batch of maps, -1 if padded */
     int64_t *query;        /* indices of the tokens that issue a query */
+    const elem **token;    /* a row of each token: its queries, keys, values or gradients */
     const float *bias;     /* (h, N, Np), or (N, Np) if all heads share it */
     int64_t head_stride;   /* distance between two heads' biases */
-    float *q, *k, *v, *kt, *p;  /* (nq, dp), (N, dp), (N, dp), (d, Np), (nq, Np) */
-    float *vt, *g, *gp, *grads; /* backward: (d, Np), (nq, dp), (nq, Np), (3, N, dp) */
+    float *p, *out;        /* (nq, Np), (nq, dp) */
+    unit *q, *kt, *v, *p_rows; /* rows (nq, dr), columns (dr, Np), groups (N, dp), rows (nq, Nr) */
+    unit *scratch;             /* (N, dr), for `pack_columns` */
+    /* Backward: */
+    float *gp, *grads;         /* (nq, Np), (3, N, dp) */
+    unit *g, *vt, *k;          /* rows (nq, dr), columns (dr, Np), groups (N, dp) */
+    unit *q_groups, *g_groups; /* (nq, dp) */
+    unit *gp_rows, *p_groups, *gp_groups; /* rows (nq, Nr), groups (nq, Np) */
+    float *memory;
 } Window;
 
 static int new_window(Window *w, const Shape *s, int backward) {
     memset(w, 0, sizeof *w);
-    w->N = s->Kh * s->Kw, w->Np = ROUND_UP(w->N), w->dp = ROUND_UP(s->d);
-    size_t wide = (size_t)w->N * w->dp, square = (size_t)w->N * w->Np,
-           transposed = (size_t)s->d * w->Np;
-    w->position = malloc(2 * w->N * sizeof(int64_t));
-    w->q = alloc_zeros(3 * wide + transposed + square +
-                       (backward ? transposed + square + 4 * wide : 0));
-    if (!w->position || !w->q) {
-        free(w->position), free(w->q);
+    int64_t N = w->N = s->Kh * s->Kw, Np = w->Np = ROUND_UP(N), dp = w->dp = ROUND_UP(s->d);
+    int64_t dr = w->dr = dp / GROUP, Nr = w->Nr = Np / GROUP;
+    int64_t groups = UNITS(N), d = UNITS(s->d);
+    size_t size = N * Np + N * dp + 2 * N * dr + d * Np + groups * dp + N * Nr;
+    if (backward)
+        size += N * Np + 3 * N * dp + N * dr + d * Np + 3 * groups * dp + N * Nr + 2 * groups * Np;
+    w->position = malloc(2 * N * sizeof(int64_t));
+    w->token = malloc((N + 1) * sizeof(elem *));
+    float *next = w->memory = alloc_zeros(size);
+    if (!w->position || !w->token || !next) {
+        free(w->position), free(w->token), free(next);
         return 0;
     }
-    w->query = w->position + w->N;
-    w->k = w->q + wide, w->v = w->k + wide, w->kt = w->v + wide, w->p = w->kt + transposed;
-    w->vt = w->p + square, w->gp = w->vt + transposed, w->g = w->gp + square,
-    w->grads = w->g + wide;
+    w->query = w->position + N;
+#define TAKE(array, n) w->array = (void *)next, next += (n)
+    TAKE(p, N * Np), TAKE(out, N * dp), TAKE(q, N * dr), TAKE(kt, d * Np), TAKE(v, groups * dp);
+    TAKE(scratch, N * dr);
+    w->p_rows = w->p_groups = (unit *)w->p, w->q_groups = w->q;
+    if (GROUP > 1) TAKE(p_rows, N * Nr);
+    if (!backward) return 1;
+    TAKE(gp, N * Np), TAKE(grads, 3 * N * dp), TAKE(g, N * dr), TAKE(vt, d * Np);
+    TAKE(k, groups * dp);
+    w->g_groups = w->g, w->gp_rows = w->gp_groups = (unit *)w->gp;
+    if (GROUP > 1) {
+        TAKE(q_groups, groups * dp), TAKE(g_groups, groups * dp), TAKE(gp_rows, N * Nr);
+        TAKE(p_groups, groups * Np), TAKE(gp_groups, groups * Np);
+    }
     return 1;
+#undef TAKE
 }
 
-static void free_window(Window *w) { free(w->position), free(w->q); }
+static void free_window(Window *w) { free(w->position), free(w->token), free(w->memory); }
 
 /* Compute the positions of the tokens of window `index` in map b. */
 static void locate_tokens(Window *w, const Shape *s, int64_t b, int64_t index) {
@@ -101,14 +151,55 @@ static void locate_tokens(Window *w, const Shape *s, int64_t b, int64_t index) {
     }
 }
 
-/* to = factor from for n numbers, in whole vectors if n >= V. */
-INLINE void copy_scaled(float *to, const float *from, int64_t n, float factor) {
+/* to = n numbers, in whole vectors if n >= V. What follows them in the last unit must be 0. */
+INLINE void copy_row(elem *to, const elem *from, int64_t n) {
     if (n < V) {
-        for (int64_t i = 0; i < n; i++) to[i] = from[i] * factor;
+        for (int64_t i = 0; i < n; i++) to[i] = from[i];
         return;
     }
-    for (int64_t i = 0; i + V <= n; i += V) STORE(to + i, LOAD(from + i) * SPLAT(factor));
-    STORE(to + n - V, LOAD(from + n - V) * SPLAT(factor)); /* overlaps the previous store */
+#ifdef BFLOAT16
+    for (int64_t i = 0; i + V <= n; i += V) *(elems *)(to + i) = *(const elems *)(from + i);
+    *(elems *)(to + n - V) = *(const elems *)(from + n - V); /* overlaps the previous store */
+#else
+    for (int64_t i = 0; i + V <= n; i += V) STORE(to + i, LOAD(from + i));
+    STORE(to + n - V, LOAD(from + n - V));
+#endif
+}
+
+/* Store n numbers, scaled. `from` has room for whole vectors. */
+INLINE void store_row(elem *to, const float *from, int64_t n, float scale) {
+    if (n < V) {
+        store_elems(to, LOAD(from) * scale, n);
+        return;
+    }
+    for (int64_t i = 0; i + V <= n; i += V) store_elems(to + i, LOAD(from + i) * scale, V);
+    store_elems(to + n - V, LOAD(from + n - V) * scale, V); /* overlaps the previous store */
+}
+
+/* Pack n numbers of each of `count` rows; ld: units from a row of the result to the next. */
+static void pack_rows(const elem *const *from, int64_t count, int64_t n, unit *to, int64_t ld) {
+    for (int64_t i = 0; i < count; i++) copy_row((elem *)(to + i * ld), from[i], n);
+}
+
+static void pack_groups(const elem *const *from, int64_t count, int64_t n, unit *to, int64_t ld) {
+#ifdef BFLOAT16
+    for (int64_t i = 0; i < count; i += 2, to += ld) {
+        const elem *first = from[i], *second = i + 1 < count ? from[i + 1] : NULL;
+        int64_t start = 0;
+        while (n >= V) {
+            bits pair = __builtin_convertvector(*(const elems *)(first + start), bits);
+            if (second)
+                pair |= __builtin_convertvector(*(const elems *)(second + start), bits) << 16;
+            memcpy(to + start, &pair, sizeof pair);
+            if (start + V >= n) break;
+            start = MIN(start + V, n - V); /* the last vector may overlap the one before */
+        }
+        for (int64_t c = 0; n < V && c < n; c++)
+            to[c] = first[c] | (second ? (unit)second[c] << 16 : 0);
+    }
+#else
+    pack_rows(from, count, n, to, ld);
+#endif
 }
 
 /* Transpose four rows of n numbers into four columns of `to`, whose leading dimension is ld. */
@@ -136,22 +227,50 @@ INLINE void transpose_4_rows(const float *const from[4], float *to, int64_t n, i
         for (int i = 0; i < 4; i++) to[c * ld + i] = from[i][c];
 }
 
-/* row = softmax(row + rel_pos_bias) over n numbers. */
-INLINE void softmax(float *row, const float *rel_pos_bias, int64_t n) {
-    ASSUME_WHOLE_VECTORS(n);
-    float largest = -INFINITY, total = 0;
-#pragma omp simd reduction(max : largest)
-    for (int64_t j = 0; j < n; j++) {
-        row[j] += rel_pos_bias[j];
-        largest = row[j] > largest ? row[j] : largest;
+/* rows: (count, ld_rows) units, whose last one is 0 beyond n numbers; not used for floats. */
+static void pack_columns(const elem *const *from, int64_t count, int64_t n, unit *rows,
+                         int64_t ld_rows, unit *to, int64_t ld) {
+    int64_t i = 0, units = UNITS(n);
+#ifdef BFLOAT16
+    pack_rows(from, count, n, rows, ld_rows);
+#define ROW(i) ((const float *)(rows + (i) * ld_rows))
+#else
+    (void)rows, (void)ld_rows;
+#define ROW(i) (from[i])
+#endif
+    for (; i + 4 <= count; i += 4) {
+        const float *four[4] = {ROW(i), ROW(i + 1), ROW(i + 2), ROW(i + 3)};
+        transpose_4_rows(four, (float *)to + i, units, ld);
     }
-#pragma omp simd reduction(+ : total)
-    for (int64_t j = 0; j < n; j++) {
-        row[j] = fast_exp(row[j] - largest);
-        total += row[j];
+    for (; i < count; i++)
+        for (int64_t c = 0; c < units; c++) memcpy(to + c * ld + i, ROW(i) + c, sizeof(unit));
+#undef ROW
+}
+
+/* row = exp(scale row + rel_pos_bias - its maximum) over n numbers, whole vectors. Return 1 / sum. */
+INLINE float exp_row(float *row, const float *rel_pos_bias, float scale, int64_t n) {
+    vec largest = SPLAT(-INFINITY), total = {0};
+    for (int64_t j = 0; j < n; j += V) {
+        vec y = LOAD(row + j) * scale + LOAD(rel_pos_bias + j);
+        largest = VEC_MAX(y, largest); /* ignores NaN */
+        STORE(row + j, y);
     }
-    float scale = 1 / total;
-    for (int64_t j = 0; j < n; j++) row[j] *= scale;
+    float most = max_lanes(largest);
+    for (int64_t j = 0; j < n; j += V) {
+        vec y = fast_exp(LOAD(row + j) - most);
+        total += y;
+        STORE(row + j, y);
+    }
+    return 1 / sum_lanes(total);
+}
+
+/* row *= factor over n numbers, whole vectors; `units` is the rounded row. Floats are units. */
+INLINE void finish_row(float *row, float factor, unit *units, int64_t n) {
+    for (int64_t j = 0; j < n; j += V) {
+        vec y = LOAD(row + j) * factor;
+        STORE(row + j, y);
+        if (GROUP > 1) store_elems((elem *)units + j, y, V);
+    }
 }
 
 /* Bias (rows, N) padded to (rows, Np) with -inf, so that the softmax ignores the extra columns. */
@@ -163,57 +282,55 @@ static float *padded_bias(const float *rel_pos_bias, int64_t rows, int64_t N, in
     return to;
 }
 
-/* Query, key and value of token i of the window; the projection bias if it is padded. */
-INLINE const float *token_qkv(const Window *w, const Shape *s, const float *qkv,
-                              const float *qkv_bias, int64_t i, int64_t head) {
-    return (w->position[i] < 0 ? qkv_bias : qkv + w->position[i] * 3 * s->heads * s->d) +
-           head * s->d;
+/* Prefetch parts of all tokens: they are too short and too far apart for the hardware prefetcher. */
+static void prefetch_tokens(const Window *w, const Shape *s, const elem *qkv, int64_t head,
+                            int64_t first, int64_t end) {
+    for (int64_t i = 0; i < w->nq; i++)
+        for (int64_t part = first; part < end; part++) {
+            const elem *from =
+                qkv + ((w->position[w->query[i]] * 3 + part) * s->heads + head) * s->d;
+            for (int64_t c = 0; c < s->d; c += 16 * GROUP) __builtin_prefetch(from + c);
+        }
 }
 
-/* Prefetch token i: tokens are too short and too far apart for the hardware prefetcher. */
-INLINE void prefetch_token(const Window *w, const Shape *s, const float *qkv, int64_t i,
-                           int64_t head) {
-    if (i >= w->N || w->position[i] < 0) return;
-    for (int64_t part = 0; part < 3; part++) {
-        const float *from = qkv + ((w->position[i] * 3 + part) * s->heads + head) * s->d;
-        for (int64_t c = 0; c < s->d; c += 16) __builtin_prefetch(from + c);
-    }
+/* Let w->token be the queries (part 0), keys (1) or values (2) of all tokens; the projection bias
+ * stands for those of a padded token. */
+INLINE void select_part(Window *w, const Shape *s, const elem *qkv, const elem *qkv_bias,
+                        int64_t head, int64_t part) {
+    int64_t offset = (part * s->heads + head) * s->d;
+    for (int64_t i = 0; i < w->N; i++)
+        w->token[i] =
+            (w->position[i] < 0 ? qkv_bias : qkv + w->position[i] * 3 * s->heads * s->d) + offset;
 }
 
-/* Pack the keys (part 1) or values (part 2) of all tokens as columns of `to`, (d, Np). */
-static void pack_transposed(const Window *w, const Shape *s, const float *qkv,
-                            const float *qkv_bias, int64_t head, int64_t part, float *to) {
-    int64_t offset = part * s->heads * s->d, i = 0;
-    for (; i + 4 <= w->N; i += 4) {
-        const float *from[4];
-        for (int j = 0; j < 4; j++) from[j] = token_qkv(w, s, qkv, qkv_bias, i + j, head) + offset;
-        transpose_4_rows(from, to + i, s->d, w->Np);
-    }
-    for (; i < w->N; i++) {
-        const float *from = token_qkv(w, s, qkv, qkv_bias, i, head) + offset;
-        for (int64_t c = 0; c < s->d; c++) to[c * w->Np + i] = from[c];
-    }
+/* Let w->token be the rows of the tokens that issue a query; stride: numbers per token of the map. */
+INLINE void select_queries(Window *w, const elem *map, int64_t stride) {
+    for (int64_t i = 0; i < w->nq; i++) w->token[i] = map + w->position[w->query[i]] * stride;
 }
 
 /* w->p = softmax(q k^T / sqrt(d) + rel_pos_bias) for one head. */
-static void attention_probs(Window *w, const Shape *s, const float *qkv, const float *qkv_bias,
+static void attention_probs(Window *w, const Shape *s, const elem *qkv, const elem *qkv_bias,
                             int64_t head) {
-    enum { AHEAD = 6 };
-    int64_t C = s->heads * s->d, N = w->N, Np = w->Np, d = s->d, dp = w->dp;
-    float *q = w->q;
-    for (int64_t i = 0; i < AHEAD; i++) prefetch_token(w, s, qkv, i, head);
-    for (int64_t i = 0; i < N; i++) {
-        prefetch_token(w, s, qkv, i + AHEAD, head);
-        const float *from = token_qkv(w, s, qkv, qkv_bias, i, head);
-        copy_scaled(w->v + i * dp, from + 2 * C, d, 1);
-        if (w->position[i] < 0) continue;
-        copy_scaled(q, from, d, s->scale);
-        q += dp;
+    int64_t C = s->heads * s->d, Np = w->Np, d = s->d;
+    prefetch_tokens(w, s, qkv, head, 0, 2);
+    select_queries(w, qkv + head * d, 3 * C);
+    pack_rows(w->token, w->nq, d, w->q, w->dr);
+    select_part(w, s, qkv, qkv_bias, head, 1);
+    pack_columns(w->token, w->N, d, w->scratch, w->dr, w->kt, Np);
+    prefetch_tokens(w, s, qkv, head, 2, 3);
+    gemm(w->nq, Np, UNITS(d), w->q, w->dr, 1, w->kt, Np, w->p, Np);
+    for (int64_t i = 0; i < w->nq; i++) {
+        const float *bias = w->bias + head * w->head_stride + w->query[i] * Np;
+        float *row = w->p + i * Np;
+        finish_row(row, exp_row(row, bias, s->scale, Np), w->p_rows + i * w->Nr, Np);
     }
-    pack_transposed(w, s, qkv, qkv_bias, head, 1, w->kt);
-    gemm(w->nq, Np, d, w->q, dp, 1, w->kt, Np, w->p, Np);
+}
+
+/* Store rows of d numbers at the tokens that issue a query. */
+INLINE void scatter(const Window *w, const float *rows, elem *map, int64_t stride, int64_t d,
+                    float scale) {
     for (int64_t i = 0; i < w->nq; i++)
-        softmax(w->p + i * Np, w->bias + head * w->head_stride + w->query[i] * Np, Np);
+        store_row(map + w->position[w->query[i]] * stride, rows + i * w->dp, d, scale);
 }
 
 /* out = softmax(q k^T / sqrt(d) + rel_pos_bias) v in every window.
@@ -221,7 +338,7 @@ static void attention_probs(Window *w, const Shape *s, const float *qkv, const f
  * qkv_bias: (3, h, d), bias of the projection.
  * rel_pos_bias: (h, N, N) or NULL.
  * out: (B, H, W, h, d). */
-int window_attention(const float *qkv, const float *qkv_bias, const float *rel_pos_bias, float *out,
+int window_attention(const elem *qkv, const elem *qkv_bias, const float *rel_pos_bias, elem *out,
                      int64_t B, int64_t H, int64_t W, int64_t heads, int64_t d, int64_t Kh,
                      int64_t Kw, int64_t pad_top, int64_t pad_left, int threads) {
     Shape s = shape_of(B, H, W, heads, d, Kh, Kw, pad_top, pad_left);
@@ -240,9 +357,10 @@ int window_attention(const float *qkv, const float *qkv_bias, const float *rel_p
             int64_t head = i % heads;
             locate_tokens(&w, &s, i / heads / windows, i / heads % windows);
             attention_probs(&w, &s, qkv, qkv_bias, head);
-            gemm(w.nq, w.dp, N, w.p, w.Np, 1, w.v, w.dp, w.q, w.dp);
-            for (int64_t q = 0; q < w.nq; q++)
-                copy_scaled(out + w.position[w.query[q]] * C + head * d, w.q + q * w.dp, d, 1);
+            select_part(&w, &s, qkv, qkv_bias, head, 2);
+            pack_groups(w.token, N, d, w.v, w.dp);
+            gemm(w.nq, w.dp, UNITS(N), w.p_rows, w.Nr, 1, w.v, w.dp, w.out, w.dp);
+            scatter(&w, w.out, out + head * d, C, d, 1);
         }
         if (!failed) free_window(&w);
     }
@@ -250,23 +368,11 @@ int window_attention(const float *qkv, const float *qkv_bias, const float *rel_p
     return failed;
 }
 
-/* Backward of one window and head: write grad_qkv, add to grad_qkv_bias and grad_rel_pos_bias. */
-static void attention_head_backward(Window *w, const Shape *s, const float *qkv,
-                                    const float *qkv_bias, const float *grad, float *grad_qkv,
-                                    float *grad_qkv_bias, float *grad_rel_pos_bias, int64_t head) {
-    int64_t C = s->heads * s->d, N = w->N, Np = w->Np, d = s->d, dp = w->dp, nq = w->nq;
-    float *grad_q = w->grads, *grad_k = grad_q + N * dp, *grad_v = grad_k + N * dp;
+/* The gradient of one window's and head's logits: w->gp from w->p and w->g. */
+static void logit_grads(Window *w, float *grad_rel_pos_bias, int64_t head) {
+    int64_t N = w->N, Np = w->Np;
     ASSUME_WHOLE_VECTORS(Np);
-    for (int64_t i = 0; i < N; i++) {
-        const float *from = token_qkv(w, s, qkv, qkv_bias, i, head);
-        copy_scaled(w->k + i * dp, from + C, d, 1);
-    }
-    pack_transposed(w, s, qkv, qkv_bias, head, 2, w->vt);
-    for (int64_t i = 0; i < nq; i++)
-        copy_scaled(w->g + i * dp, grad + w->position[w->query[i]] * C + head * d, d, 1);
-    gemm(N, dp, nq, w->p, 1, Np, w->g, dp, grad_v, dp);
-    gemm(nq, Np, d, w->g, dp, 1, w->vt, Np, w->gp, Np);
-    for (int64_t i = 0; i < nq; i++) {
+    for (int64_t i = 0; i < w->nq; i++) {
         float *row = w->gp + i * Np, *p = w->p + i * Np, total = 0;
 #pragma omp simd reduction(+ : total)
         for (int64_t j = 0; j < Np; j++) total += row[j] * p[j];
@@ -275,27 +381,54 @@ static void attention_head_backward(Window *w, const Shape *s, const float *qkv,
             float *to = grad_rel_pos_bias + (head * N + w->query[i]) * Np;
             for (int64_t j = 0; j < Np; j++) to[j] += row[j];
         }
+        if (GROUP > 1) finish_row(row, 1, w->gp_rows + i * w->Nr, Np);
     }
-    gemm(nq, dp, N, w->gp, Np, 1, w->k, dp, grad_q, dp);
-    gemm(N, dp, nq, w->gp, 1, Np, w->q, dp, grad_k, dp);
-    for (int64_t i = 0; i < nq; i++) {
-        float *row = grad_q + i * dp;
-        for (int64_t c = 0; c < d; c++) {
-            row[c] *= s->scale;
-            grad_qkv_bias[head * d + c] += row[c];
-        }
-        copy_scaled(grad_qkv + w->position[w->query[i]] * 3 * C + head * d, row, d, 1);
+}
+
+/* `groups` of the packed `rows` (nq, Nr); for floats they are the same. */
+INLINE void regroup(Window *w, const unit *rows, unit *groups) {
+    if (GROUP == 1) return;
+    for (int64_t i = 0; i < w->nq; i++) w->token[i] = (const elem *)(rows + i * w->Nr);
+    pack_groups(w->token, w->nq, w->Np, groups, w->Np);
+}
+
+/* Backward of one window and head: write grad_qkv, add to grad_qkv_bias and grad_rel_pos_bias. */
+static void attention_head_backward(Window *w, const Shape *s, const elem *qkv,
+                                    const elem *qkv_bias, const elem *grad, elem *grad_qkv,
+                                    float *grad_qkv_bias, float *grad_rel_pos_bias, int64_t head) {
+    int64_t C = s->heads * s->d, N = w->N, Np = w->Np, d = s->d, dp = w->dp, nq = w->nq;
+    float *grad_q = w->grads, *grad_k = grad_q + N * dp, *grad_v = grad_k + N * dp;
+    select_part(w, s, qkv, qkv_bias, head, 1);
+    pack_groups(w->token, N, d, w->k, dp);
+    select_part(w, s, qkv, qkv_bias, head, 2);
+    pack_columns(w->token, N, d, w->scratch, w->dr, w->vt, Np);
+    if (GROUP > 1) {
+        select_queries(w, qkv + head * d, 3 * C);
+        pack_groups(w->token, nq, d, w->q_groups, dp);
     }
+    select_queries(w, grad + head * d, C);
+    pack_rows(w->token, nq, d, w->g, w->dr);
+    if (GROUP > 1) pack_groups(w->token, nq, d, w->g_groups, dp);
+    regroup(w, w->p_rows, w->p_groups);
+    gemm(N, dp, UNITS(nq), w->p_groups, 1, Np, w->g_groups, dp, grad_v, dp);
+    gemm(nq, Np, UNITS(d), w->g, w->dr, 1, w->vt, Np, w->gp, Np);
+    logit_grads(w, grad_rel_pos_bias, head);
+    regroup(w, w->gp_rows, w->gp_groups);
+    gemm(nq, dp, UNITS(N), w->gp_rows, w->Nr, 1, w->k, dp, grad_q, dp);
+    gemm(N, dp, UNITS(nq), w->gp_groups, 1, Np, w->q_groups, dp, grad_k, dp);
+    scatter(w, grad_q, grad_qkv + head * d, 3 * C, d, s->scale);
+    float *sum = grad_qkv_bias + head * d;
+    for (int64_t i = 0; i < nq; i++)
+        for (int64_t c = 0; c < d; c++) sum[c] += s->scale * grad_q[i * dp + c];
     for (int64_t i = 0; i < N; i++) {
-        float *sum = grad_qkv_bias + head * d;
         for (int64_t c = 0; c < d; c++) {
-            sum[C + c] += grad_k[i * dp + c];
+            sum[C + c] += s->scale * grad_k[i * dp + c];
             sum[2 * C + c] += grad_v[i * dp + c];
         }
         if (w->position[i] < 0) continue;
-        float *to = grad_qkv + w->position[i] * 3 * C + head * d;
-        copy_scaled(to + C, grad_k + i * dp, d, 1);
-        copy_scaled(to + 2 * C, grad_v + i * dp, d, 1);
+        elem *to = grad_qkv + w->position[i] * 3 * C + head * d;
+        store_row(to + C, grad_k + i * dp, d, s->scale);
+        store_row(to + 2 * C, grad_v + i * dp, d, 1);
     }
 }
 
@@ -304,8 +437,8 @@ static void attention_head_backward(Window *w, const Shape *s, const float *qkv,
  * grad_qkv: like qkv.
  * grad_qkv_bias: (3, h, d), sum of grad_qkv over all tokens, padded ones included.
  * grad_rel_pos_bias: (h, N, N), or NULL without rel_pos_bias. */
-int window_attention_backward(const float *qkv, const float *qkv_bias, const float *rel_pos_bias,
-                              const float *grad, float *grad_qkv, float *grad_qkv_bias,
+int window_attention_backward(const elem *qkv, const elem *qkv_bias, const float *rel_pos_bias,
+                              const elem *grad, elem *grad_qkv, float *grad_qkv_bias,
                               float *grad_rel_pos_bias, int64_t B, int64_t H, int64_t W,
                               int64_t heads, int64_t d, int64_t Kh, int64_t Kw, int64_t pad_top,
                               int64_t pad_left, int threads) {

@@ -1,4 +1,4 @@
-"""Build the kernels once with the machine's C compiler, and load them.
+"""Build the kernels once with the machine's C compiler, and load them: a library for each type.
 
 A compiler is optional: without one, or after any failure, `load` raises `Unavailable` and the
 operators take their plain forms. The user's cache folder keeps the library under a hash of sources,
@@ -31,8 +31,11 @@ class Unavailable(Exception):
     """Error whose one line says why this machine has no kernels."""
 
 
-def load() -> tuple[ctypes.CDLL, str | None]:
+def load(*defines: str) -> tuple[ctypes.CDLL, str | None]:
     """Load the library, and build it if necessary.
+
+    Args:
+        defines: arguments for the compiler, e.g. '-DBFLOAT16' for maps in bfloat16.
 
     Returns:
         library: the kernels.
@@ -44,7 +47,7 @@ def load() -> tuple[ctypes.CDLL, str | None]:
     if os.environ.get(SWITCH) == '0':
         raise Unavailable(f'{SWITCH}=0')
     try:
-        compiler, openmp, folder = _compiler(), _openmp(), _folder()
+        compiler, openmp, folder = [*_compiler(), *defines], _openmp(), cache_folder()
         path = folder / f'kernels-{_fingerprint(compiler, openmp)}.so'
         message, library = None, _open(path)
         if library is None:
@@ -72,8 +75,13 @@ def _compiler() -> list[str]:
     raise Unavailable('no C compiler (gcc) was found')
 
 
-def _folder() -> Path:
-    """Return the cache folder; only this user or root may own it and write to it."""
+def cache_folder() -> Path:
+    """Return the cache folder; only this user or root may own it and write to it.
+
+    Raises:
+        Unavailable: another user can write to it, or it has no name.
+        OSError: it cannot be made.
+    """
     root = Path(os.environ.get('XDG_CACHE_HOME', ''))
     if not root.is_absolute():  # the XDG specification ignores relative paths
         root = Path(os.path.expanduser('~'), '.cache')
@@ -82,7 +90,7 @@ def _folder() -> Path:
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = root.resolve() / 'hrformer_mmpose'
     folder.mkdir(mode=0o700, exist_ok=True)
-    if not _is_private(folder.stat()):
+    if not is_private(folder.stat()):
         raise Unavailable(
             f"'{folder}' belongs to another user or can be written by others: "
             'chmod 700 it, or let XDG_CACHE_HOME name a folder of your own'
@@ -90,7 +98,8 @@ def _folder() -> Path:
     return folder
 
 
-def _is_private(status: os.stat_result) -> bool:
+def is_private(status: os.stat_result) -> bool:
+    """Return whether only this user or root can write to a file or folder."""
     return status.st_uid in (0, os.geteuid()) and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
@@ -103,7 +112,7 @@ def _open(path: Path) -> ctypes.CDLL | None:
         return None
     with open(descriptor, 'rb') as file:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or not _is_private(status):
+        if not stat.S_ISREG(status.st_mode) or not is_private(status):
             return None
         content = file.read()
         if hashlib.sha256(content[:-_DIGEST]).digest() != content[-_DIGEST:]:

@@ -3,7 +3,9 @@
  * Plain C with GCC's vector extensions, and OpenMP for threads. `build.py` compiles the kernels for
  * the user's processor, `__init__.py` calls them. `../fused_ops/` has each one's plain form.
  *
- * All arrays are float32, contiguous and channels last.
+ * All arrays are contiguous and channels last. Maps, the arrays with a value per token, hold `elem`:
+ * float, or bfloat16 in the library that is compiled with -DBFLOAT16. All others, all arithmetic and
+ * all statistics are float32 or wider.
  * B batch, H and W of a map, C channels, T = B * H * W tokens, h heads, d = C / h head width,
  * N tokens per window, V numbers per vector.
  * Kernels return 0, or 1 if an allocation failed.
@@ -15,6 +17,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __AVX__
+#include <immintrin.h>
+#endif
 
 #if defined(V) /* set by the tests */
 #elif defined(__AVX512F__)
@@ -53,56 +58,255 @@ static inline float *alloc_zeros(size_t n) {
     return p ? memset(p, 0, n * sizeof(float)) : p;
 }
 
-/* 2^x for x <= 127, clamped at 2^-126. Taylor polynomial of degree 6 on [-1/2, 1/2]: relative error
- * 2e-7. */
-INLINE float fast_exp2(float x) {
+typedef int32_t ivec __attribute__((vector_size(4 * V)));
+
+#if V == 16 && defined(__AVX512F__)
+#define VEC_MIN(a, b) ((vec)_mm512_min_ps((__m512)(a), (__m512)(b)))
+#define VEC_MAX(a, b) ((vec)_mm512_max_ps((__m512)(a), (__m512)(b)))
+#define MASK(n) ((1u << (n)) - 1)
+#elif V == 8 && defined(__AVX__)
+#define VEC_MIN(a, b) ((vec)_mm256_min_ps((__m256)(a), (__m256)(b)))
+#define VEC_MAX(a, b) ((vec)_mm256_max_ps((__m256)(a), (__m256)(b)))
+#else
+#define VEC_MIN(a, b) blend((a) < (b), a, b)
+#define VEC_MAX(a, b) blend((a) > (b), a, b)
+#endif
+
+/* mask ? a : b. */
+INLINE vec blend(ivec mask, vec a, vec b) { return (vec)((mask & (ivec)a) | (~mask & (ivec)b)); }
+
+/* x < 0 ? a : b. */
+INLINE vec where_negative(vec x, vec a, vec b) {
+#if V == 16 && defined(__AVX512F__)
+    __mmask16 mask = _mm512_cmp_ps_mask((__m512)x, _mm512_setzero_ps(), _CMP_LT_OQ);
+    return (vec)_mm512_mask_blend_ps(mask, (__m512)b, (__m512)a);
+#else
+    return blend(x < (vec){0}, a, b);
+#endif
+}
+
+/* The first n lanes of x, and 0. */
+INLINE vec first_lanes(vec x, int64_t n) {
+    ivec lane;
+    for (int i = 0; i < V; i++) lane[i] = i;
+    return (vec)((ivec)x & (lane < (int32_t)n));
+}
+
+#if V == 16
+#define FOLD(x, op)                                                                             \
+    x = op(x, __builtin_shuffle(x, (ivec){8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7})); \
+    x = op(x, __builtin_shuffle(x, (ivec){4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11})); \
+    x = op(x, __builtin_shuffle(x, (ivec){2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13})); \
+    x = op(x, __builtin_shuffle(x, (ivec){1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14}));
+#elif V == 8
+#define FOLD(x, op)                                                     \
+    x = op(x, __builtin_shuffle(x, (ivec){4, 5, 6, 7, 0, 1, 2, 3})); \
+    x = op(x, __builtin_shuffle(x, (ivec){2, 3, 0, 1, 6, 7, 4, 5})); \
+    x = op(x, __builtin_shuffle(x, (ivec){1, 0, 3, 2, 5, 4, 7, 6}));
+#else
+#define FOLD(x, op)                                         \
+    x = op(x, __builtin_shuffle(x, (ivec){2, 3, 0, 1})); \
+    x = op(x, __builtin_shuffle(x, (ivec){1, 0, 3, 2}));
+#endif
+#define VEC_ADD(a, b) ((a) + (b))
+
+INLINE float sum_lanes(vec x) {
+    FOLD(x, VEC_ADD)
+    return x[0];
+}
+
+INLINE float max_lanes(vec x) {
+    FOLD(x, VEC_MAX)
+    return x[0];
+}
+
+/* Load and store n floats, at most V; lanes beyond them are 0. */
+INLINE vec load_floats(const float *p, int64_t n) {
+    if (n >= V) return LOAD(p);
+#if V == 16 && defined(__AVX512F__)
+    return (vec)_mm512_maskz_loadu_ps(MASK(n), p);
+#else
+    vec x = {0};
+    for (int64_t i = 0; i < n; i++) x[i] = p[i];
+    return x;
+#endif
+}
+
+INLINE void store_floats(float *p, vec x, int64_t n) {
+    if (n >= V) {
+        STORE(p, x);
+        return;
+    }
+#if V == 16 && defined(__AVX512F__)
+    _mm512_mask_storeu_ps(p, MASK(n), (__m512)x);
+#else
+    for (int64_t i = 0; i < n; i++) p[i] = x[i];
+#endif
+}
+
+#ifdef BFLOAT16
+typedef uint16_t elem; /* the upper half of a float */
+typedef uint16_t elems __attribute__((vector_size(2 * V), aligned(2), may_alias));
+typedef uint32_t bits __attribute__((vector_size(4 * V)));
+
+INLINE vec widen(elems x) { return (vec)(__builtin_convertvector(x, bits) << 16); }
+
+/* Round to the nearest, ties to even. NaN stays NaN. */
+INLINE elems narrow(vec x) {
+#if V == 16 && defined(__AVX512BF16__)
+    return (elems)_mm512_cvtneps_pbh((__m512)x);
+#else
+    bits word = (bits)x, is_nan = (bits)(x != x);
+    word = ((word + 0x7fff + (word >> 16 & 1)) & ~is_nan) | (0x7fc00000 & is_nan);
+    return __builtin_convertvector(word >> 16, elems);
+#endif
+}
+
+/* Load and store n numbers of a map, at most V; lanes beyond them are 0. */
+INLINE vec load_elems(const elem *p, int64_t n) {
+    if (n >= V) return widen(*(const elems *)p);
+#if V == 16 && defined(__AVX512BW__) && defined(__AVX512VL__)
+    return widen((elems)_mm256_maskz_loadu_epi16(MASK(n), p));
+#else
+    elems x = {0};
+    for (int64_t i = 0; i < n; i++) x[i] = p[i];
+    return widen(x);
+#endif
+}
+
+INLINE void store_elems(elem *p, vec x, int64_t n) {
+    elems rounded = narrow(x);
+    if (n >= V) {
+        *(elems *)p = rounded;
+        return;
+    }
+#if V == 16 && defined(__AVX512BW__) && defined(__AVX512VL__)
+    _mm256_mask_storeu_epi16(p, MASK(n), (__m256i)rounded);
+#else
+    for (int64_t i = 0; i < n; i++) p[i] = rounded[i];
+#endif
+}
+#else
+typedef float elem;
+
+INLINE vec load_elems(const elem *p, int64_t n) { return load_floats(p, n); }
+INLINE void store_elems(elem *p, vec x, int64_t n) { store_floats(p, x, n); }
+#endif
+
+/* Run the statements for c = 0, V, 2 V, ... below C; n is V, and less at the end. They are compiled
+ * twice: only the last vector is a partial one. */
+#define FOR_VECTORS(C, ...)              \
+    do {                                 \
+        int64_t c = 0;                   \
+        for (; c + V <= (C); c += V) {   \
+            const int64_t n = V;         \
+            (void)n;                     \
+            __VA_ARGS__                  \
+        }                                \
+        if (c < (C)) {                   \
+            const int64_t n = (C) - c;   \
+            (void)n;                     \
+            __VA_ARGS__                  \
+        }                                \
+    } while (0)
+
+/* 2^x for x <= 127, clamped at 2^-126, by a polynomial on [-1/2, 1/2]: relative error 2e-7, or 1e-4
+ * for bfloat16. */
+INLINE vec fast_exp2(vec x) {
     /* 1.5 * 2^23: adding it rounds x to an integer, which the low bits hold. */
-    const float magic = 12582912.0f;
-    x = x < -126.0f ? -126.0f : x;
-    float rounded = x + magic, f = x - (rounded - magic);
-    float p = 1.5403530e-4f;
+    const vec magic = SPLAT(12582912.0f);
+    x = VEC_MAX(SPLAT(-126.0f), x);
+    vec rounded = x + magic, f = x - (rounded - magic);
+#ifdef BFLOAT16
+    vec p = SPLAT(5.51716695e-2f);
+    p = p * f + 2.42611125e-1f;
+    p = p * f + 6.93260986e-1f;
+    p = p * f + 9.99928073e-1f;
+#else
+    vec p = SPLAT(1.5403530e-4f);
     p = p * f + 1.3333558e-3f;
     p = p * f + 9.6181291e-3f;
     p = p * f + 5.5504109e-2f;
     p = p * f + 2.4022651e-1f;
     p = p * f + 6.9314718e-1f;
     p = p * f + 1.0f;
-    int32_t bits, n;
-    memcpy(&bits, &p, 4), memcpy(&n, &rounded, 4);
-    bits += (uint32_t)n << 23;
-    memcpy(&p, &bits, 4);
-    return p;
+#endif
+    return (vec)((ivec)p + ((ivec)rounded << 23));
 }
 
-INLINE float fast_exp(float x) { return fast_exp2(x * 1.44269504088896341f); }
+INLINE vec fast_exp(vec x) { return fast_exp2(x * 1.44269504088896341f); }
 
+#ifdef BFLOAT16
+/* gelu(x) and gelu'(x), each from a polynomial in x^2 for |x| <= 4.5, without exponential and
+ * division. Their errors of 5e-5 and 2e-4 are a fraction of bfloat16's rounding. */
+INLINE vec gelu_clamp(vec x) { return VEC_MAX(SPLAT(-4.5f), VEC_MIN(SPLAT(4.5f), x)); }
+
+INLINE vec gelu_cdf(vec x) {
+    vec u = x * x, p = SPLAT(-6.10083923e-13f);
+    p = p * u + 9.17100701e-11f;
+    p = p * u - 5.93105787e-09f;
+    p = p * u + 2.20708316e-07f;
+    p = p * u - 5.3248973e-06f;
+    p = p * u + 8.90381489e-05f;
+    p = p * u - 1.07760471e-03f;
+    p = p * u + 9.703869e-03f;
+    p = p * u - 6.61565736e-02f;
+    p = p * u + 3.98797929e-01f;
+    return VEC_MAX((vec){0}, p * x + 0.5f); /* -4e-7 at -4.5 */
+}
+
+INLINE vec gelu(vec x) { return x * gelu_cdf(gelu_clamp(x)); }
+
+INLINE void gelu_and_slope(vec x, vec *act, vec *slope) {
+    vec y = gelu_clamp(x), u = y * y, p = SPLAT(-2.42486569e-11f);
+    *act = x * gelu_cdf(y);
+    p = p * u + 2.73407719e-09f;
+    p = p * u - 1.35763813e-07f;
+    p = p * u + 3.92989386e-06f;
+    p = p * u - 7.41225158e-05f;
+    p = p * u + 9.65374988e-04f;
+    p = p * u - 8.94365367e-03f;
+    p = p * u + 5.89788593e-02f;
+    p = p * u - 2.65444309e-01f;
+    p = p * u + 7.97872245e-01f;
+    *slope = p * y + 0.5f;
+}
+#else
 /* CDF and PDF of the normal distribution at x. The CDF follows Abramowitz and Stegun 7.1.26, whose
  * error is at most 7.5e-8; both share one exponential. */
-INLINE void normal_cdf_pdf(float x, float *cdf, float *pdf) {
-    float t = 1.0f / (1.0f + 0.23164190f * fabsf(x)); /* 0.3275911 / sqrt(2) */
-    float e = fast_exp2(x * x * -0.72134752044448170f);
-    float p = 0.5307027145f; /* this and the next four: half of the source's coefficients */
+INLINE void normal_cdf_pdf(vec x, vec *cdf, vec *pdf) {
+    vec size = (vec)((ivec)x & 0x7fffffff);
+    vec t = 1.0f / (1.0f + 0.23164190f * size); /* 0.3275911 / sqrt(2) */
+    vec e = fast_exp2(x * x * -0.72134752044448170f);
+    vec p = SPLAT(0.5307027145f); /* this and the next four: half of the source's coefficients */
     p = p * t - 0.7265760135f;
     p = p * t + 0.7107068705f;
     p = p * t - 0.142248368f;
     p = p * t + 0.127414796f;
-    float tail = p * t * e;
-    *cdf = x < 0.0f ? tail : 1.0f - tail;
+    vec tail = p * t * e;
+    *cdf = where_negative(x, tail, 1.0f - tail);
     *pdf = 0.3989422804014327f * e;
 }
 
-INLINE float gelu(float x) {
-    float cdf, pdf;
+INLINE vec gelu(vec x) {
+    vec cdf, pdf;
     normal_cdf_pdf(x, &cdf, &pdf);
     return x * cdf;
 }
 
-/* One row: to = gelu(x scale + offset) + residual. NULL: scale 1 and offset 0; residual 0. */
-INLINE void bn_gelu_row(const float *x, const float *scale, const float *offset,
-                        const float *residual, float *to, int64_t C) {
-#pragma omp simd
-    for (int64_t c = 0; c < C; c++)
-        to[c] = gelu(scale ? x[c] * scale[c] + offset[c] : x[c]) + (residual ? residual[c] : 0.0f);
+INLINE void gelu_and_slope(vec x, vec *act, vec *slope) {
+    vec cdf, pdf;
+    normal_cdf_pdf(x, &cdf, &pdf);
+    *act = x * cdf;
+    *slope = cdf + x * pdf;
+}
+#endif
+
+/* x scale + offset for n channels; scale is NULL for x. */
+INLINE vec scaled(const elem *x, const float *scale, const float *offset, int64_t n) {
+    vec y = load_elems(x, n);
+    if (scale) y = y * load_floats(scale, n) + load_floats(offset, n);
+    return y;
 }
 
 /* Sum the partial results of all threads, (threads, n), into out (n). */

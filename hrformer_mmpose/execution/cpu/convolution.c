@@ -26,23 +26,39 @@ static float *advance(Ring *ring) {
     return ring->rows[2] = oldest;
 }
 
-/* Store n channels, at most V. */
-INLINE void store_channels(float *p, vec x, int64_t n) {
-    if (n >= V)
-        STORE(p, x);
-    else
-        memcpy(p, &x, n * sizeof(float));
+/* Convolve m adjacent pixels of a row for n channels, at most V. A column of the input serves up to
+ * three of them. as_map: apply GELU and store elem; otherwise store floats. */
+INLINE void conv_pixels(int m, const float *const in[3], const vec k[9], vec conv_bias, int as_map,
+                        void *out, int64_t C, int64_t Cp, int64_t n) {
+    vec total[4];
+    for (int j = 0; j < m; j++) total[j] = conv_bias;
+    for (int row = 0; row < 3; row++)
+        for (int column = 0; column < m + 2; column++) {
+            vec x = LOAD(in[row] + column * Cp);
+            for (int j = 0; j < m; j++)
+                if (column >= j && column <= j + 2) total[j] += k[3 * row + column - j] * x;
+        }
+    for (int j = 0; j < m; j++)
+        if (as_map)
+            store_elems((elem *)out + j * C, gelu(total[j]), n);
+        else
+            store_floats((float *)out + j * C, total[j], n);
 }
 
-/* Convolve one row for n channels, at most V. in: three rows at these channels. */
-INLINE void conv_row(const float *const in[3], const float *conv_weight, vec conv_bias, float *out,
-                     int64_t W, int64_t C, int64_t Cp, int64_t n) {
+/* Convolve a row for n channels, at most V. in: three rows at these channels. */
+INLINE void conv_row(const float *const in[3], const float *conv_weight, vec conv_bias, int as_map,
+                     void *out, int64_t W, int64_t C, int64_t Cp, int64_t n) {
     vec k[9];
     for (int i = 0; i < 9; i++) k[i] = LOAD(conv_weight + i * Cp);
-    for (int64_t x = 0; x < W; x++) {
-        vec total = conv_bias;
-        for (int i = 0; i < 9; i++) total += k[i] * LOAD(in[i / 3] + (x + i % 3) * Cp);
-        store_channels(out + x * C, total, n);
+    size_t pixel = C * (as_map ? sizeof(elem) : sizeof(float));
+    int64_t x = 0;
+    for (; x + 4 <= W; x += 4) {
+        const float *from[3] = {in[0] + x * Cp, in[1] + x * Cp, in[2] + x * Cp};
+        conv_pixels(4, from, k, conv_bias, as_map, (char *)out + x * pixel, C, Cp, n);
+    }
+    for (; x < W; x++) {
+        const float *from[3] = {in[0] + x * Cp, in[1] + x * Cp, in[2] + x * Cp};
+        conv_pixels(1, from, k, conv_bias, as_map, (char *)out + x * pixel, C, Cp, n);
     }
 }
 
@@ -53,19 +69,19 @@ static void transpose_taps(const float *conv_weight, float *taps, int64_t C, int
 }
 
 /* row (W + 2, Cp) = gelu(x scale + offset) of row y; zeros outside the map. */
-static void padded_gelu_row(const float *x, const float *scale, const float *offset, float *row,
+static void padded_gelu_row(const elem *x, const float *scale, const float *offset, float *row,
                             int64_t y, int64_t H, int64_t W, int64_t C, int64_t Cp) {
     if (y < 0 || y >= H) {
         memset(row, 0, (W + 2) * Cp * sizeof(float));
         return;
     }
     for (int64_t i = 0; i < W; i++) {
-        const float *from = x + (y * W + i) * C;
+        const elem *from = x + (y * W + i) * C;
         float *to = row + (i + 1) * Cp;
         if (scale)
-            bn_gelu_row(from, scale, offset, NULL, to, C);
+            FOR_VECTORS(C, STORE(to + c, gelu(scaled(from + c, scale + c, offset + c, n))););
         else
-            bn_gelu_row(from, NULL, NULL, NULL, to, C);
+            FOR_VECTORS(C, STORE(to + c, gelu(scaled(from + c, NULL, NULL, n))););
     }
 }
 
@@ -75,11 +91,12 @@ static void padded_gelu_row(const float *x, const float *scale, const float *off
  * conv_weight: (C, 9), taps in row-major order.
  * conv_bias: (C).
  * moments: (2, C) or NULL. */
-int gelu_dwconv(const float *x, const float *scale, const float *offset, const float *conv_weight,
-                const float *conv_bias, float *out, float *moments, int64_t B, int64_t H, int64_t W,
+int gelu_dwconv(const elem *x, const float *scale, const float *offset, const float *conv_weight,
+                const float *conv_bias, elem *out, float *moments, int64_t B, int64_t H, int64_t W,
                 int64_t C, int threads) {
     int64_t Cp = ROUND_UP(C), rows = B * H;
-    float *taps = alloc_zeros(10 * Cp), *space = alloc_floats((size_t)threads * 3 * C);
+    size_t per_thread = 3 * C + (moments ? W * Cp : 0); /* a row, and room to read whole vectors */
+    float *taps = alloc_zeros(10 * Cp), *space = alloc_floats(threads * (per_thread + V));
     Moments *partials = new_moments(threads, C);
     int failed = !taps || !space || !partials;
     if (!failed) transpose_taps(conv_weight, taps, C, Cp);
@@ -91,29 +108,40 @@ int gelu_dwconv(const float *x, const float *scale, const float *offset, const f
             failed = 1;
             continue;
         }
-        float *memory = ring.rows[0], *work = space + (size_t)k * 3 * C;
+        float *memory = ring.rows[0], *work = space + k * per_thread;
         int64_t start = rows * k / threads, end = rows * (k + 1) / threads;
         for (int64_t r = start; r < end; r++) {
             int64_t b = r / H, y = r % H;
-            const float *map = x + b * H * W * C;
+            const elem *map = x + b * H * W * C;
             if (r == start || y == 0) {
                 padded_gelu_row(map, scale, offset, advance(&ring), y - 1, H, W, C, Cp);
                 padded_gelu_row(map, scale, offset, advance(&ring), y, H, W, C, Cp);
             }
             padded_gelu_row(map, scale, offset, advance(&ring), y + 1, H, W, C, Cp);
-            float *to = out + r * W * C;
+            elem *to = out + r * W * C;
+            if (!moments) {
+                for (int64_t c = 0; c < C; c += V) {
+                    const float *in[3] = {ring.rows[0] + c, ring.rows[1] + c, ring.rows[2] + c};
+                    vec add = LOAD(taps + 9 * Cp + c);
+                    if (c + V > C)
+                        conv_row(in, taps + c, add, 1, to + c, W, C, Cp, C - c);
+                    else
+                        conv_row(in, taps + c, add, 1, to + c, W, C, Cp, V);
+                }
+                continue;
+            }
+            /* The moments are those of the numbers before they are rounded. */
+            float *line = sizeof(elem) == sizeof(float) ? (void *)to : work + 3 * C;
             for (int64_t c = 0; c < C; c += V) {
                 const float *in[3] = {ring.rows[0] + c, ring.rows[1] + c, ring.rows[2] + c};
                 vec add = LOAD(taps + 9 * Cp + c);
-                if (c + V <= C)
-                    conv_row(in, taps + c, add, to + c, W, C, Cp, V);
+                if (c + V > C)
+                    conv_row(in, taps + c, add, 0, line + c, W, C, Cp, C - c);
                 else
-                    conv_row(in, taps + c, add, to + c, W, C, Cp, C - c);
+                    conv_row(in, taps + c, add, 0, line + c, W, C, Cp, V);
             }
-            if (moments)
-                update_moments(partials + k, to, W, C, work);
-            else
-                bn_gelu_row(to, NULL, NULL, NULL, to, W * C);
+            update_moments(partials + k, line, W, C, work);
+            if (line != (void *)to) FOR_VECTORS(W * C, store_elems(to + c, LOAD(line + c), n););
         }
         free(memory);
     }
@@ -124,7 +152,7 @@ int gelu_dwconv(const float *x, const float *scale, const float *offset, const f
 }
 
 /* row (W + 2, Cp) = backward of BatchNorm for row y; zeros outside the map. */
-static void bn_backward_row(const float *grad_pre_act, const float *conv_out,
+static void bn_backward_row(const elem *grad_pre_act, const elem *conv_out,
                             const float *bn_grad_coeffs, float *row, int64_t y, int64_t H,
                             int64_t W, int64_t C, int64_t Cp) {
     if (y < 0 || y >= H) {
@@ -132,21 +160,14 @@ static void bn_backward_row(const float *grad_pre_act, const float *conv_out,
         return;
     }
     for (int64_t i = 0; i < W; i++) {
-        const float *s = grad_pre_act + (y * W + i) * C, *from = conv_out + (y * W + i) * C;
+        const elem *s = grad_pre_act + (y * W + i) * C, *from = conv_out + (y * W + i) * C;
         float *to = row + (i + 1) * Cp;
-#pragma omp simd
-        for (int64_t c = 0; c < C; c++)
-            to[c] = bn_grad_coeffs[c] * s[c] + bn_grad_coeffs[C + c] * from[c] +
-                    bn_grad_coeffs[2 * C + c];
+        FOR_VECTORS(C, {
+            vec y = load_floats(bn_grad_coeffs + c, n) * load_elems(s + c, n);
+            y += load_floats(bn_grad_coeffs + C + c, n) * load_elems(from + c, n);
+            STORE(to + c, y + load_floats(bn_grad_coeffs + 2 * C + c, n));
+        });
     }
-}
-
-/* Load n channels, at most V. */
-INLINE vec load_channels(const float *p, int64_t n) {
-    vec x = {0};
-    if (n >= V) return LOAD(p);
-    memcpy(&x, p, n * sizeof(float));
-    return x;
 }
 
 /* Backward of one row for n channels, at most V.
@@ -155,7 +176,7 @@ INLINE vec load_channels(const float *p, int64_t n) {
  * in, out: the row's input x and the gradient of x scale + offset.
  * sums: (11, Cp), see `gelu_dwconv_backward`. */
 INLINE void conv_row_backward(const float *const grad[3], const float *conv_weight,
-                              const float *act, const float *act_grad, const float *in, float *out,
+                              const float *act, const float *act_grad, const elem *in, elem *out,
                               float *sums, int64_t W, int64_t C, int64_t Cp, int64_t n) {
     vec total_weight[9], total = {0}, total_x = {0};
     for (int i = 0; i < 9; i++) total_weight[i] = (vec){0};
@@ -169,8 +190,8 @@ INLINE void conv_row_backward(const float *const grad[3], const float *conv_weig
         }
         back *= LOAD(act_grad + x * Cp);
         total += back;
-        total_x += back * load_channels(in + x * C, n);
-        store_channels(out + x * C, back, n);
+        total_x += back * load_elems(in + x * C, n);
+        store_elems(out + x * C, back, n);
     }
     for (int i = 0; i < 9; i++) STORE(sums + i * Cp, total_weight[i]);
     STORE(sums + 9 * Cp, total);
@@ -184,9 +205,9 @@ INLINE void conv_row_backward(const float *const grad[3], const float *conv_weig
  * bn_grad_coeffs: (3, C), a, b, c: the gradient of conv_out is a grad_pre_act + b conv_out + c.
  * out: (B, H, W, C), gradient of x scale + offset; overlaps no other array.
  * sums: (11, C), gradients of the nine taps, sums over tokens of out and out x. */
-int gelu_dwconv_backward(const float *x, const float *scale, const float *offset,
-                         const float *conv_out, const float *grad_pre_act,
-                         const float *bn_grad_coeffs, const float *conv_weight, float *out,
+int gelu_dwconv_backward(const elem *x, const float *scale, const float *offset,
+                         const elem *conv_out, const elem *grad_pre_act,
+                         const float *bn_grad_coeffs, const float *conv_weight, elem *out,
                          double *sums, int64_t B, int64_t H, int64_t W, int64_t C, int threads) {
     int64_t Cp = ROUND_UP(C), rows = B * H;
     float *taps = alloc_zeros(9 * Cp);
@@ -215,19 +236,19 @@ int gelu_dwconv_backward(const float *x, const float *scale, const float *offset
             }
             bn_backward_row(grad_pre_act + map, conv_out + map, bn_grad_coeffs, advance(&ring),
                             y + 1, H, W, C, Cp);
-            const float *in = x + r * W * C;
+            const elem *in = x + r * W * C;
             for (int64_t i = 0; i < W; i++) {
-                const float *from = in + i * C;
+                const elem *from = in + i * C;
                 float *a = act + i * Cp, *s = act_grad + i * Cp;
-#pragma omp simd
-                for (int64_t c = 0; c < C; c++) {
-                    float cdf, pdf, y1 = from[c] * scale[c] + offset[c];
-                    normal_cdf_pdf(y1, &cdf, &pdf);
-                    a[c] = y1 * cdf;
-                    s[c] = cdf + y1 * pdf;
-                }
+                FOR_VECTORS(C, {
+                    vec y;
+                    vec slope;
+                    gelu_and_slope(scaled(from + c, scale + c, offset + c, n), &y, &slope);
+                    STORE(a + c, y);
+                    STORE(s + c, slope);
+                });
             }
-            float *to = out + r * W * C;
+            elem *to = out + r * W * C;
             for (int64_t c = 0; c < C; c += V) {
                 const float *grad[3] = {ring.rows[0] + c, ring.rows[1] + c, ring.rows[2] + c};
                 if (c + V <= C)

@@ -2,23 +2,40 @@
 
 #include "common.h"
 
+INLINE void bn_gelu_row(const elem *x, const float *scale, const float *offset,
+                        const elem *residual, elem *to, int64_t C) {
+    FOR_VECTORS(C, {
+        vec y = gelu(scaled(x + c, scale ? scale + c : NULL, offset + c, n));
+        if (residual) y += load_elems(residual + c, n);
+        store_elems(to + c, y, n);
+    });
+}
+
 /* out = gelu(x scale + offset) + residual.
  * x, out: (T, C).
  * scale, offset: (C), or NULL for 1 and 0.
  * residual: (T, C) or NULL. */
-int bn_gelu(const float *x, const float *scale, const float *offset, const float *residual,
-            float *out, int64_t T, int64_t C, int threads) {
+int bn_gelu(const elem *x, const float *scale, const float *offset, const elem *residual, elem *out,
+            int64_t T, int64_t C, int threads) {
+    enum { LENGTH = 4096 };
+    if (!scale) { /* the same for all channels: rows of any length */
+        int64_t total = T * C;
+#pragma omp parallel for num_threads(threads) schedule(static)
+        for (int64_t i = 0; i < total; i += LENGTH) {
+            int64_t m = MIN(LENGTH, total - i);
+            if (residual)
+                bn_gelu_row(x + i, NULL, NULL, residual + i, out + i, m);
+            else
+                bn_gelu_row(x + i, NULL, NULL, NULL, out + i, m);
+        }
+        return 0;
+    }
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t t = 0; t < T; t++) {
-        const float *add = residual ? residual + t * C : NULL;
-        if (scale && add)
-            bn_gelu_row(x + t * C, scale, offset, add, out + t * C, C);
-        else if (scale)
-            bn_gelu_row(x + t * C, scale, offset, NULL, out + t * C, C);
-        else if (add)
-            bn_gelu_row(x + t * C, NULL, NULL, add, out + t * C, C);
+        if (residual)
+            bn_gelu_row(x + t * C, scale, offset, residual + t * C, out + t * C, C);
         else
-            bn_gelu_row(x + t * C, NULL, NULL, NULL, out + t * C, C);
+            bn_gelu_row(x + t * C, scale, offset, NULL, out + t * C, C);
     }
     return 0;
 }
@@ -52,13 +69,29 @@ static void reduce_sums(Sums *s, double *out, int threads) {
     free(s->rows), free(s->partials);
 }
 
+INLINE void bn_gelu_backward_row(const elem *x, const elem *grad, const float *scale,
+                                 const float *offset, elem *grad_pre_act, elem *act,
+                                 float *sum_grad, float *sum_grad_x, int64_t C) {
+    FOR_VECTORS(C, {
+        vec y;
+        vec slope;
+        vec from = load_elems(x + c, n);
+        gelu_and_slope(from * load_floats(scale + c, n) + load_floats(offset + c, n), &y, &slope);
+        vec s = load_elems(grad + c, n) * slope;
+        if (act) store_elems(act + c, y, n);
+        store_elems(grad_pre_act + c, s, n);
+        store_floats(sum_grad + c, load_floats(sum_grad + c, n) + s, n);
+        store_floats(sum_grad_x + c, load_floats(sum_grad_x + c, n) + s * from, n);
+    });
+}
+
 /* Backward of gelu(x scale + offset), and the sums that the backward of BatchNorm uses.
  * x, grad: (T, C).
  * grad_pre_act: (T, C), grad gelu'(x scale + offset); may be the array of grad.
  * act: (T, C), gelu(x scale + offset), or NULL.
  * sums: (2, C), sums over tokens of grad_pre_act and grad_pre_act x. */
-int bn_gelu_backward(const float *x, const float *grad, const float *scale, const float *offset,
-                     float *grad_pre_act, float *act, double *sums, int64_t T, int64_t C,
+int bn_gelu_backward(const elem *x, const elem *grad, const float *scale, const float *offset,
+                     elem *grad_pre_act, elem *act, double *sums, int64_t T, int64_t C,
                      int threads) {
     enum { BLOCK = 32 };
     Sums total = new_sums(C, threads);
@@ -67,20 +100,9 @@ int bn_gelu_backward(const float *x, const float *grad, const float *scale, cons
     for (int k = 0; k < threads; k++) {
         float *sum_grad = total.rows + (size_t)k * 2 * C, *sum_grad_x = sum_grad + C;
         for (int64_t t0 = T * k / threads; t0 < T * (k + 1) / threads; t0 += BLOCK) {
-            for (int64_t t = t0; t < MIN(t0 + BLOCK, T * (k + 1) / threads); t++) {
-                const float *from = x + t * C, *by = grad + t * C;
-                float *to = grad_pre_act + t * C, *act_row = act ? act + t * C : NULL;
-#pragma omp simd
-                for (int64_t c = 0; c < C; c++) {
-                    float cdf, pdf, y = from[c] * scale[c] + offset[c];
-                    normal_cdf_pdf(y, &cdf, &pdf);
-                    float s = by[c] * (cdf + y * pdf);
-                    if (act_row) act_row[c] = y * cdf;
-                    to[c] = s;
-                    sum_grad[c] += s;
-                    sum_grad_x[c] += s * from[c];
-                }
-            }
+            for (int64_t t = t0; t < MIN(t0 + BLOCK, T * (k + 1) / threads); t++)
+                bn_gelu_backward_row(x + t * C, grad + t * C, scale, offset, grad_pre_act + t * C,
+                                     act ? act + t * C : NULL, sum_grad, sum_grad_x, C);
             flush_sums(&total, k);
         }
     }
@@ -88,36 +110,43 @@ int bn_gelu_backward(const float *x, const float *grad, const float *scale, cons
     return 0;
 }
 
-/* Backward of BatchNorm, in place: grad = a grad + b x + c per channel.
+/* Backward of BatchNorm, in place: grad = a grad + b x + offset per channel.
  * grad, x: (T, C).
- * a, b, c: (C). */
-int bn_backward(float *grad, const float *x, const float *a, const float *b, const float *c,
+ * a, b, offset: (C). */
+int bn_backward(elem *grad, const elem *x, const float *a, const float *b, const float *offset,
                 int64_t T, int64_t C, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t t = 0; t < T; t++) {
-#pragma omp simd
-        for (int64_t i = 0; i < C; i++)
-            grad[t * C + i] = a[i] * grad[t * C + i] + b[i] * x[t * C + i] + c[i];
+        elem *to = grad + t * C;
+        const elem *from = x + t * C;
+        FOR_VECTORS(C, {
+            vec y = load_floats(b + c, n) * load_elems(from + c, n) + load_floats(offset + c, n);
+            store_elems(to + c, load_floats(a + c, n) * load_elems(to + c, n) + y, n);
+        });
     }
     return 0;
 }
 
-/* Update moments by `rows` rows of x (Chan, Golub and LeVeque). work: (3, C).
+/* Update moments by `rows` rows of x (Chan, Golub and LeVeque), a map or floats. work: (3, C).
  * A second pass corrects the rounding error of the first mean. */
-void update_moments(Moments *m, const float *x, int64_t rows, int64_t C, float *work) {
+INLINE void add_rows(Moments *m, const void *x, int is_map, int64_t rows, int64_t C, float *work) {
     float *mean = work, *residue = work + C, *square = work + 2 * C;
     memset(work, 0, 3 * C * sizeof(float));
     for (int64_t t = 0; t < rows; t++)
-#pragma omp simd
-        for (int64_t c = 0; c < C; c++) mean[c] += x[t * C + c];
+        FOR_VECTORS(C, {
+            vec sum = is_map ? load_elems((const elem *)x + t * C + c, n)
+                             : load_floats((const float *)x + t * C + c, n);
+            store_floats(mean + c, load_floats(mean + c, n) + sum, n);
+        });
     for (int64_t c = 0; c < C; c++) mean[c] /= rows;
     for (int64_t t = 0; t < rows; t++)
-#pragma omp simd
-        for (int64_t c = 0; c < C; c++) {
-            float off = x[t * C + c] - mean[c];
-            residue[c] += off;
-            square[c] += off * off;
-        }
+        FOR_VECTORS(C, {
+            vec off = is_map ? load_elems((const elem *)x + t * C + c, n)
+                             : load_floats((const float *)x + t * C + c, n);
+            off -= load_floats(mean + c, n);
+            store_floats(residue + c, load_floats(residue + c, n) + off, n);
+            store_floats(square + c, load_floats(square + c, n) + off * off, n);
+        });
     double total = m->n + rows;
     for (int64_t c = 0; c < C; c++) {
         double correction = residue[c] / (double)rows, delta = mean[c] + correction - m->mean[c];
@@ -126,6 +155,10 @@ void update_moments(Moments *m, const float *x, int64_t rows, int64_t C, float *
             square[c] - rows * correction * correction + delta * delta * m->n * rows / total;
     }
     m->n = total;
+}
+
+void update_moments(Moments *m, const float *x, int64_t rows, int64_t C, float *work) {
+    add_rows(m, x, 0, rows, C, work);
 }
 
 /* Merge the moments of all threads into mean and variance, (2, C); NaN for T = 0, as PyTorch. */
@@ -165,7 +198,7 @@ Moments *new_moments(int threads, int64_t C) {
 void free_moments(Moments *partials) { free(partials[0].mean), free(partials); }
 
 /* out (2, C) = mean and biased variance per channel of x (T, C). */
-int moments(const float *x, float *out, int64_t T, int64_t C, int threads) {
+int moments(const elem *x, float *out, int64_t T, int64_t C, int threads) {
     enum { BLOCK = 64 };
     Moments *partials = new_moments(threads, C);
     float *space = alloc_floats((size_t)threads * 3 * C);
@@ -179,7 +212,7 @@ int moments(const float *x, float *out, int64_t T, int64_t C, int threads) {
         float *work = space + (size_t)k * 3 * C;
         int64_t end = T * (k + 1) / threads;
         for (int64_t t = T * k / threads; t < end; t += BLOCK)
-            update_moments(partials + k, x + t * C, MIN(BLOCK, end - t), C, work);
+            add_rows(partials + k, x + t * C, 1, MIN(BLOCK, end - t), C, work);
     }
     merge_moments(partials, threads, C, T, out);
     free_moments(partials), free(space);
@@ -189,22 +222,49 @@ int moments(const float *x, float *out, int64_t T, int64_t C, int threads) {
 /* LayerNorm over C.
  * x, out: (T, C).
  * mean_and_rstd: (2, T), mean and 1 / standard deviation of each token. */
-int layer_norm(const float *x, const float *gamma, const float *beta, float *out,
+int layer_norm(const elem *x, const float *gamma, const float *beta, elem *out,
                float *mean_and_rstd, double eps, int64_t T, int64_t C, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t t = 0; t < T; t++) {
-        const float *from = x + t * C;
-        float *to = out + t * C, mean = 0, square = 0;
-#pragma omp simd reduction(+ : mean)
-        for (int64_t c = 0; c < C; c++) mean += from[c];
-        mean /= C;
-#pragma omp simd reduction(+ : square)
-        for (int64_t c = 0; c < C; c++) square += (from[c] - mean) * (from[c] - mean);
-        float rstd = 1 / sqrtf(square / C + (float)eps);
-        for (int64_t c = 0; c < C; c++) to[c] = (from[c] - mean) * rstd * gamma[c] + beta[c];
+        const elem *from = x + t * C;
+        elem *to = out + t * C;
+        vec sum = {0}, square = {0};
+        FOR_VECTORS(C, sum += load_elems(from + c, n););
+        float mean = sum_lanes(sum) / C;
+        FOR_VECTORS(C, {
+            vec off = load_elems(from + c, n) - mean;
+            if (n < V) off = first_lanes(off, n);
+            square += off * off;
+        });
+        float rstd = 1 / sqrtf(sum_lanes(square) / C + (float)eps);
+        FOR_VECTORS(C, {
+            vec y = (load_elems(from + c, n) - mean) * rstd;
+            store_elems(to + c, y * load_floats(gamma + c, n) + load_floats(beta + c, n), n);
+        });
         mean_and_rstd[t] = mean, mean_and_rstd[T + t] = rstd;
     }
     return 0;
+}
+
+INLINE void layer_norm_backward_row(const elem *x, float mean, float rstd, const float *gamma,
+                                    const elem *grad, const elem *residual, elem *out,
+                                    float *grad_gamma, float *grad_beta, int64_t C) {
+    vec sum = {0}, dot = {0};
+    FOR_VECTORS(C, {
+        vec y = (load_elems(x + c, n) - mean) * rstd;
+        vec by = load_elems(grad + c, n); /* 0 in the lanes beyond n */
+        vec g = by * load_floats(gamma + c, n);
+        sum += g;
+        dot += g * y;
+        store_floats(grad_gamma + c, load_floats(grad_gamma + c, n) + by * y, n);
+        store_floats(grad_beta + c, load_floats(grad_beta + c, n) + by, n);
+    });
+    float mean_g = sum_lanes(sum) / C, mean_dot = sum_lanes(dot) / C;
+    FOR_VECTORS(C, {
+        vec y = (load_elems(x + c, n) - mean) * rstd;
+        vec g = load_elems(grad + c, n) * load_floats(gamma + c, n);
+        store_elems(out + c, (g - mean_g - y * mean_dot) * rstd + load_elems(residual + c, n), n);
+    });
 }
 
 /* Backward of `layer_norm`.
@@ -212,9 +272,9 @@ int layer_norm(const float *x, const float *gamma, const float *beta, float *out
  * grad, residual: (T, C).
  * out: (T, C), gradient of x plus residual.
  * sums: (2, C), gradients of gamma and beta. */
-int layer_norm_backward(const float *x, const float *mean_and_rstd, const float *gamma,
-                        const float *grad, const float *residual, float *out, double *sums,
-                        int64_t T, int64_t C, int threads) {
+int layer_norm_backward(const elem *x, const float *mean_and_rstd, const float *gamma,
+                        const elem *grad, const elem *residual, elem *out, double *sums, int64_t T,
+                        int64_t C, int threads) {
     enum { BLOCK = 32 };
     Sums total = new_sums(C, threads);
     if (!total.rows) return 1;
@@ -223,24 +283,10 @@ int layer_norm_backward(const float *x, const float *mean_and_rstd, const float 
         float *grad_gamma = total.rows + (size_t)k * 2 * C, *grad_beta = grad_gamma + C;
         int64_t end = T * (k + 1) / threads;
         for (int64_t t0 = T * k / threads; t0 < end; t0 += BLOCK) {
-            for (int64_t t = t0; t < MIN(t0 + BLOCK, end); t++) {
-                const float *from = x + t * C, *by = grad + t * C, *add = residual + t * C;
-                float *to = out + t * C, mean = mean_and_rstd[t], rstd = mean_and_rstd[T + t];
-                float sum = 0, dot = 0;
-#pragma omp simd reduction(+ : sum, dot)
-                for (int64_t c = 0; c < C; c++) {
-                    float y = (from[c] - mean) * rstd, g = by[c] * gamma[c];
-                    sum += g;
-                    dot += g * y;
-                    grad_gamma[c] += by[c] * y;
-                    grad_beta[c] += by[c];
-                }
-                sum /= C, dot /= C;
-                for (int64_t c = 0; c < C; c++) {
-                    float y = (from[c] - mean) * rstd;
-                    to[c] = (by[c] * gamma[c] - sum - y * dot) * rstd + add[c];
-                }
-            }
+            for (int64_t t = t0; t < MIN(t0 + BLOCK, end); t++)
+                layer_norm_backward_row(x + t * C, mean_and_rstd[t], mean_and_rstd[T + t], gamma,
+                                        grad + t * C, residual + t * C, out + t * C, grad_gamma,
+                                        grad_beta, C);
             flush_sums(&total, k);
         }
     }

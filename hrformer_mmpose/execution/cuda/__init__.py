@@ -53,13 +53,14 @@ def kernels(capability: tuple[int, int]) -> frozenset[str]:
     return chosen - _ATTENTION if capability < (8, 0) else chosen
 
 
-def available(name: str) -> bool:
+def available(name: str, dtype: torch.dtype | None = None) -> bool:
     """Return whether the kernel of an operator can run, and is chosen, on the current device.
 
     The first call on a device compiles a small kernel (seconds).
 
     Args:
         name: name of the operator.
+        dtype: type of the maps; each of `DTYPES` has all kernels.
     """
     return _has_device() and name in _chosen(torch.cuda.current_device())
 

@@ -25,5 +25,5 @@ def weight_grad(grad: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         return at_least_float32(grad.flatten(0, -2).t() @ x.flatten(0, -2))
     grad, x = grad.flatten(1, 2), x.flatten(1, 2)
     if grad.shape[-1] > x.shape[-1]:  # the narrower one first is faster
-        return torch.bmm(x.transpose(1, 2), grad).sum(0).t()
-    return torch.bmm(grad.transpose(1, 2), x).sum(0)
+        return torch.bmm(x.transpose(1, 2), grad).sum(0, dtype=torch.float32).t()
+    return torch.bmm(grad.transpose(1, 2), x).sum(0, dtype=torch.float32)

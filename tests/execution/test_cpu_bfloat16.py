@@ -1,0 +1,170 @@
+"""CPU kernels on maps in bfloat16: at most twice the error of the plain form in bfloat16."""
+
+import pytest
+import torch
+
+from hrformer_mmpose.execution import cpu, fused_ops, policy, processor
+from hrformer_mmpose.execution.cpu import build
+from hrformer_mmpose.execution.inference import InferenceBlock
+from tests.conftest import relative_error
+from tests.execution.steps import make_block
+from tests.execution.test_cpu_kernels import tensors
+
+BFLOAT16 = torch.bfloat16
+no_kernels = pytest.mark.skipif(
+    not cpu.available(dtype=BFLOAT16), reason=f'no kernels: {cpu.reason(BFLOAT16)}'
+)
+checks_calls = pytest.mark.usefixtures('kernels_are_called')
+SIZES = [(2, 1, 1), (1, 7, 7), (2, 8, 6), (1, 13, 29)]
+CHANNELS = 39
+MAPS = {'x', 'grad', 'residual', 'conv_out', 'grad_pre_act', 'qkv'}
+
+
+def arguments(name: str, size: tuple[int, int, int]) -> list:
+    """Return arguments of an operator: maps in bfloat16, parameters in float32 that it can hold."""
+    C = CHANNELS
+    batch = *size, C
+    x, grad, residual, conv_out, grad_pre_act, coeffs, norm, weight, scale, offset, bias = tensors(
+        *[batch] * 5, (3, C), (5, C), (C, 9), *[(C,)] * 3
+    )
+    qkv, qkv_bias, rel_pos_bias = tensors((*size, 3 * C), (3 * C,), (3, 49, 49), seed=1)
+    mean = x.to(BFLOAT16).float().mean(-1)
+    rstd = (x.to(BFLOAT16).float().var(-1, correction=0) + 1e-6).rsqrt()
+    running = dict(running_mean=None, running_var=None, num_batches=None, momentum=0.1, eps=1e-5)
+    norm_args = dict(gamma=scale, beta=bias, **running)
+    conv = dict(conv_weight=weight, conv_bias=bias)
+    attention = dict(qkv=qkv, qkv_bias=qkv_bias, rel_pos_bias=rel_pos_bias)
+    result = {
+        'bn_gelu': dict(x=x, scale=scale, offset=offset, residual=residual),
+        'bn_gelu_backward': dict(x=x, grad=grad, norm=norm, of_batch=True, with_act=True),
+        'bn_backward_': dict(grad=grad, x=x, bn_grad_coeffs=coeffs),
+        'bn_statistics': dict(x=x, **norm_args),
+        'layer_norm': dict(x=x, gamma=scale, beta=bias, eps=1e-6),
+        'layer_norm_backward': dict(
+            x=x, mean_and_rstd=torch.stack((mean, rstd)), gamma=scale, grad=grad, residual=residual
+        ),
+        'gelu_dwconv': dict(x=x, scale=scale, offset=offset, **conv, **norm_args),
+        'gelu_dwconv_gelu': dict(x=x, **conv),
+        'gelu_dwconv_backward': dict(
+            x=x, norm=norm, conv_out=conv_out, grad_pre_act=grad_pre_act, bn_grad_coeffs=coeffs,
+            conv_weight=weight, of_batch=True,
+        ),
+        'window_attention': dict(**attention, num_heads=3, window=(7, 7)),
+        'window_attention_backward': dict(**attention, grad=grad, num_heads=3, window=(7, 7)),
+    }[name]  # fmt: skip
+    rounded = {k: v.to(BFLOAT16) if torch.is_tensor(v) else v for k, v in result.items()}
+    return [v.float() if torch.is_tensor(v) and k not in MAPS else v for k, v in rounded.items()]
+
+
+@pytest.fixture
+def kernels_are_called(monkeypatch):
+    """Check that the test called a kernel and did not compare the plain form with itself."""
+    called, call = [], cpu._call
+    monkeypatch.setattr(cpu, '_call', lambda *args: called.append(args[0]) or call(*args))
+    with torch.no_grad():
+        yield
+    assert called
+
+
+def as_double(values: list) -> list:
+    return [x.double() if torch.is_tensor(x) else x for x in values]
+
+
+def copies(values: list) -> list:
+    return [x.clone() if torch.is_tensor(x) else x for x in values]
+
+
+def results(value) -> list[torch.Tensor]:
+    value = (value,) if torch.is_tensor(value) else value
+    return [x for x in value if x is not None and x.numel()]
+
+
+def compare(name: str, size: tuple[int, int, int]) -> None:
+    inputs = arguments(name, size)
+    plain = getattr(fused_ops, name).__wrapped__
+    expected = results(plain(*as_double(inputs)))
+    ours = results(getattr(fused_ops, name)(*copies(inputs)))
+    baseline = results(plain(*copies(inputs)))
+    assert len(ours) == len(expected)
+    for index, (a, b, exact) in enumerate(zip(ours, baseline, expected, strict=True)):
+        assert a.dtype is b.dtype, index
+        error, bound = (relative_error(x.double(), exact) for x in (a, b))
+        # Results in float32 may be off by half a unit of bfloat16, for which GELU is exact enough.
+        slack = 1e-4 if a.dtype is BFLOAT16 else 2**-9
+        assert error <= 2 * bound + slack, (index, error, bound)
+
+
+NAMES = [
+    'bn_gelu', 'bn_gelu_backward', 'bn_backward_', 'bn_statistics', 'layer_norm',
+    'layer_norm_backward', 'gelu_dwconv', 'gelu_dwconv_gelu', 'gelu_dwconv_backward',
+    'window_attention', 'window_attention_backward',
+]  # fmt: skip
+
+
+@no_kernels
+@checks_calls
+@pytest.mark.parametrize('size', SIZES, ids=str)
+@pytest.mark.parametrize('name', NAMES)
+def test_kernel(name, size):
+    compare(name, size)
+
+
+@no_kernels
+@checks_calls
+def test_gelu_at_its_ends():
+    x = torch.cat((torch.linspace(-9, 9, 5001), torch.tensor([-1e30, 0.0, 1e30]))).to(BFLOAT16)
+    ours = fused_ops.bn_gelu(x[:, None])[:, 0].double()
+    expected = torch.nn.functional.gelu(x.double())
+    assert ((ours - expected).abs() <= 6e-5 + 2**-8 * expected.abs()).all()
+    assert not ours[x == 0].any()
+    assert not ours[x < -4.6].any()
+    norm = torch.tensor([1.0, 0.0, 0.0, 1.0, 1.0])[:, None]
+    slope = fused_ops.bn_gelu_backward(x[:, None], torch.ones_like(x)[:, None], norm, True)[0]
+    exact = x.double().requires_grad_()
+    with torch.enable_grad():
+        torch.nn.functional.gelu(exact).sum().backward()
+    assert (slope[:, 0].double() - exact.grad).abs().max() < 2**-8 + 2e-4
+
+
+@no_kernels
+@checks_calls
+def test_not_a_number_stays_one():
+    x = torch.tensor([[float('nan'), 1.0]]).repeat(3, 20).to(BFLOAT16)
+    assert torch.equal(fused_ops.bn_gelu(x).isnan(), x.isnan())
+    qkv = torch.randn(1, 3, 4, 24).to(BFLOAT16)
+    qkv[0, 0, 0, 0] = float('nan')  # a query: its token alone
+    out = fused_ops.window_attention(qkv, torch.zeros(24), None, 1, (3, 4))
+    assert torch.equal(out.isnan().any(-1).nonzero(), torch.tensor([[0, 0, 0]]))
+
+
+@no_kernels
+@pytest.mark.slow
+@pytest.mark.parametrize('flag', ['-DV=4', '-DV=8', '-DV=16 -mno-avx512bf16'])
+def test_processors_without_instructions(flag, tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    monkeypatch.setattr(build, 'FLAGS', (*build.FLAGS, *flag.split()))
+    try:
+        library, _ = build.load('-DBFLOAT16')
+    except build.Unavailable:
+        pytest.skip(f'this compiler has no {flag}')
+    monkeypatch.setattr(cpu, '_library', lambda dtype: library)
+    with torch.no_grad():
+        for name in NAMES:
+            for size in SIZES[1:3]:
+                compare(name, size)
+
+
+@pytest.mark.parametrize('has_instructions', [True, False])
+@torch.no_grad()
+def test_the_inference_block(has_instructions, monkeypatch):
+    """With the instructions oneDNN and the kernels compute, without PyTorch's operators."""
+    monkeypatch.setattr(
+        processor, 'half_types', lambda: frozenset([BFLOAT16] if has_instructions else [])
+    )
+    block = make_block().eval()
+    ours, x = InferenceBlock(block).to(BFLOAT16), torch.randn(2, 8, 13, 9).to(BFLOAT16)
+    assert policy.use_onednn(x) == (has_instructions and policy.HAS_ONEDNN)
+    expected = block(x.double()) if next(block.parameters()).dtype is torch.float64 else None
+    out = ours(x)
+    assert out.dtype is BFLOAT16
+    assert relative_error(out.double(), expected) < 2e-2
