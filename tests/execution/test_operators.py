@@ -356,7 +356,7 @@ def test_kernels_are_registered_by_device():
         return torch.zeros_like(x)
 
     backend = SimpleNamespace(
-        available=lambda name: available[0], bn_gelu=bn_gelu, DTYPES={torch.float32}
+        available=lambda name, dtype: available[0], bn_gelu=bn_gelu, DTYPES={torch.float32}
     )
     register_kernels('Meta', backend)
     x = torch.randn(2, 3, 12)

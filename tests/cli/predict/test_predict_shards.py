@@ -147,7 +147,9 @@ def test_each_process_of_torchrun_has_a_gpu_of_its_own(monkeypatch):
     from hrformer_mmpose.inference import torch_network as inference
 
     given = []
-    monkeypatch.setattr(inference, 'PoseEstimator', lambda *args, **options: given.append(args[2]))
+    monkeypatch.setattr(
+        inference, 'PoseEstimator', lambda *args, **options: given.append(options['device'])
+    )
     flags = ['a.png', '--model', 'tiny', '--checkpoint', 'c.pth', '--boxes', 'whole-image']
     for gpus, rank, device, expected in (
         (0, '1', None, None),

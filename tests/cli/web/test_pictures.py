@@ -126,7 +126,7 @@ def test_a_box_outside_is_a_problem_that_names_the_image(people, make_model):
     [
         (b'not an image', "image 'a.jpg' is not an image that can be decoded"),
         (b'', "image 'a.jpg' is empty"),
-        (b'GIF89a', "image 'a.jpg' is not an image"),
+        (b'GIF89a', "image 'a.jpg' is GIF: give it the extension .gif"),
         (b'\xff\xd8\xff\xe0' + bytes(50), "image 'a.jpg' is cut short"),
         (b'<svg xmlns="http://www.w3.org/2000/svg"><script>1</script></svg>', "image 'a.jpg' is"),
     ],
