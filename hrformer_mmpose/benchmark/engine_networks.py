@@ -11,6 +11,7 @@ from mmpose.registry import MODELS
 from torch import nn
 
 from ..backbones import HRFormer
+from ..backbones.half_precision import HalfPrecision, takes_half_weights
 from ..backbones.inference import fuse_network
 from ..execution.exportable import ExportBlock
 from ..export import files
@@ -52,10 +53,19 @@ def network(name: str) -> Poses:
     return poses.requires_grad_(False)
 
 
-def for_torch(poses: Poses) -> Poses:
-    """Prepare a network for inference in PyTorch: ours fused, MMPose's in channels last."""
+def for_torch(poses: Poses, dtype: torch.dtype = torch.float32) -> Poses:
+    """Prepare a network for inference in PyTorch: ours fused, MMPose's in channels last.
+
+    Args:
+        poses: the network.
+        dtype: type of the maps, under autocast if not float32. Weights of ours have it, too, where
+            that is faster.
+    """
     if isinstance(poses.backbone, HRFormer):
-        return Poses(poses.backbone.fuse_for_inference(), poses.head)
+        fused = poses.backbone.fuse_for_inference()
+        if dtype is not torch.float32 and takes_half_weights(torch.device('cpu'), dtype):
+            fused = HalfPrecision(fused, dtype)
+        return Poses(fused, poses.head)
     return poses.to(memory_format=torch.channels_last)
 
 

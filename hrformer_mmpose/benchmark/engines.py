@@ -164,7 +164,7 @@ def instructions() -> str:
 def _steps(name: str, images: np.ndarray, args: EngineOptions) -> dict[str, Callable]:
     """Return a function for each engine that runs a network once."""
     files = _files(name, Path(args.folder))
-    poses = engine_networks.for_torch(engine_networks.network(name))
+    poses = engine_networks.network(name)
     tensor = torch.from_numpy(images)
     steps: dict[str, Callable] = {}
     for engine, precision in ENGINES:
@@ -184,9 +184,9 @@ def _steps(name: str, images: np.ndarray, args: EngineOptions) -> dict[str, Call
 def _torch_step(poses: torch.nn.Module, images: torch.Tensor, precision: str) -> Callable:
     images = images.contiguous(memory_format=torch.channels_last)
     is_half = precision == 'bfloat16'
+    poses = engine_networks.for_torch(poses, torch.bfloat16 if is_half else torch.float32)
 
     def step() -> None:
-        # As `TorchNetwork` does: weights are cast in each call.
         with torch.inference_mode(), torch.autocast('cpu', torch.bfloat16, enabled=is_half):
             poses(images)
 
