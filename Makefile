@@ -2,7 +2,7 @@
 # make test    run the tests
 # Both make .venv when it is missing. Variables:
 #   PYTHON=python3.12   interpreter to make .venv with
-#   TORCH=2.10.0        another PyTorch than requirements.txt names (V100: see README, "GPUs")
+#   TORCH=2.10.0        another PyTorch than requirements.txt names (V100: see docs/getting_started.md)
 #   VENV=/some/folder   another place for the environment
 #   WORKERS=4           processes that run tests (2)
 # make docs    build the documentation's site in build/site; a broken link is an error
