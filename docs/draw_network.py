@@ -193,7 +193,7 @@ def draw_attention(network: TorchNetwork, crop: np.ndarray, kept: dict, keypoint
         ax.set_ylim(H - 0.5, -0.5)
         ax.set_title(f'token at {name.replace("_", " ")}', fontsize=10)
     figure.tight_layout(pad=0.4)
-    figure.savefig(DOCS / 'windows.png', dpi=100, facecolor='white')
+    figure.savefig(DOCS / 'windows.png', dpi=100, facecolor='white', bbox_inches='tight')
 
 
 def draw_heatmaps(network: TorchNetwork, crop: np.ndarray, heatmaps: np.ndarray) -> None:
@@ -209,7 +209,7 @@ def draw_heatmaps(network: TorchNetwork, crop: np.ndarray, heatmaps: np.ndarray)
         axes[2].plot(*keypoints[0, [a, b]].T, color='#38e8ff', lw=1.5)
     axes[2].scatter(*keypoints[0].T, s=14, c=scores[0], cmap='autumn', vmin=0, vmax=1, zorder=3)
     figure.tight_layout(pad=0.4)
-    figure.savefig(DOCS / 'heatmaps.png', dpi=100, facecolor='white')
+    figure.savefig(DOCS / 'heatmaps.png', dpi=100, facecolor='white', bbox_inches='tight')
 
 
 def main(checkpoint: str, data: str) -> None:

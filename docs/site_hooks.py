@@ -24,6 +24,7 @@ PAGES = {
     'CONTRIBUTING.md': 'contributing.md',
     'CHANGELOG.md': 'changelog.md',
 }
+WIDE = ('paper.md', 'weights.md')  # their tables take the room of the table of contents
 SITE_TO_FILE = {site: file for file, site in PAGES.items()}
 CODE = re.compile(r'^ *```.*?^ *```|`[^`\n]*`', re.MULTILINE | re.DOTALL)
 LINK = re.compile(r'(\]\()([^)\s#:]+)(#[^)\s]*)?(\))')
@@ -97,4 +98,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, **_) -> str:
     """Rewrite the links of a page."""
+    if page.file.src_uri in WIDE:
+        page.meta['hide'] = ['toc']
     return rewrite(markdown, page.file.src_uri)[0]
