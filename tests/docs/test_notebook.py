@@ -22,6 +22,7 @@ def test_it_runs_from_top_to_bottom(monkeypatch, tmp_path):
     client = pytest.importorskip('nbclient')
     pytest.importorskip('ipykernel')
     pytest.importorskip('onnxruntime')
+    monkeypatch.delenv('MPLBACKEND', raising=False)  # pictures in the notebook
     monkeypatch.setenv('TMPDIR', str(tmp_path))
     monkeypatch.setenv('OMP_NUM_THREADS', '1')
     monkeypatch.setenv('PYTHONPATH', str(ROOT))
