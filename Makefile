@@ -59,8 +59,9 @@ $(VENV)/.triton: $(VENV)/.installed
 	@$(VENV)/bin/python -c 'import triton' 2> /dev/null || $(PIP) --no-deps -r $(VENV)/triton.txt
 	@touch $@
 
-# Of the extra `docs`, what builds the site; nothing of it changes a package that is installed.
-$(VENV)/.docs: $(VENV)/.installed
+# Of the extra `docs`, what builds the site. It reads the package's source, without PyTorch.
+$(VENV)/.docs: pyproject.toml
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing mkdocs"
 	@$(PIP) -c requirements.txt $$(sed -n '/^docs = \[/,/^\]/s/^ *"\(mkdocs.*\)",$$/\1/p' pyproject.toml)
 	@touch $@
