@@ -2,9 +2,10 @@
 # make test    run the tests
 # Both make .venv when it is missing. Variables:
 #   PYTHON=python3.12   interpreter to make .venv with
-#   TORCH=2.10.0        another PyTorch than requirements.txt names (V100: see README, "GPUs")
+#   TORCH=2.10.0        another PyTorch than requirements.txt names (V100: see docs/getting_started.md)
 #   VENV=/some/folder   another place for the environment
 #   WORKERS=4           processes that run tests (2)
+# make docs    build the documentation's site in build/site; a broken link is an error
 # make fuzz    damaged and hostile inputs: INPUTS=10000 SEED=time in seconds, or as given
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ INPUTS ?= 10000
 SEED ?= $(shell date +%s)
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --only-binary=:all:
 
-.PHONY: demo test test-slow fuzz lint doctor clean
+.PHONY: demo test test-slow fuzz lint doctor docs clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/python tools/demo.py --data-root $(DEMO)
@@ -33,6 +34,10 @@ fuzz: $(VENV)/.installed
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
+	@echo "the site is build/site/index.html"
 
 doctor: $(VENV)/.installed
 	$(VENV)/bin/python -m hrformer_mmpose.doctor
@@ -52,6 +57,13 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 $(VENV)/.triton: $(VENV)/.installed
 	@grep '^triton==' requirements.txt > $(VENV)/triton.txt
 	@$(VENV)/bin/python -c 'import triton' 2> /dev/null || $(PIP) --no-deps -r $(VENV)/triton.txt
+	@touch $@
+
+# Of the extra `docs`, what builds the site. It reads the package's source, without PyTorch.
+$(VENV)/.docs: pyproject.toml
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing mkdocs"
+	@$(PIP) -c requirements.txt $$(sed -n '/^docs = \[/,/^\]/s/^ *"\(mkdocs.*\)",$$/\1/p' pyproject.toml)
 	@touch $@
 
 clean:

@@ -73,7 +73,7 @@ def create_backbone(
         ConfigError: an unknown name or an invalid value.
         WeightsError: the weights cannot be fetched or read, or do not fit.
 
-    Example:
+    Examples:
         >>> model = create_backbone('hrformer_tiny', features_only=True, out_indices=(1, 4)).eval()
         >>> [tuple(x.shape) for x in model(torch.rand(1, 3, 64, 64))]
         [(1, 18, 16, 16), (1, 144, 2, 2)]

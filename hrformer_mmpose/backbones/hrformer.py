@@ -95,7 +95,7 @@ class HRFormer(BaseModule):
         ConfigError: an invalid value (unknown `arch`, heads that do not divide channels).
         UnknownArgumentError: unknown keys in `arch` or `extra`.
 
-    Example:
+    Examples:
         >>> model = HRFormer(arch='tiny', multiscale_output=True).eval()
         >>> [tuple(x.shape) for x in model(torch.rand(1, 3, 64, 48))]
         [(1, 18, 16, 12), (1, 36, 8, 6), (1, 72, 4, 3), (1, 144, 2, 2)]

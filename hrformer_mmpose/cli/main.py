@@ -38,6 +38,8 @@ def main() -> None:
         module = importlib.import_module(f'.{name.replace("-", "_")}', __package__)
         parser: argparse.ArgumentParser = module.parser()
     except ModuleNotFoundError as error:
-        sys.exit(f'error: hrformer {name} needs the package {error.name}: see README, "Install"')
+        sys.exit(
+            f'error: hrformer {name} needs the package {error.name}: see docs/getting_started.md'
+        )
     parser.prog = f'hrformer {name}'
     terminal.run(module.run, parser)

@@ -89,7 +89,8 @@ def one_line(error: BaseException) -> str | None:
     if isinstance(error, ImportError) and 'pip install' in text:  # of this package
         return ' '.join(text.split())
     if package := missing_package(error):
-        return f'this needs the package {package}, which is not installed: see README, "Install"'
+        where = 'docs/getting_started.md'
+        return f'this needs the package {package}, which is not installed: see {where}'
     if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
         return f"'{error.filename}': {error.strerror}" if error.filename else error.strerror
     return None

@@ -27,7 +27,8 @@ class CheckpointHook(_CheckpointHook):
     plain data (`to_plain`). The files themselves are written by `hrformer_mmpose.Runner`.
 
     Args:
-        args, kwargs: interval, max_keep_ckpts, save_best, ..., as MMEngine's class takes them.
+        *args: interval, as MMEngine's class takes it.
+        **kwargs: interval, max_keep_ckpts, save_best, ..., as MMEngine's class takes them.
     """
 
     def before_train(self, runner: Runner) -> None:

@@ -40,7 +40,8 @@ class Runner(BlamesConfig, _Runner):
     Epochs run in `hrformer_mmpose.EpochBasedTrainLoop` unless `train_cfg` names another loop.
 
     Args:
-        args, kwargs: as MMEngine's class takes them; `from_cfg` builds it from a config.
+        *args: as MMEngine's class takes them; `from_cfg` builds it from a config.
+        **kwargs: likewise.
     """
 
     _complete = False  # whether loaded weights must fill the whole network

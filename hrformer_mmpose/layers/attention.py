@@ -126,15 +126,36 @@ class WindowMSA(nn.Module):
             (B * nW, N, C).
         """
         num_windows, N, C = x.shape
-        bias = self.rel_pos_bias()
-        qkv = self.qkv(x).view(num_windows, N, 3, self.num_heads, -1)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # B * nW, h, N, d each
-        if mask is not None:
-            bias = masked_bias(bias, mask, self.num_heads, num_windows)
-        elif bias is not None:
-            bias = bias[None]  # fused kernels require four axes
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        q, k, v = self._qkv(x)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=self._bias(mask, num_windows))
         return self.proj(x.transpose(1, 2).reshape(num_windows, N, C))
+
+    def attention_weights(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Compute the softmax of `forward`, to look at it.
+
+        Args:
+            x: tokens, (B * nW, N, C).
+            mask: see `forward`.
+
+        Returns:
+            (B * nW, h, N, N): rows are queries and sum to 1.
+        """
+        q, k, _ = self._qkv(x)
+        logits = q @ k.transpose(2, 3) * q.shape[-1] ** -0.5
+        bias = self._bias(mask, len(x))
+        return (logits if bias is None else logits + bias).softmax(-1)
+
+    def _qkv(self, x: torch.Tensor) -> torch.Tensor:
+        """(B * nW, N, C) -> queries, keys and values, (3, B * nW, h, N, d)."""
+        qkv = self.qkv(x).view(*x.shape[:2], 3, self.num_heads, -1)
+        return qkv.permute(2, 0, 3, 1, 4)
+
+    def _bias(self, mask: torch.Tensor | None, num_windows: int) -> torch.Tensor | None:
+        """Return what is added to the logits, with four axes, as fused kernels require."""
+        bias = self.rel_pos_bias()
+        if mask is not None:
+            return masked_bias(bias, mask, self.num_heads, num_windows)
+        return None if bias is None else bias[None]
 
 
 class LocalWindowSelfAttention(nn.Module):

@@ -234,7 +234,7 @@ def test_graphs_of_transformers_take_any_batch(codec, tmp_path):
     channels = 3 if getattr(codec, 'heatmap_type', '') == 'combined' else 1
     tokens = torch.rand(5, 4 * channels, 16 * 12)
     path = str(tmp_path / 'decoder.onnx')
-    with files._quiet():
+    with files.quiet():
         torch.onnx.export(
             Tokens(codec), (tokens[:2],), path, dynamo=False, opset_version=files.OPSET,
             input_names=['tokens'], dynamic_axes={'tokens': {0: 'batch'}},

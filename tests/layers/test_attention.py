@@ -105,3 +105,23 @@ def test_relative_position_index_of_a_small_window():
 def test_heads_must_divide_channels():
     with pytest.raises(ConfigError, match='channels=10 cannot be divided among num_heads=4'):
         WindowMSA(10, 4, (7, 7))
+
+
+@pytest.mark.parametrize(
+    ('with_rpe', 'mask'), [(True, None), (False, None), (True, torch.zeros(3, 12))]
+)
+def test_attention_weights_are_those_of_forward(with_rpe, mask):
+    """The weights times the values, projected, are the output."""
+    attention = WindowMSA(8, 2, (3, 4), with_rpe)
+    if mask is not None:
+        mask[:, 5:] = -math.inf
+    if with_rpe:
+        torch.nn.init.normal_(attention.relative_position_bias_table)
+    x = torch.randn(6, 12, 8)
+    weights = attention.attention_weights(x, mask)
+    assert torch.allclose(weights.sum(-1), torch.ones(6, 2, 12))
+    if mask is not None:
+        assert (weights[..., 5:] == 0).all()
+    values = attention.qkv(x)[..., 16:].reshape(6, 12, 2, 4).transpose(1, 2)
+    expected = attention.proj((weights @ values).transpose(1, 2).reshape(6, 12, 8))
+    assert relative_error(attention(x, mask), expected) < 1e-6
