@@ -71,6 +71,7 @@ DOWNLOAD = 'downloads weights'
 INSTALL = 'installs packages'
 SHELL = 'changes the shell that it runs in'
 TRAINING = 'a training like the one above it'
+WEB = 'tests/cli/web opens the page in a browser'
 SERVICE = 'tests/examples starts the service and sends it images'
 
 # Command: why it is parsed only.
@@ -132,6 +133,17 @@ PARSED: dict[str, str] = {
         'tests/benchmark runs it in small'
     ),
     'python tools/benchmark.py --device cuda': 'needs a GPU',
+    'python tools/benchmark.py engines --update docs/speed.md --json engines.json': (
+        'tests/benchmark runs it in small'
+    ),
+    'python docs/draw_engines.py engines.json': 'needs the measurements of the command before it',
+    'hrformer export hrformer_base_coco_256x192 checkpoint.pth hrformer_int8.xml --precision int8 '
+    '--calibrate COCO/train2017-part --calibrate-boxes person_keypoints_train2017.json '
+    '--images COCO/val2017 --boxes person_keypoints_val2017.json': COCO,
+    'pip install nncf': INSTALL,
+    "pip install 'gradio>=6,<7' av scipy": INSTALL,
+    'hrformer web --model hrformer.onnx': WEB,
+    'hrformer web --model hrformer.onnx --boxes onnx:detector.onnx': WEB,
     'hrformer export hrformer_small_coco_256x192 checkpoint.pth hrformer.onnx': (
         'docs/export.md runs it'
     ),

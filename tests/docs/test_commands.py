@@ -79,6 +79,9 @@ def check_other(words: list[str]) -> None:
             '--masks',
             '--seed',
         }
+    elif words[0] == 'python':
+        assert words[1].startswith('docs/')
+        assert (ROOT / words[1]).is_file()
     elif words[0] == 'jupyter':
         assert (ROOT / words[2]).is_file()
     elif words[0] == 'uvicorn':
