@@ -202,7 +202,9 @@ def test_twenty_training_iterations_give_mmposes_losses(recipe):
     assert ((losses[0] - losses[1]) / losses[1]).abs().max() < 1e-4
 
 
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(
+    'dtype', [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)], ids=str
+)
 @pytest.mark.parametrize('arch', ['small', pytest.param('base', marks=pytest.mark.slow)])
 def test_bytes_kept_for_the_backward_pass_under_autocast(arch, dtype):
     def kept(network: torch.nn.Module) -> int:

@@ -59,7 +59,7 @@ def test_options(settings):
     assert agree(model.fuse_for_inference()(x), model(x))
 
 
-@pytest.mark.parametrize('arch', ['small', 'base'])
+@pytest.mark.parametrize('arch', ['small', pytest.param('base', marks=pytest.mark.slow)])
 @torch.no_grad()
 def test_other_widths(arch):
     model = network(arch)

@@ -267,6 +267,7 @@ def test_the_layers_that_cost_most_stay_float(
     assert open_network(out).description.quantization['float_layers'] == []
 
 
+@pytest.mark.slow
 def test_a_file_that_loses_too_much_is_not_written(
     quantizer, network, people, truth, tmp_path, monkeypatch, capsys
 ):

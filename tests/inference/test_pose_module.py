@@ -189,7 +189,9 @@ def test_tensors_on_two_devices_are_noticed():
             module(torch.empty(2, 112, 84, 3, dtype=torch.uint8, device='cuda'))
 
 
-@pytest.mark.parametrize('codec', ['msra', 'dark', 'udp', 'combined', 'prtr'])
+@pytest.mark.parametrize(
+    'codec', ['msra', 'dark', 'udp', 'combined', pytest.param('prtr', marks=pytest.mark.slow)]
+)
 def test_a_captured_network_gives_the_poses_of_other_crops(codec, checkpoint, monkeypatch):
     """Nothing of the crops of the capture is fixed in it."""
     record_graphs(monkeypatch)
