@@ -77,6 +77,7 @@ def test_one_command_on_a_gpu_is_the_whole_plan(monkeypatch):
     assert (taken[2].precision, taken[2].minutes) == (['float32'], None)
 
 
+@pytest.mark.slow
 def test_every_network_has_a_row_in_every_case(tmp_path):
     file = tmp_path / 'speed.md'
     args = options(precision=['float32', 'bfloat16'], markdown=str(file))
@@ -153,6 +154,7 @@ def test_the_compiled_network_is_a_row(monkeypatch):
     assert [net.training for net in compiled] == [False, True]
 
 
+@pytest.mark.slow
 def test_differences_from_mmpose(small):
     args = options(precision=['float32', 'float16'], train_batch_size=[])
     errors = [float(row['difference']) for row in networks.benchmark(args)['differences']]

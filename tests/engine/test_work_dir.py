@@ -235,6 +235,7 @@ def test_what_a_kill_left_undone_is_done_when_the_run_resumes(train, tmp_path, m
     assert list(runner.message_hub.get_scalar('val/coco/AP').data[0]) == [0.1, 0.2]
 
 
+@pytest.mark.slow
 def test_a_validation_that_is_repeated_is_logged_once(train, tmp_path, monkeypatch):
     """Killed after the log has the validation, before the best network's file is there."""
     folder, save = tmp_path / 'work', checkpoint_hook.CheckpointHook._save_best_checkpoint
