@@ -12,6 +12,8 @@ PACKAGE = ROOT / 'hrformer_mmpose'
 def test_imports_run_downwards_without_cycles(monkeypatch, capsys):
     cli = pytest.importorskip('importlinter.cli')
     monkeypatch.chdir(ROOT)
+    # It would disable all loggers, on whose lines other tests of the process wait.
+    monkeypatch.setattr('logging.config.dictConfig', lambda config: None)
     failed = cli.lint_imports(config_filename='pyproject.toml', no_cache=True, is_debug_mode=True)
     assert not failed, capsys.readouterr().out
 
