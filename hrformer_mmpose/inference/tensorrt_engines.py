@@ -11,11 +11,11 @@ import hashlib
 import logging
 import os
 import re
-import stat
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
+from ..cache import cache_root, is_private
 from ..errors import ConfigError
 from . import digest
 
@@ -72,7 +72,7 @@ def engine_folder(path: str | Path, number: int = 0) -> Path | None:
     """
     name = folder_name(path, number)
     try:
-        folder = _private_folder(_cache_root() / 'tensorrt' / name)
+        folder = _private_folder(cache_root() / 'hrformer_mmpose' / 'tensorrt' / name)
     except OSError as error:
         logger.warning(
             f'TensorRT compiles the network anew each time (minutes): {_reason(error)}; let '
@@ -151,13 +151,6 @@ def _plain(text: str) -> str:
     return re.sub(r'[^A-Za-z0-9.]+', '_', text)
 
 
-def _cache_root() -> Path:
-    root = Path(os.environ.get('XDG_CACHE_HOME', ''))
-    if not root.is_absolute():  # the XDG specification ignores relative paths
-        root = Path(os.path.expanduser('~'), '.cache')
-    return root / 'hrformer_mmpose'
-
-
 def _private_folder(folder: Path) -> Path:
     """Create a folder that only this user can write to.
 
@@ -165,10 +158,8 @@ def _private_folder(folder: Path) -> Path:
         OSError: it cannot be created or written to, or others can write to it.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    owners = (0, os.geteuid()) if hasattr(os, 'geteuid') else (0,)  # Windows: all files have 0
     for path in (folder, folder.parent, folder.parent.parent):
-        status = path.stat()
-        if status.st_uid not in owners or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        if not is_private(path.stat()):
             raise PermissionError(0, 'belongs to another user or can be written by others', path)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(0, 'cannot be written', folder)

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from hrformer_mmpose.cache import is_private
 from hrformer_mmpose.execution import policy
 from hrformer_mmpose.execution.cpu import build, products
 from hrformer_mmpose.execution.linear import FusedLinear, linear
@@ -124,7 +125,7 @@ def test_files_that_are_not_trusted_are_replaced(change, measured, monkeypatch):
     assert len(measured) == 2
     assert len(json.loads(file().read_text())) == 1
     assert not file().is_symlink()
-    assert build.is_private(file().stat())
+    assert is_private(file().stat())
 
 
 def test_a_folder_that_cannot_be_written_to(measured, monkeypatch):

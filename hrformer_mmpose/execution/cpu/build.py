@@ -19,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from ...cache import cache_root, is_private
+
 FOLDER = Path(__file__).parent
 # gnu11 because GCC emits no fused multiply-adds under c11.
 FLAGS = ('-O3', '-march=native', '-std=gnu11', '-fno-math-errno', '-fno-trapping-math', '-fPIC')
@@ -82,9 +84,7 @@ def cache_folder() -> Path:
         Unavailable: another user can write to it, or it has no name.
         OSError: it cannot be made.
     """
-    root = Path(os.environ.get('XDG_CACHE_HOME', ''))
-    if not root.is_absolute():  # the XDG specification ignores relative paths
-        root = Path(os.path.expanduser('~'), '.cache')
+    root = cache_root()
     if not root.is_absolute():
         raise Unavailable('there is no home folder: let XDG_CACHE_HOME name a folder')
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -96,11 +96,6 @@ def cache_folder() -> Path:
             'chmod 700 it, or let XDG_CACHE_HOME name a folder of your own'
         )
     return folder
-
-
-def is_private(status: os.stat_result) -> bool:
-    """Return whether only this user or root can write to a file or folder."""
-    return status.st_uid in (0, os.geteuid()) and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _open(path: Path) -> ctypes.CDLL | None:

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import _disable_current_modes
 
+from ...cache import is_private
 from .. import processor
 from . import build
 
@@ -132,7 +133,7 @@ def _read() -> dict[str, list[float]]:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         with open(os.open(_path(), flags), encoding='utf-8') as file:
             status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode) or not build.is_private(status):
+            if not stat.S_ISREG(status.st_mode) or not is_private(status):
                 return {}
             content = json.load(file)
         return {key: [float(a), float(b)] for key, (a, b) in content.items()}
