@@ -58,7 +58,7 @@ def _other_network(cfg: Config, name: str) -> None:
         head.update(
             map_size=map_size,
             patch_size=(map_size[0] // 8, map_size[1] // 8),
-            heatmap_size=tuple(cfg.codec.heatmap_size[::-1])
+            heatmap_size=tuple(cfg.codec.heatmap_size[::-1]),
         )
         head.decoder = cfg.codec
         cfg.model.head = head

@@ -7,6 +7,7 @@ from torch import nn
 
 from ..arch import Stage
 from ..execution.block import HRFormerBlock
+from ..execution.depthwise import DepthwiseConv2d
 from ..execution.stock import stock
 from ..layers import BasicBlock, MultiScaleFusion
 
@@ -58,7 +59,9 @@ class HRFormerModule(nn.Module):
                     for index, rate in enumerate(rates)
                 ]
             self.branches.append(nn.Sequential(*blocks))
-        self.fuse_layers = MultiScaleFusion(stage.channels, num_outputs, norm_cfg, upsample)
+        self.fuse_layers = MultiScaleFusion(
+            stage.channels, num_outputs, norm_cfg, upsample, DepthwiseConv2d
+        )
 
     def forward(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
         """List of (B, C_j, H_j, W_j) -> list of `num_outputs` maps."""

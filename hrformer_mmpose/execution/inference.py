@@ -20,6 +20,7 @@ from ..layers.norm import BATCH_NORMS
 from ..layers.window import map_size, window_partition, window_reverse
 from . import fused_ops, policy
 from .block import HRFormerBlock
+from .depthwise import DepthwiseConv2d
 from .linear import FusedLinear, fold_batch_norm, fuse_conv
 
 
@@ -209,7 +210,7 @@ def fuse_sequence(
     layers, result = [*modules], []
     while layers:
         layer = layers.pop(0)
-        if not _may_join(layer, nn.Conv2d):
+        if not _may_join(layer, nn.Conv2d, DepthwiseConv2d):
             result.append(fuse(layer, block))
             continue
         norm = layers.pop(0) if layers and _may_join(layers[0], *BATCH_NORMS) else None

@@ -67,6 +67,25 @@ def may_recompute_ffn(block: nn.Module, x: torch.Tensor) -> bool:
     )
 
 
+def use_float32_gradients(conv: nn.Conv2d, x: torch.Tensor) -> bool:
+    """Return whether a depth-wise convolution computes its gradients in float32 under autocast.
+
+    Args:
+        conv: the convolution.
+        x: (B, C, H, W), its input.
+    """
+    return (
+        x.device.type == 'cpu'
+        and type(x) is torch.Tensor
+        and torch.is_grad_enabled()
+        and x.dtype is not torch.float32
+        and _parameter_dtype(x) is conv.weight.dtype
+        and _is_eager()
+        and obstacle(conv) is None
+        and (conv.kernel_size, conv.groups, conv.bias) == ((3, 3), conv.in_channels, None)
+    )
+
+
 def _may_recompute(block: nn.Module, x: torch.Tensor, *modules: nn.Module) -> bool:
     device = x.device.type
     return (

@@ -63,8 +63,13 @@ _TENSORS = frozenset((torch.Tensor, nn.Parameter, type(None)))
 
 
 def stock(cls: _Class) -> _Class:
-    """Register a class, not its subclasses, whose instances fast paths may bypass."""
+    """Register a class, not its subclasses, whose instances fast paths may bypass.
+
+    Conditions on the instances of a stock base class hold for its own.
+    """
     _FORWARDS[cls] = cls.forward
+    if check := next((_CHECKS[base] for base in cls.__mro__ if base in _CHECKS), None):
+        _CHECKS[cls] = check
     return cls
 
 

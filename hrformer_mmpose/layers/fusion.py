@@ -18,13 +18,17 @@ from .window import map_size
 
 
 def conv_norm(
-    in_channels: int, out_channels: int, norm_cfg: dict, kernel: int, stride: int = 1, groups=1
+    in_channels: int,
+    out_channels: int,
+    norm_cfg: dict,
+    kernel: int,
+    stride: int = 1,
+    groups: int = 1,
+    conv: type[nn.Conv2d] = nn.Conv2d,
 ) -> list[nn.Module]:
     """Convolution without bias, padded by half its kernel, and BatchNorm."""
-    conv = nn.Conv2d(
-        in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False
-    )
-    return [conv, build_batch_norm(norm_cfg, out_channels)]
+    layer = conv(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
+    return [layer, build_batch_norm(norm_cfg, out_channels)]
 
 
 class Bottleneck(nn.Module):
@@ -148,11 +152,21 @@ class MultiScaleFusion(nn.ModuleList):
         num_outputs: number of output maps, highest resolution first.
         norm_cfg: see `build_batch_norm`.
         upsample: interpolation, a key of `UPSAMPLE`.
+        depthwise_conv: class of the strided depth-wise convolutions.
     """
 
-    def __init__(self, channels: tuple[int, ...], num_outputs: int, norm_cfg: dict, upsample: str):
+    def __init__(
+        self,
+        channels: tuple[int, ...],
+        num_outputs: int,
+        norm_cfg: dict,
+        upsample: str,
+        depthwise_conv: type[nn.Conv2d] = nn.Conv2d,
+    ):
         rows = [
-            nn.ModuleList(_fusion_path(channels, j, i, norm_cfg) for j in range(len(channels)))
+            nn.ModuleList(
+                _fusion_path(channels, j, i, norm_cfg, depthwise_conv) for j in range(len(channels))
+            )
             for i in range(num_outputs)
         ]
         super().__init__(rows)
@@ -173,7 +187,9 @@ class MultiScaleFusion(nn.ModuleList):
         return F.relu(total)
 
 
-def _fusion_path(channels: tuple[int, ...], j: int, i: int, norm_cfg: dict) -> nn.Module | None:
+def _fusion_path(
+    channels: tuple[int, ...], j: int, i: int, norm_cfg: dict, depthwise_conv: type[nn.Conv2d]
+) -> nn.Module | None:
     """Convolutions from map j to map i, without the interpolation."""
     if j == i:
         return None
@@ -182,7 +198,9 @@ def _fusion_path(channels: tuple[int, ...], j: int, i: int, norm_cfg: dict) -> n
     steps = []
     for k in range(j + 1, i + 1):
         out_channels = channels[i] if k == i else channels[j]
-        depth_wise = conv_norm(channels[j], channels[j], norm_cfg, 3, 2, groups=channels[j])
+        depth_wise = conv_norm(
+            channels[j], channels[j], norm_cfg, 3, 2, channels[j], depthwise_conv
+        )
         point_wise = conv_norm(channels[j], out_channels, norm_cfg, 1)
         relu = [] if k == i else [nn.ReLU()]  # the last step's ReLU follows the sum
         steps.append(nn.Sequential(*depth_wise, *point_wise, *relu))

@@ -23,7 +23,7 @@ from .batch_norm import (
     bn_statistics,
     bn_total_grads,
 )
-from .convolution import gelu_dwconv, gelu_dwconv_backward, gelu_dwconv_gelu
+from .convolution import dwconv_backward, gelu_dwconv, gelu_dwconv_backward, gelu_dwconv_gelu
 from .linear import weight_grad
 from .norms import layer_norm, layer_norm_backward
 
@@ -34,6 +34,7 @@ __all__ = [
     'bn_gelu_backward',
     'bn_statistics',
     'bn_total_grads',
+    'dwconv_backward',
     'gelu_dwconv',
     'gelu_dwconv_backward',
     'gelu_dwconv_gelu',

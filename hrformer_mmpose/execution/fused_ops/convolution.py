@@ -15,6 +15,7 @@ from .batch_norm import (
     moments,
     sums_over_tokens,
 )
+from .norms import at_least_float32
 
 aten = torch.ops.aten
 
@@ -119,19 +120,47 @@ def gelu_dwconv_backward(
         sums: (2, C) in float64, sums over tokens of grad and grad x.
         bn_grads: (6, C), of the BatchNorm before it, see `bn_gelu_backward`.
     """
-    C = x.shape[-1]
     a, b, c = bn_grad_coeffs
     pre_act = torch.addcmul(norm[1], x, norm[0])
-    grad = torch.addcmul(torch.addcmul(c, conv_out, b), grad_pre_act, a).permute(0, 3, 1, 2)
-    grad, grad_weight, _ = aten.convolution_backward(
-        grad.to(pre_act.dtype), F.gelu(pre_act).permute(0, 3, 1, 2),
-        _filters(conv_weight.to(pre_act.dtype)), None, [1, 1], [1, 1], [1, 1], False, [0, 0], C,
-        [True, True, False],
-    )  # fmt: skip
-    out = aten.gelu_backward(grad.permute(0, 2, 3, 1), pre_act)
+    grad = torch.addcmul(torch.addcmul(c, conv_out, b), grad_pre_act, a)
+    grad, grad_weight = _conv_backward(grad.to(pre_act.dtype), F.gelu(pre_act), conv_weight)
+    out = aten.gelu_backward(grad, pre_act)
     sums = sums_over_tokens(out, x)
     bn_grads = gradients(sums, norm, batch_count(x, of_batch))
-    return out.to(x.dtype), grad_weight.reshape(C, 9), sums, bn_grads
+    return out.to(x.dtype), grad_weight, sums, bn_grads
+
+
+@operator(
+    '(Tensor grad, Tensor x, Tensor conv_weight, int stride) -> (Tensor, Tensor)',
+    grad='B h w C', x='B H W C', conv_weight='C 9',
+)  # fmt: skip
+def dwconv_backward(
+    grad: torch.Tensor, x: torch.Tensor, conv_weight: torch.Tensor, stride: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compute the gradients of a strided depth-wise 3x3 convolution, padding 1, without bias.
+
+    Args:
+        grad: (B, h, w, C), gradient of its output.
+        x: (B, H, W, C), its input.
+        conv_weight: (C, 9).
+        stride: along both axes.
+
+    Returns:
+        (B, H, W, C), gradient of x.
+        (C, 9), at least float32, gradients of the nine taps.
+    """
+    dtype = torch.promote_types(x.dtype, conv_weight.dtype)
+    grad_x, grad_weight = _conv_backward(grad.to(dtype), x.to(dtype), conv_weight, stride)
+    return grad_x.to(x.dtype), at_least_float32(grad_weight)
+
+
+def _conv_backward(grad, x, conv_weight, stride=1) -> tuple[torch.Tensor, torch.Tensor]:
+    C = x.shape[-1]
+    grad_x, grad_weight, _ = aten.convolution_backward(
+        grad.permute(0, 3, 1, 2), x.permute(0, 3, 1, 2), _filters(conv_weight.to(x.dtype)), None,
+        [stride] * 2, [1, 1], [1, 1], False, [0, 0], C, [True, True, False],
+    )  # fmt: skip
+    return grad_x.permute(0, 2, 3, 1), grad_weight.reshape(C, 9)
 
 
 def _dwconv(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
