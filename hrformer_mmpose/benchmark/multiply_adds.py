@@ -82,6 +82,7 @@ FORMULAS: dict[object, Callable] = {
     fused.gelu_dwconv: lambda args, result: TAPS * args[0].numel(),
     fused.gelu_dwconv_gelu: lambda args, result: TAPS * args[0].numel(),
     fused.gelu_dwconv_backward: lambda args, result: 2 * TAPS * args[0].numel(),
+    fused.dwconv_backward: lambda args, result: 2 * TAPS * args[0].numel(),
 }
 for _kind in ('flash_attention_for_cpu', 'flash_attention', 'efficient_attention'):
     _name = f'_scaled_dot_product_{_kind}'

@@ -13,8 +13,8 @@ from .stock import stock
 class DepthwiseConv2d(nn.Conv2d):
     """`nn.Conv2d`, whose gradients under a CPU's autocast are computed in float32.
 
-    oneDNN takes 15 to 37 times as long for them in bfloat16 (AVX-512 BF16, PyTorch 2.13, stride 2):
-    0.28 of 6.0 seconds of HRFormer-B's training step.
+    In bfloat16 oneDNN takes 15 to 30 times as long for them (PyTorch 2.13, AVX-512 BF16, stride 2),
+    which was 0.28 of 6.0 seconds of HRFormer-B's training step.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
