@@ -28,6 +28,7 @@ from ..terminal import INTERRUPTED, Progress
 from .arguments import Options, parser, read_options
 from .journal import Content, Journal, Stamp
 from .outputs import RESULTS, check_out, image_ids, make_folder, merge, output_names
+from .recording import free_path
 from .shards import (
     entry_of,
     is_pretrained,
@@ -38,7 +39,7 @@ from .shards import (
     stamp,
 )
 from .summary import report
-from .videos import free_path, predict_video
+from .videos import predict_video
 
 __all__ = ['parser', 'run']
 

@@ -3,37 +3,29 @@
 A video is done in two passes. The network's poses are appended to a file of raw lines, frame by
 frame; a run that was killed continues after the last whole line. Then the raw lines are read from
 the start: people get identities, keypoints are smoothed, and the final lines and the drawn video
-are written. A camera cannot be read twice: there both happen frame by frame.
+are written. A camera cannot be read twice, see `recording.py`.
 """
 
 import contextlib
-import itertools
-import json
 import os
-from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
 
-import cv2
 import numpy as np
 
-from ...errors import DataError, UserError
-from ...imaging.drawing import draw_poses
-from ...imaging.poses import Pose
+from ...errors import DataError
 from ...imaging.skeleton import Skeleton
 from ...inference import videos
-from ...inference.detectors import FollowedBoxes, IntermittentDetector
 from ...inference.estimator import Estimator
-from ...inference.smoothing import FILTERS, Frame
-from ...inference.tracking import Tracker
+from ...inference.smoothing import Frame
 from ...inference.videos import Video
 from ...io import naming
 from ..terminal import Progress
 from .arguments import Options
+from .frames import draw, estimate, from_dict, refine, show, to_dict, write_line
 from .outputs import make_folder
 from .raw_lines import RawLines
+from .recording import record
 from .video_writer import open_writer
 
 
@@ -60,7 +52,7 @@ def predict_video(
         return dict(entry, failed=True, problems=[str(error)])
     make_folder(lines.parent)
     if isinstance(source, int):
-        problems = _record(video, lines, estimator, boxes, options, entry)
+        problems = record(video, lines, estimator, boxes, options, entry)
     else:
         problems = _predict_file(video, lines, estimator, boxes, options, key, entry)
     if lines.is_file() and entry['frames']:
@@ -84,7 +76,7 @@ def _predict_file(
                     raw, video, estimator, boxes, options, options.show
                 ):
                     progress.step(len(frame.poses))
-                    if options.show and not _show(_draw(image, frame.poses, options)):
+                    if options.show and not show(draw(image, frame.poses, options)):
                         raw.remove()
                         entry.update(failed=True, frames=raw.count)
                         return [f"'{video.name}' was ended by q: {raw.count} frames"]
@@ -101,9 +93,9 @@ def estimate_missing(
     raw: RawLines, video: Video, estimator: Estimator, boxes, options: Options, keep_images: bool
 ) -> Iterator[tuple[Frame, np.ndarray | None]]:
     """Append the frames that the raw lines lack to them; yield each, and its picture if kept."""
-    poses = _estimate(video, estimator, boxes, options, keep_images, raw.count)
+    poses = estimate(video, estimator, boxes, options, keep_images, raw.count)
     for frame, image, problems in poses:
-        raw.add(_row(frame), problems)
+        raw.add(to_dict(frame), problems)
         yield frame, image
     raw.finish([line] if (line := video.truncation()) else [])
 
@@ -128,7 +120,7 @@ def write_results(
         entry: of the journal; `frames` and `persons` are counted.
         problems: receives one line for each problem.
     """
-    frames = (_parse(row, skeleton) for row in raw.rows())
+    frames = (from_dict(row, skeleton) for row in raw.rows())
     partial = lines.with_name(f'.final-{lines.name}')
     undrawn = 0
     with contextlib.ExitStack() as stack:
@@ -140,11 +132,11 @@ def write_results(
         rows = stack.enter_context(open(partial, 'w', encoding='utf-8'))
         writer = open_writer(lines.with_suffix('.mp4'), video.fps, video.name)
         stack.enter_context(writer)
-        for frame, smooth in _refine(frames, options):
-            _write(rows, frame, smooth, entry)
+        for frame, smooth in refine(frames, options):
+            write_line(rows, frame, smooth, entry)
             image = next(images, None)
             if image is not None:
-                writer.write(_draw(image, smooth.poses, options), frame.time)
+                writer.write(draw(image, smooth.poses, options), frame.time)
             undrawn += image is None
             yield frame
         problems += writer.publish()
@@ -156,171 +148,3 @@ def write_results(
             f"'{video.name}' changed or is damaged: {entry['frames']} frames have poses, and only "
             f'{drawn} could be read again for the drawn video'
         )
-
-
-def _estimate(
-    video: Video,
-    estimator: Estimator,
-    boxes,
-    options: Options,
-    keep_images: bool,
-    start: int = 0,
-    live: bool = False,
-) -> Iterator[tuple[Frame, np.ndarray | None, list[str]]]:
-    """Yield the poses of each frame from number `start`, its picture and its problems."""
-    images = itertools.islice(video, start, None)
-    if options.detect_every > 1:
-        boxes = IntermittentDetector(boxes, options.detect_every)
-    follows = isinstance(boxes, FollowedBoxes | IntermittentDetector)
-    live = live or follows
-    results = estimator.stream(images, boxes, keep_images=keep_images, live=live)
-    for number, result in enumerate(results, start):
-        while len(video.infos) > video.read - number:  # of frames that were skipped
-            video.infos.popleft()
-        info = video.infos.popleft()
-        if follows:
-            boxes.update(result.poses)
-            if info.is_cut:
-                boxes.restart()
-        name = f"frame {number} of '{video.name}'"
-        problems = [line.replace(result.name, name) for line in result.problems]
-        yield Frame(number, info.time, result.poses, info.is_cut), result.image, problems
-
-
-def _refine(frames: Iterable[Frame], options: Options) -> Iterator[tuple[Frame, Frame]]:
-    """Yield each frame with identities, and the same one with smoothed keypoints."""
-    if not options.track:
-        yield from ((frame, frame) for frame in frames)
-        return
-    tracked = _track(frames)
-    if options.smooth is None:
-        yield from ((frame, frame) for frame in tracked)
-        return
-    waiting: deque[Frame] = deque()
-    source = (waiting.append(frame) or frame for frame in tracked)
-    for smooth in FILTERS[options.smooth](threshold=options.threshold)(source):
-        yield waiting.popleft(), smooth
-
-
-def _track(frames: Iterable[Frame]) -> Iterator[Frame]:
-    tracker = Tracker()
-    for frame in frames:
-        if frame.is_cut:
-            tracker.cut()
-        numbers = tracker.update(frame.poses, frame.time)
-        poses = [
-            replace(pose, track_id=number)
-            for pose, number in zip(frame.poses, numbers, strict=True)
-        ]
-        yield replace(frame, poses=poses)
-
-
-def _record(
-    video: Video, lines: Path, estimator: Estimator, boxes, options: Options, entry: dict
-) -> list[str]:
-    """Write lines and drawn video of a camera until Ctrl-C; return the problems.
-
-    After an error, such as a full disk, what was recorded until then is kept.
-    """
-    drawing = options.pictures or options.show
-    images: deque[np.ndarray | None] = deque()
-    problems: list[str] = []
-
-    def estimated() -> Iterator[Frame]:
-        for frame, image, lines_of_frame in _estimate(
-            video, estimator, boxes, options, drawing, live=True
-        ):
-            problems.extend(lines_of_frame)
-            images.append(image)
-            yield frame
-
-    with contextlib.ExitStack() as stack:
-        writer = open_writer(lines.with_suffix('.mp4'), video.fps, None)
-        stack.enter_context(writer)
-        rows = stack.enter_context(_recording(lines, entry))
-        progress = stack.enter_context(Progress(None, 'frames', shown=options.shard == 0))
-        try:
-            for frame, smooth in _refine(estimated(), options):
-                image = images.popleft()
-                _write(rows, frame, smooth, entry)
-                progress.step(len(frame.poses))
-                if drawing:
-                    drawn = _draw(image, smooth.poses, options)
-                    if options.pictures:
-                        writer.write(drawn, frame.time)
-                    if options.show and not _show(drawn):
-                        break
-        except KeyboardInterrupt:  # ends the recording
-            pass
-        finally:
-            problems += writer.publish()
-    return problems + ([line] if (line := video.truncation()) else [])
-
-
-@contextlib.contextmanager
-def _recording(lines: Path, entry: dict) -> Iterator[TextIO]:
-    """Yield a file of lines that gets its name at the end, also after an error, if it has any."""
-    partial = _partial(lines)
-    try:
-        rows = open(partial, 'x', encoding='utf-8')  # noqa: SIM115 (closed below)
-    except FileExistsError as error:
-        raise UserError(f"'{partial}' is being written by another run") from error
-    try:
-        with naming(partial), rows:
-            yield rows
-    finally:
-        if entry['frames']:
-            os.replace(partial, lines)
-        else:
-            os.remove(partial)
-
-
-def _partial(lines: Path) -> Path:
-    return lines.with_name(f'{lines.name}.part')
-
-
-def _write(rows, frame: Frame, smooth: Frame, entry: dict) -> None:
-    """Write the line of a frame and count it."""
-    rows.write(json.dumps(_row(frame, smooth), separators=(',', ':')) + '\n')
-    entry['frames'] += 1
-    entry['persons'] += len(frame.poses)
-
-
-def _row(frame: Frame, smooth: Frame | None = None) -> dict:
-    """Convert a frame to plain data: the network's keypoints, and smoothed ones beside them."""
-    poses = [pose.to_dict() for pose in frame.poses]
-    if smooth is not None and smooth is not frame:
-        for values, pose in zip(poses, smooth.poses, strict=True):
-            points = pose.keypoints.astype(np.float64).round(4).tolist()
-            values['smoothed'] = dict(zip(pose.skeleton.names, points, strict=True))
-    cut = dict(cut=True) if frame.is_cut else {}
-    return dict(frame=frame.number, time=round(frame.time, 6), **cut, poses=poses)
-
-
-def _parse(row: dict, skeleton: Skeleton) -> Frame:
-    """Convert a raw line back to a frame."""
-    poses = [Pose.from_dict(values, skeleton) for values in row['poses']]
-    return Frame(row['frame'], row['time'], poses, row.get('cut', False))
-
-
-def _draw(image: np.ndarray, poses: list[Pose], options: Options) -> np.ndarray:
-    return draw_poses(image, poses, options.threshold, color_by=options.color_by)
-
-
-def _show(picture: np.ndarray) -> bool:
-    """Show a picture; return False when the user quits."""
-    try:
-        cv2.imshow('hrformer (q quits)', picture)
-        return cv2.waitKey(1) & 0xFF != ord('q')
-    except cv2.error as error:
-        raise UserError('--show: this OpenCV has no windows (opencv-python has)') from error
-
-
-def free_path(lines: Path) -> Path:
-    """Return `lines`, numbered if a recording of that name exists or is being written."""
-    numbered = (lines.with_stem(f'{lines.stem}-{number}') for number in itertools.count(2))
-    return next(
-        path
-        for path in itertools.chain([lines], numbered)
-        if not any(p.exists() for p in (path, path.with_suffix('.mp4'), _partial(path)))
-    )

@@ -379,12 +379,12 @@ def test_a_camera_that_is_not_there_is_named(run, monkeypatch):
 def test_show_ends_a_video_and_it_is_not_taken_for_done(run, monkeypatch, network):
     film(Path('clip.mp4'), 8)
     shown = []
-    monkeypatch.setattr(videos, '_show', lambda picture: shown.append(picture) or len(shown) < 3)
+    monkeypatch.setattr(videos, 'show', lambda picture: shown.append(picture) or len(shown) < 3)
     status, out = run('clip.mp4', '--show', '--no-pictures')
     assert status == 1
     assert "problem: 'clip.mp4' was ended by q: 3 frames" in out
     assert len(shown) == 3
-    monkeypatch.setattr(videos, '_show', lambda picture: True)
+    monkeypatch.setattr(videos, 'show', lambda picture: True)
     status, out = run('clip.mp4', '--no-pictures')
     assert status == 0
     assert "'clip.mp4', 8 frames" in out

@@ -85,7 +85,7 @@ def test_a_disk_that_fills_up_while_the_video_is_drawn(
         seen.append(poses)
         return noise.integers(0, 255, (160, 240, 3), np.uint8)  # which no encoder makes small
 
-    monkeypatch.setattr('hrformer_mmpose.cli.predict.videos._draw', draw)
+    monkeypatch.setattr('hrformer_mmpose.cli.predict.videos.draw', draw)
     out = str(small_disk / 'out')
     status, _ = run('clip.avi', out=out)
     assert status.startswith('error: ')
@@ -95,7 +95,7 @@ def test_a_disk_that_fills_up_while_the_video_is_drawn(
     assert names == ['.part-clip.jsonl']
     count = network.seen
     assert count == 24
-    monkeypatch.setattr('hrformer_mmpose.cli.predict.videos._draw', lambda image, *_: image)
+    monkeypatch.setattr('hrformer_mmpose.cli.predict.videos.draw', lambda image, *_: image)
     status, _ = run('clip.avi', out=out)
     assert status == 0
     assert network.seen == count
