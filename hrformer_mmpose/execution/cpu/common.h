@@ -252,7 +252,8 @@ INLINE vec gelu_cdf(vec x) {
     p = p * u + 9.703869e-03f;
     p = p * u - 6.61565736e-02f;
     p = p * u + 3.98797929e-01f;
-    return VEC_MAX((vec){0}, p * x + 0.5f); /* -4e-7 at -4.5 */
+    /* Below 0 at -4.5 however it is rounded (0.5 would give 1.6e-6 without FMA). */
+    return VEC_MAX((vec){0}, p * x + 0.499997f);
 }
 
 INLINE vec gelu(vec x) { return x * gelu_cdf(gelu_clamp(x)); }
