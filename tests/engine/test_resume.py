@@ -84,11 +84,13 @@ def kill(process) -> None:
     process.wait()
 
 
-def wait_for(path, process, seconds=120) -> None:
+def wait_for(path, process, seconds=600) -> None:
     until = time.time() + seconds
     while not path.exists():
         assert process.poll() is None, 'the run ended'
-        assert time.time() < until, f'{path} did not appear'
+        if time.time() > until:
+            kill(process)
+            pytest.fail(f'{path} did not appear')
         time.sleep(0.01)
 
 
