@@ -102,7 +102,8 @@ def write_counts(counts: Counts) -> None:
     """Store the counts, sorted by config."""
     lines = ['config\tparams\tgflops\tgflops_as_published']
     for name, values in sorted(counts.items()):
-        lines.append('\t'.join((name, *(f'{value:.4f}' for value in values))))
+        # To one parameter: a cell rounds again.
+        lines.append('\t'.join((name, *(f'{value:.6f}'.rstrip('0') for value in values))))
     COUNTS.write_text('\n'.join(lines) + '\n')
 
 

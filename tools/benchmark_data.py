@@ -1,4 +1,4 @@
-"""Time loading and evaluation against MMPose's: tools/benchmark_data.py KIND; --help lists them."""
+"""Time the data path beside those of MMPose and timm: tools/benchmark_data.py KIND [--help]."""
 
 from hrformer_mmpose.cli import benchmark_data, terminal
 

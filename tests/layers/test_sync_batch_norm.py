@@ -34,9 +34,10 @@ def _run(rank: int, folder: str) -> None:
 
 @pytest.fixture(scope='module')
 def shares(tmp_path_factory) -> list[dict]:
-    """Results of two processes, which start once: that takes most of the time."""
+    """Results of two processes, which start once and share the import of this module."""
     folder = tmp_path_factory.mktemp('processes')
-    context = multiprocessing.get_context('spawn')
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload([__name__])
     tasks = [context.Process(target=_run, args=(rank, str(folder))) for rank in range(2)]
     for task in tasks:
         task.start()
@@ -97,7 +98,7 @@ def make_network(dtype: torch.dtype, **options) -> HRFormer:
     return HRFormer(arch=SMALL, norm_cfg=dict(type='SyncBN'), **options).to(dtype)
 
 
-def train(rank: int | None, dtype: torch.dtype, iterations: int = 20, **options) -> dict:
+def train(rank: int | None, dtype: torch.dtype, iterations: int = 10, **options) -> dict:
     """Train a network, in float32 at a low learning rate.
 
     A higher one amplifies rounding: in one process, another order of the images within a batch then
@@ -135,7 +136,7 @@ def flat(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(('dtype', 'rtol'), [(torch.float64, 1e-9), (torch.float32, 1e-5)])
-def test_twenty_iterations_equal_those_of_one_process(dtype, rtol, shares):
+def test_ten_iterations_equal_those_of_one_process(dtype, rtol, shares):
     whole = train(None, dtype)
     for part in (results[dtype] for results in shares):
         assert torch.allclose(part['losses'], whole['losses'], rtol=rtol)

@@ -39,14 +39,15 @@ def spills(compilation, name, widths, dtype, capabilities, window=7) -> list[str
 
 @pytest.mark.parametrize('name', OPERATORS)
 def test_no_kernel_spills(name, compilation):
-    capabilities = (80, 90) if 'attention' in name else (80,)
+    # A slow test compiles attention's backward pass for 9.0, too: for both GPUs it takes as long as
+    # all other operators together.
+    capabilities = (80, 90) if name == 'window_attention' else (80,)
     assert not spills(compilation, name, (78,), torch.float16, capabilities)
 
 
 def test_an_old_gpu(compilation):
     """A representative of 7.5, which has no bfloat16 instructions."""
-    for dtype in (torch.float16, torch.bfloat16):
-        assert not spills(compilation, 'gelu_dwconv_backward', (78,), dtype, (75,))
+    assert not spills(compilation, 'gelu_dwconv_backward', (78,), torch.bfloat16, (75,))
 
 
 def test_the_loop_carries_two_rows_of_gradients(compilation):
