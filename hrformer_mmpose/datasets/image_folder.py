@@ -6,12 +6,13 @@ from mmengine.dataset import BaseDataset
 
 from ..errors import DataError
 from ..registry import DATASETS
+from .sampler import ReproducibleSamples
 
 SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.webp'}
 
 
 @DATASETS.register_module()
-class ImageFolder(BaseDataset):
+class ImageFolder(ReproducibleSamples, BaseDataset):
     """Images whose classes are the folder names in alphabetical order, without hidden folders.
 
     Args:

@@ -28,10 +28,11 @@ from ..registry import DATASETS, TRANSFORMS
 from .image_folder import SUFFIXES
 from .label_sets import label_set
 from .masks import read_mask
+from .sampler import ReproducibleSamples
 
 
 @DATASETS.register_module()
-class MaskFolder(BaseDataset):
+class MaskFolder(ReproducibleSamples, BaseDataset):
     """Images with masks of classes.
 
     Args:

@@ -11,7 +11,6 @@ import shutil
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
-from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.runner import BaseLoop
 from mmengine.runner import Runner as _Runner
@@ -24,7 +23,6 @@ from ..checkpoint.head_rows import Keypoints, load_head, names_in, names_in_file
 from ..datasets.collate import pseudo_collate
 from ..errors import WeightsError, device_errors, smaller_batch
 from ..registry import RUNNERS
-from .config_text import FormattedConfig
 from .finite_hook import FiniteHook, unwrapped_model
 from .first_use import BlamesConfig
 from .hooks import ClassesHook, LeftOutHook
@@ -47,11 +45,6 @@ class Runner(BlamesConfig, _Runner):
     """
 
     _complete = False  # whether loaded weights must fill the whole network
-
-    def __init__(self, *args, **kwargs):
-        if isinstance(kwargs.get('cfg'), Config):
-            kwargs['cfg'] = FormattedConfig.of(kwargs['cfg'])
-        super().__init__(*args, **kwargs)
 
     def train(self) -> nn.Module:
         """Train; with `resume` and no `load_from`, from the newest file of `work_dir`.

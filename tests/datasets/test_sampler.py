@@ -1,11 +1,19 @@
-"""Each sample once, in one piece a process; MMEngine's counts."""
+"""Each sample once, in one piece a process; MMEngine's counts; random numbers by sample."""
 
+import random
+
+import cv2
+import numpy as np
 import pytest
+import torch
 
 pytest.importorskip('mmpose')
 import mmengine.dataset
+from mmcv.transforms import BaseTransform
 from mmengine.dataset import sampler as mmengine_sampler
 
+from hrformer_mmpose.datasets.image_folder import ImageFolder
+from hrformer_mmpose.datasets.mask_folder import MaskFolder
 from hrformer_mmpose.datasets.sampler import DefaultSampler, SampleIndex
 
 
@@ -37,3 +45,38 @@ def test_shuffled_indices_are_mmengines_and_carry_their_origin():
     indices = [*ours]
     assert indices == [*theirs]
     assert indices[0].entropy == (3, 2, indices[0])
+
+
+class Noise(BaseTransform):
+    """Random numbers in place of a sample."""
+
+    def transform(self, results: dict) -> dict:
+        """Draw a number from Python's, NumPy's and PyTorch's generators."""
+        return dict(drawn=(random.random(), np.random.rand(), torch.rand(()).item()))
+
+
+def image_folder(root):
+    for name in ('a', 'b'):
+        (root / name).mkdir()
+        cv2.imwrite(str(root / name / '0.png'), np.zeros((4, 4, 3), np.uint8))
+    return ImageFolder(str(root), pipeline=[Noise()])
+
+
+def mask_folder(root):
+    for name in ('images', 'masks'):
+        (root / name).mkdir()
+        for number in range(2):
+            cv2.imwrite(str(root / name / f'{number}.png'), np.zeros((4, 4), np.uint8))
+    return MaskFolder(str(root), dict(img='images', mask='masks'), pipeline=[Noise()])
+
+
+@pytest.mark.parametrize('build', [image_folder, mask_folder])
+def test_augmentation_depends_on_the_sample_alone(build, tmp_path):
+    data = build(tmp_path)
+    sampler = DefaultSampler(data, shuffle=True, seed=3)
+    drawn = {int(index): data[index]['drawn'] for index in sampler}
+    assert drawn[0] != drawn[1]
+    random.random(), np.random.rand(), torch.rand(())
+    assert drawn == {int(index): data[index]['drawn'] for index in reversed([*sampler])}
+    sampler.set_epoch(1)
+    assert all(data[index]['drawn'] != drawn[int(index)] for index in sampler)
