@@ -33,6 +33,7 @@ MASKS = (
     f'--cfg-options {EPOCH} model.backbone.init_cfg=None train_dataloader.num_workers=1 '
     'train_dataloader.dataset.pipeline.2.size="(64,128)"'
 )
+WEIGHTS = ('CHECKPOINT', 'checkpoint.pth')
 SEGMENTATION = ('CONFIG FILE', f'{CITYSCAPES} segmentation.pth')
 
 # Command: what the test changes, as pairs of texts or as arguments that it adds.
@@ -105,12 +106,12 @@ RUN: dict[str, list[str | tuple[str, str]]] = {
     f'COCO_ROOT=/data/coco python tools/train.py {BASE}': [SMALL_EPOCH],
     f'python tools/train.py {BASE}': [SMALL_EPOCH],
     f'python tools/train.py {BASE} --resume': [SMALL_EPOCH, ('max_epochs=1', 'max_epochs=2')],
-    f'python tools/test.py {BASE} CHECKPOINT --out metrics.json': [],
-    f'python tools/test.py {BASE} CHECKPOINT --out metrics.json --badcase': [],
+    f'python tools/test.py {BASE} CHECKPOINT --out metrics.json': [WEIGHTS],
+    f'python tools/test.py {BASE} CHECKPOINT --out metrics.json --badcase': [WEIGHTS],
     f'python tools/test.py {BASE} CHECKPOINT '
-    '--cfg-options test_dataloader.dataset.bbox_file=None': [],
+    '--cfg-options test_dataloader.dataset.bbox_file=None': [WEIGHTS],
     f'bash tools/dist_train.sh {BASE} 8': [('.py 8', '.py 2'), SMALL_EPOCH],
-    f'bash tools/dist_test.sh {BASE} CHECKPOINT 8': [('CHECKPOINT 8', 'CHECKPOINT 2')],
+    f'bash tools/dist_test.sh {BASE} CHECKPOINT 8': [('CHECKPOINT 8', 'CHECKPOINT 2'), WEIGHTS],
     f'GPUS=16 bash tools/slurm_train.sh PARTITION JOB {BASE} WORK_DIR': [
         ('GPUS=16', 'GPUS=2'),
         SMALL_EPOCH,

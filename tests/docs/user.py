@@ -51,7 +51,7 @@ def write_kit(kit: Path) -> None:
     _write_weights(kit)
     _write_images(kit, data)
     _write_sets(kit / 'sets', data)
-    for name in ('coco', 'crowdpose'):  # the default folders
+    for name in ('coco', 'crowdpose', 'cityscapes'):  # the default folders
         (kit / f'data/{name}').symlink_to(f'../sets/{name}')
     (kit / 'COCO_MINI').symlink_to('sets/coco')
     (kit / 'COCO').mkdir()
