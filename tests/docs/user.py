@@ -47,7 +47,7 @@ sys.exit(max(task.wait() for task in tasks))
 
 def write_kit(kit: Path) -> None:
     """Write everything that the commands name."""
-    data = generate(kit / 'data/demo', num_train=16, num_val=4, seed=0)
+    data = generate(kit / 'data/demo', num_train=20, num_val=4, seed=0)  # enough to calibrate
     _write_weights(kit)
     _write_images(kit, data)
     _write_sets(kit / 'sets', data)
@@ -60,7 +60,7 @@ def write_kit(kit: Path) -> None:
     for split in ('train', 'val'):
         name = f'person_keypoints_{split}2017.json'
         (kit / name).symlink_to(f'sets/coco/annotations/{name}')
-    write_environment(kit / '.venv')
+    write_environment(kit / '.venv', pip=False)
 
 
 def _write_weights(kit: Path) -> None:
@@ -119,9 +119,9 @@ def _write_sets(sets: Path, data: Path) -> None:
                     cv2.imwrite(str(folder / f'{i}.JPEG.png'), pixels)
 
 
-def write_environment(venv: Path, shared: bool = True) -> None:
+def write_environment(venv: Path, shared: bool = True, pip: bool = True) -> None:
     """Make an environment; a shared one also has the packages of the one that runs the tests."""
-    options = ['--without-pip'] if shared else []
+    options = [] if pip else ['--without-pip']
     subprocess.run([sys.executable, '-m', 'venv', *options, venv], check=True)
     (packages,) = venv.glob('lib/python*/site-packages')
     folders = [path for path in sys.path if path.endswith('site-packages')]
@@ -166,12 +166,12 @@ class User:
         self.servers: list[subprocess.Popen] = []
 
     def environment(self, venv: Path) -> dict[str, str]:
-        paths = [self.variables.get('PYTHONPATH')]
         return {
             **os.environ,
             **self.variables,
             'PATH': f'{venv}/bin:{os.environ["PATH"]}',
-            'PYTHONPATH': os.pathsep.join(filter(None, paths)),
+            'PYTHONPATH': self.variables.get('PYTHONPATH', ''),
+            'PIP_REQUIRE_VIRTUALENV': '1',  # never into the Python that made the environment
         }
 
     def run(self, script: str, venv: Path | None = None) -> str:
