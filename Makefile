@@ -1,10 +1,13 @@
-# make demo    train and test HRFormer-T on generated people, in an environment of its own
+# make install make .venv, the environment of the other commands, which make it when it is missing
+# make demo    train and test HRFormer-T on generated people
 # make test    run the tests
-# Both make .venv when it is missing. Variables:
+# Variables:
 #   PYTHON=python3.12   interpreter to make .venv with
 #   TORCH=2.10.0        another PyTorch than requirements.txt names (V100: see docs/getting_started.md)
 #   VENV=/some/folder   another place for the environment
 #   WORKERS=4           processes that run tests (2)
+#   TESTS=tests/coco    tests to run (all)
+#   FLAGS='--num-train 100'  flags of tools/demo.py
 # make docs    build the documentation's site in build/site; a broken link is an error
 # make fuzz    damaged and hostile inputs: INPUTS=10000 SEED=time in seconds, or as given
 
@@ -17,13 +20,16 @@ INPUTS ?= 10000
 SEED ?= $(shell date +%s)
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --only-binary=:all:
 
-.PHONY: demo test test-slow fuzz lint doctor docs clean
+.PHONY: install demo test test-slow fuzz lint doctor docs clean
+
+install: $(VENV)/.installed
+	@echo "installed; activate it in each shell: . $(VENV)/bin/activate"
 
 demo: $(VENV)/.installed
-	$(VENV)/bin/python tools/demo.py --data-root $(DEMO)
+	$(VENV)/bin/python tools/demo.py --data-root $(DEMO) $(FLAGS)
 
 test: $(VENV)/.triton
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=10
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=10 $(TESTS)
 
 test-slow: $(VENV)/.triton
 	$(VENV)/bin/python -m pytest -q -m 'slow or not slow' --durations=20

@@ -1,10 +1,13 @@
-"""Checks of a release: tag, version, citation, changelog, and the example that is tried."""
+"""Checks of a release: tag, version, citation, changelog, the tried example, the workflows."""
 
 import importlib.util
 import re
+import shlex
 import shutil
+from pathlib import Path
 
 import pytest
+import yaml
 
 from hrformer_mmpose import __version__, zoo
 from tests.conftest import ROOT
@@ -58,8 +61,59 @@ def test_the_first_example_of_the_readme_is_one_that_can_be_tried():
     compile(example, 'README.md', 'exec')
 
 
-def test_the_workflow_calls_files_that_exist():
-    text = (ROOT / '.github/workflows/release.yml').read_text(encoding='utf-8')
-    scripts = re.findall(r'python (tools/\w+\.py)', text)
-    assert len(scripts) == 2
-    assert all((ROOT / script).is_file() for script in scripts)
+WORKFLOWS = sorted((ROOT / '.github/workflows').glob('*.yml'))
+
+
+def jobs(path: Path) -> dict[str, list[dict]]:
+    """Steps of each job of a workflow."""
+    return {name: job['steps'] for name, job in yaml.safe_load(path.read_text())['jobs'].items()}
+
+
+def commands(steps: list[dict]) -> list[list[str]]:
+    lines = [line for step in steps for line in step.get('run', '').splitlines()]
+    return [shlex.split(line) for line in lines]
+
+
+@pytest.mark.parametrize('path', WORKFLOWS, ids=lambda path: path.name)
+def test_the_commands_of_a_workflow_exist(path):
+    for steps in jobs(path).values():
+        installed = {'pip'}  # modules that `python -m` finds
+        for words in commands(steps):
+            if words[:4] == ['python', '-m', 'pip', 'install']:
+                installed |= {re.match(r'[\w-]+', package)[0] for package in words[4:]}
+            elif words[:2] == ['python', '-m']:
+                assert words[2] in installed
+            elif words[0] == 'python':
+                assert (ROOT / words[1]).is_file()
+            else:
+                assert words[:3] == ['gh', 'release', 'create']
+
+
+def test_the_release_tries_what_it_builds():
+    release = yaml.safe_load((ROOT / '.github/workflows/release.yml').read_text())['jobs']
+    assert [release[job].get('needs') for job in ('build', 'try', 'release')] == [
+        None,
+        'build',
+        'try',
+    ]
+    uploaded, *downloaded = (
+        step['with']
+        for job in release.values()
+        for step in job['steps']
+        if 'artifact' in step.get('uses', '')
+    )
+    assert {step['name'] for step in downloaded} == {uploaded['name']}
+    (attempt,) = commands(release['try']['steps'])
+    assert attempt[1:] == ['tools/check_package.py', 'dist/${{', 'matrix.file', '}}']
+    assert release['try']['strategy']['matrix']['file'] == ['*.whl', '*.tar.gz']
+    (publish,) = commands(release['release']['steps'])
+    files = {word for word in publish if word.endswith(('.md', '*'))}
+    assert files == {'dist/*', 'notes.md'}
+    assert {path.rstrip('/') for path in uploaded['path'].split()} == {'dist', 'notes.md'}
+
+
+def test_the_site_is_built_with_the_packages_of_the_extra():
+    text = (ROOT / 'pyproject.toml').read_text()
+    extra = re.search(r'^docs = \[\n(.*?)^\]', text, re.MULTILINE | re.DOTALL)[1]
+    (steps,) = jobs(ROOT / '.github/workflows/docs.yml').values()
+    assert commands(steps)[0][4:] == re.findall(r'"(mkdocs.*)"', extra)
