@@ -17,10 +17,11 @@ import matplotlib.pyplot as plt
 import torch
 from comparing import ROOT, compare, config, figures_file, parser
 from mmengine.config import Config
+from mmpose.registry import MODELS
 from torch import nn
 
 from hrformer_mmpose.benchmark import complexity
-from hrformer_mmpose.registry import MODELS
+from hrformer_mmpose.benchmark.timing import Timer
 
 COMPARISONS = ROOT / 'configs/comparisons'
 NETWORKS = (
@@ -98,13 +99,11 @@ def costs(args) -> dict[str, tuple[float, float]]:
     for name in args.names:
         cfg = config(name, args.seeds[0], args)
         change(cfg, name)
-        model = MODELS.build(cfg.model).eval()
+        model = MODELS.build({**cfg.model, '_scope_': cfg.default_scope}).eval()
         image = torch.rand(1, 3, *args.crop)
         plain = nn.Sequential(model.backbone, model.head)
         flops[name] = complexity.count(plain, image).flops / 1e9
         networks[name] = _Network(model).to(memory_format=torch.channels_last)
-    from hrformer_mmpose.benchmark.timing import Timer
-
     timer, images = Timer(torch.device('cpu')), torch.rand(BATCH, 3, *args.crop)
     seconds: dict[str, list[float]] = {name: [] for name in networks}
     with torch.no_grad():
