@@ -127,7 +127,7 @@ def draw(args, path: Path) -> None:
         axis.set(xlabel=label, xlim=(0, None))
         axis.grid(alpha=0.3)
     axes[0].set_ylabel(f'AP, {len(args.seeds)} seeds')
-    axes[1].legend(fontsize=8, loc='lower right')
+    axes[1].legend(fontsize=8, loc='center left')
     figure.tight_layout()
     figure.savefig(path, dpi=130)
     print(f'drawn to {path}')
