@@ -3,10 +3,10 @@
 python docs/compare_networks.py [--data-root data/demo] [--seeds 0 1 2] [--epochs 7]
 
 Data, schedule and seeds are the demo's; only the network differs. Crops are 96x64, since MMPose's
-HRNet takes multiples of 32. TokenPose-S-v1 is as published; TransPose-H stands on HRNet-T's stages
-1 to 3. What is done is kept: started again, it goes on. The figure shows AP over GFLOPs and over
-the milliseconds of an image, batch 8, two threads, all networks in turns; bars are standard
-deviations.
+HRNet takes multiples of 32. TokenPose-S-v1 is as published but for its patches, 64 in a map;
+TransPose-H stands on HRNet-T's stages 1 to 3. What is done is kept: started again, it goes on. The
+figure shows AP over GFLOPs and over the milliseconds of an image, batch 8, two threads, all
+networks in turns; bars are standard deviations.
 """
 
 import json
