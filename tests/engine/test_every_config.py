@@ -102,7 +102,8 @@ def export_and_predict(path, data, folder, run):
     """Run the commands; the exported file gives the poses of the checkpoint.
 
     After two iterations heatmaps are flat, and rounding decides where some of them are highest:
-    most keypoints agree, and the check after an export, of all of them, is left out.
+    most keypoints agree, and the check after an export, of all of them, is left out. PRTR has no
+    heatmaps.
     """
     weights, exported = folder / 'epoch_1.pth', folder / 'network.onnx'
     status, out = run('export', str(path), str(weights), str(exported), '--no-check')
@@ -118,5 +119,5 @@ def export_and_predict(path, data, folder, run):
         results = json.loads((target / 'keypoints.json').read_text())
         poses.append(np.array([result['keypoints'] for result in results]).reshape(-1, 3))
     near = np.abs(poses[0] - poses[1]).max(axis=1) < 0.02
-    assert near.mean() > 0.8
+    assert near.all() if path.stem.startswith('prtr') else near.mean() > 0.8
     weights.unlink()
