@@ -15,7 +15,9 @@ from ..backbones.half_precision import HalfPrecision, takes_half_weights
 from ..backbones.inference import fuse_network
 from ..execution.exportable import ExportBlock
 from ..export import files
+from ..inference.description import Description
 from ..inference.torch_network import build, read_config
+from ..version import __version__
 
 SIZE = 256, 192  # height, width
 HRNET_W48 = 'HRNet-W48'
@@ -30,15 +32,23 @@ NETWORKS = (*CONFIGS, *RTMPOSE)
 
 
 class Poses(nn.Module):
-    """Backbone and head, (N, 3, 256, 192) -> heatmaps or SimCC vectors."""
+    """Backbone and head, (N, 3, 256, 192) -> heatmaps, or two SimCC vectors, in float32.
 
-    def __init__(self, backbone: nn.Module, head: nn.Module):
+    Args:
+        backbone: maps images to a tuple of maps.
+        head: MMPose's.
+        dtype: of the images that the backbone takes.
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, dtype: torch.dtype = torch.float32):
         super().__init__()
-        self.backbone, self.head = backbone, head
+        self.backbone, self.head, self.dtype = backbone, head, dtype
 
-    def forward(self, images: torch.Tensor):
-        """Compute the head's output."""
-        return self.head(self.backbone(images))
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Compute the head's outputs."""
+        outputs = self.head(self.backbone(images.to(self.dtype)))
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        return tuple(output.float() for output in outputs)
 
 
 def network(name: str) -> Poses:
@@ -53,31 +63,48 @@ def network(name: str) -> Poses:
     return poses.requires_grad_(False)
 
 
-def for_torch(poses: Poses, dtype: torch.dtype = torch.float32) -> Poses:
-    """Prepare a network for inference in PyTorch: ours fused, MMPose's in channels last.
+def for_torch(poses: Poses, dtype: torch.dtype, device: torch.device) -> Poses:
+    """Prepare a network for inference in PyTorch: ours fused, all in channels last on GPUs.
 
     Args:
-        poses: the network.
-        dtype: type of the maps, under autocast if not float32. Weights of ours have it, too, where
-            that is faster.
+        poses: the network; changed in place.
+        dtype: type of the backbone's maps. Its weights have it, too, on GPUs and, of ours, on CPUs
+            where that is faster; otherwise it is left to autocast.
+        device: where the network goes.
     """
-    if isinstance(poses.backbone, HRFormer):
-        fused = poses.backbone.fuse_for_inference()
-        if dtype is not torch.float32 and takes_half_weights(torch.device('cpu'), dtype):
-            fused = HalfPrecision(fused, dtype)
-        return Poses(fused, poses.head)
-    return poses.to(memory_format=torch.channels_last)
+    backbone, is_ours = poses.backbone, isinstance(poses.backbone, HRFormer)
+    backbone = backbone.fuse_for_inference() if is_ours else backbone
+    on_cuda = device.type == 'cuda'
+    if dtype is not torch.float32 and takes_half_weights(device, dtype) and (is_ours or on_cuda):
+        backbone = HalfPrecision(backbone, dtype)
+    poses = Poses(backbone, poses.head).to(device)
+    return poses if is_ours and not on_cuda else poses.to(memory_format=torch.channels_last)
 
 
-def write_onnx(poses: Poses, path: Path) -> None:
-    """Export a network with a free batch size, as `hrformer export` does."""
-    if isinstance(poses.backbone, HRFormer):
-        poses = Poses(fuse_network(poses.backbone, ExportBlock), poses.head)
+def write_onnx(name: str, path: Path, precision: str, dtype: torch.dtype) -> None:
+    """Export one of `NETWORKS` with a free batch size, as `hrformer export` does."""
+    poses = network(name)
+    backbone, head = poses.backbone, poses.head
+    if isinstance(backbone, HRFormer):
+        backbone = fuse_network(backbone, ExportBlock)
+    poses = Poses(backbone, head, dtype)
+    poses.to(dtype)
     with torch.no_grad(), files.quiet():
         torch.onnx.export(
             poses, (torch.rand(2, 3, *SIZE),), str(path), dynamo=False, opset_version=files.OPSET,
             input_names=['images'], dynamic_axes={'images': {0: 'batch'}},
         )  # fmt: skip
+    files.add_metadata(path, _description(name, precision))
+
+
+def _description(name: str, precision: str) -> Description:
+    """Describe a file, as the provider of TensorRT asks for it."""
+    return Description(
+        config=name, checkpoint='random weights', sha256='', version=__version__, created='',
+        input_size=SIZE[::-1], padding=1.25, udp=False, mean=(0.0,) * 3, std=(1.0,) * 3, rgb=True,
+        normalise=False, decode=False, codec={}, flip_test=False, precision=precision,
+        keypoints=(), links=(), flip_indices=(),
+    )  # fmt: skip
 
 
 def _rtmpose(depth: float, width: float) -> Poses:

@@ -1,9 +1,7 @@
 """Precisions and engines side by side: `tools/benchmark.py engines`.
 
 All networks in all engines take turns on the same crops, from normalized images to the head's
-output. OpenVINO computes the crops of a batch one by one on its streams, as in `hrformer predict`.
-Int8 files are calibrated on noise: that costs accuracy, not time. Accuracy is that of a trained
-network, in all engines.
+output, both in the CPU's memory. Accuracy is that of a trained network, in all engines of a CPU.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,33 +10,19 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-import onnx
 import torch
 
 from .. import io
-from ..errors import ConfigError
-from ..export.layers import quantizable
-from ..export.nncf_quantizer import NncfQuantizer, require
-from ..export.onnx_quantizer import OnnxQuantizer
-from ..inference.onnx_session import OnnxSession
-from ..inference.openvino_session import OpenVinoSession
-from . import engine_networks, report
+from ..export.nncf_quantizer import require
+from . import engine_steps, report
 from .engine_networks import HRNET_W48, SIZE
 from .timing import Timer, device_of, line, time_in_turns
 
-TORCH, OPENVINO, ONNXRUNTIME = 'PyTorch', 'OpenVINO', 'onnxruntime'
-ENGINES = (
-    (TORCH, 'float32'),
-    (TORCH, 'bfloat16'),
-    (OPENVINO, 'float32'),
-    (OPENVINO, 'bfloat16'),
-    (OPENVINO, 'int8'),
-    (ONNXRUNTIME, 'float32'),
-    (ONNXRUNTIME, 'int8'),
-)
-SECTION = 'engines'  # of a Markdown file
-CALIBRATED_ON = 8  # crops of noise
-PAUSE = 0.3  # seconds; the threads of one library spin and would take the processor from the next
+# Section of a Markdown file with the table of a kind of device.
+SECTIONS = {'cpu': 'engines', 'cuda': 'gpu-engines'}
+PACKAGES = {'cpu': ('onnx', 'openvino', 'onnxruntime', 'nncf'), 'cuda': ('onnx', 'onnxruntime')}
+# Seconds; the threads of one library spin and would take the processor from the next.
+PAUSE = {'cpu': 0.3, 'cuda': 0.0}
 
 
 @dataclass(frozen=True)
@@ -52,7 +36,8 @@ class EngineOptions:
         rounds: number of timed rounds.
         folder: exported files, which are reused if they exist.
         markdown: file for the table, or None.
-        update: Markdown file whose section `engines` is replaced, or None.
+        update: Markdown file whose section (`SECTIONS`) is replaced, or None.
+        device: 'cpu', 'cuda', 'cuda:1', ...
     """
 
     networks: Sequence[str]
@@ -62,6 +47,7 @@ class EngineOptions:
     folder: str
     markdown: str | None
     update: str | None = None
+    device: str = 'cpu'
 
 
 def benchmark(args: EngineOptions, accuracies: dict[str, dict] | None = None) -> dict:
@@ -72,32 +58,37 @@ def benchmark(args: EngineOptions, accuracies: dict[str, dict] | None = None) ->
         accuracies: of a trained network by engine, see `engine_accuracy.measure`.
 
     Returns:
-        `environment`, `rows` of the timing and `accuracies`.
+        `environment`, names of `engines`, `rows` of the timing and `accuracies`.
     """
-    require('onnx', 'openvino', 'onnxruntime', 'nncf')
+    device = device_of(args.device)
+    require(*PACKAGES[device.type])
     torch.set_num_threads(args.threads)
+    engines = engine_steps.ENGINES[device.type]
     h, w = SIZE
     images = np.random.default_rng(0).normal(0, 1, (args.batch_size, 3, h, w)).astype(np.float32)
     steps: dict[str, Callable] = {}
     for name in args.networks:
-        for engine, step in _steps(name, images, args).items():
+        for engine, step in engine_steps.build(
+            name, images, engines, Path(args.folder), args.threads, device
+        ).items():
             steps[f'{name}, {engine}'] = step
-    reference = f'{args.networks[0]}, {title(*ENGINES[0])}'
+    reference = f'{args.networks[0]}, {engines[0]}'
     rows = time_in_turns(
         f'batch {args.batch_size}',
         steps,
         args.rounds,
-        Timer(device_of('cpu')),
-        warm_up=1,
-        pause=PAUSE,
-        tolerate=(RuntimeError,),
+        Timer(torch.device('cpu')),  # a call ends with its result in the CPU's memory
+        warm_up=engine_steps.WARM_UP[device.type],
+        pause=PAUSE[device.type],
+        tolerate=(RuntimeError, ImportError),
         reference=reference,
     )
     for row in rows:
         print(line(row))
-    environment = report.environment(torch.device('cpu'), args.threads)
+    environment = report.environment(device, args.threads)
     results = dict(
         environment=environment | dict(instructions=instructions()),
+        engines=[str(engine) for engine in engines],
         batch_size=args.batch_size,
         rows=rows,
         accuracies=accuracies or {},
@@ -107,13 +98,8 @@ def benchmark(args: EngineOptions, accuracies: dict[str, dict] | None = None) ->
     if args.markdown:
         with io.replacing(args.markdown) as partial:
             Path(partial).write_text('\n'.join([*table, '']))
-    report.update(args.update, SECTION, table)
+    report.update(args.update, SECTIONS[device.type], table)
     return results
-
-
-def title(engine: str, precision: str) -> str:
-    """Return the name of a row of the table."""
-    return f'{engine} {precision}'
 
 
 def lines(results: dict, networks: Sequence[str]) -> list[str]:
@@ -123,16 +109,17 @@ def lines(results: dict, networks: Sequence[str]) -> list[str]:
     row.
     """
     rows = {row['network']: row for row in results['rows']}
-    columns = ['engine, precision', *networks, 'AP lost', 'shift, 95 %']
+    columns = ['engine, precision', *networks]
+    columns += ['AP lost', 'shift, 95 %'] if results['accuracies'] else []
     cells = []
-    for engine in ENGINES:
-        name = title(*engine)
+    for name in results['engines']:
         reference = rows.get(f'{HRNET_W48}, {name}')
         row = [name]
         for network in networks:
             row.append(_cell(rows[f'{network}, {name}'], reference, results['batch_size']))
-        accuracy = results['accuracies'].get(name)
-        row += [f'{accuracy["ap_lost"]:.2f}', f'{accuracy["p95"]:.2f}'] if accuracy else ['', '']
+        if results['accuracies']:
+            accuracy = results['accuracies'].get(name)
+            row += [f'{accuracy[key]:.2f}' for key in ('ap_lost', 'p95')] if accuracy else ['', '']
         cells.append(row)
     return report.table(columns, cells)
 
@@ -140,7 +127,8 @@ def lines(results: dict, networks: Sequence[str]) -> list[str]:
 def _cell(row: dict, reference: dict | None, batch: int) -> str:
     if 'failure' in row:
         return row['failure'].replace('|', '/')
-    text = f'{1e3 * row["median_s"] / batch:.0f}'
+    milliseconds = 1e3 * row['median_s'] / batch
+    text = f'{milliseconds:.0f}' if milliseconds >= 10 else f'{milliseconds:.2f}'
     if reference is None or 'failure' in reference:
         return text
     pairs = zip(row['seconds'], reference['seconds'], strict=True)
@@ -159,64 +147,3 @@ def instructions() -> str:
     wanted = ('avx2', 'avx512f', 'avx512_vnni', 'avx_vnni', 'avx512_bf16', 'amx_bf16', 'amx_int8')
     found = [name for name in wanted if name in flags]
     return f'{values.get("model name", "unknown")}: {", ".join(found) or "none of these"}'
-
-
-def _steps(name: str, images: np.ndarray, args: EngineOptions) -> dict[str, Callable]:
-    """Return a function for each engine that runs a network once."""
-    files = _files(name, Path(args.folder))
-    poses = engine_networks.network(name)
-    tensor = torch.from_numpy(images)
-    steps: dict[str, Callable] = {}
-    for engine, precision in ENGINES:
-        if engine == TORCH:
-            step = _torch_step(poses, tensor, precision)
-        elif engine == OPENVINO:
-            session = OpenVinoSession(files[engine, precision], args.threads)
-            session.precision = precision
-            step = _session_step(session, images)
-        else:
-            session = OnnxSession(files[engine, precision], args.threads, 'cpu')
-            step = _session_step(session, images)
-        steps[title(engine, precision)] = step
-    return steps
-
-
-def _torch_step(poses: torch.nn.Module, images: torch.Tensor, precision: str) -> Callable:
-    images = images.contiguous(memory_format=torch.channels_last)
-    is_half = precision == 'bfloat16'
-    poses = engine_networks.for_torch(poses, torch.bfloat16 if is_half else torch.float32)
-
-    def step() -> None:
-        with torch.inference_mode(), torch.autocast('cpu', torch.bfloat16, enabled=is_half):
-            poses(images)
-
-    return step
-
-
-def _session_step(session, images: np.ndarray) -> Callable:
-    return lambda: session.run(images)
-
-
-def _files(name: str, folder: Path) -> dict[tuple[str, str], Path]:
-    """Export a network in all precisions; existing files are reused."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--folder '{folder}': {error.strerror}") from error
-    source = folder / f'{name}.onnx'
-    quantized = {OPENVINO: folder / f'{name}-int8.xml', ONNXRUNTIME: folder / f'{name}-int8.onnx'}
-    if not source.exists():
-        print(f'exporting {name}')
-        engine_networks.write_onnx(engine_networks.network(name), source)
-    h, w = SIZE
-    noise = np.random.default_rng(1).normal(0, 1, (CALIBRATED_ON, 3, h, w)).astype(np.float32)
-    for engine, quantizer in ((OPENVINO, NncfQuantizer), (ONNXRUNTIME, OnnxQuantizer)):
-        if not quantized[engine].exists():
-            print(f'quantizing {name} for {engine}')
-            _, products = quantizable(onnx.load(source))
-            quantizer(source, noise, products).save(quantized[engine], {})
-    return {
-        (engine, precision): quantized[engine] if precision == 'int8' else source
-        for engine, precision in ENGINES
-        if engine != TORCH
-    }

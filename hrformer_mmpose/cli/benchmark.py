@@ -14,6 +14,7 @@ from ..benchmark.plan import NetworkOptions
 from ..benchmark.poses import PoseOptions
 from ..benchmark.roofline import RooflineOptions
 from ..benchmark.steps import DTYPES
+from ..benchmark.timing import device_of
 from ..errors import ConfigError
 from .arguments import CfgOptions, check_out, options_of, positive, write_json
 from .benchmark_motion import add_motion_flags, benchmark_motion
@@ -147,6 +148,7 @@ def _add_engine_flags(flags: argparse.ArgumentParser) -> None:
     add = flags.add_argument
     add('--networks', nargs='+', choices=NETWORKS, default=[*NETWORKS])
     add('--batch-size', type=positive, default=8)
+    add('--device', default='cpu', help='cpu, or a GPU: cuda, cuda:1, ...')
     add('--threads', type=positive, default=2)
     add('--rounds', type=positive, default=5)
     add(
@@ -167,9 +169,11 @@ def _add_engine_flags(flags: argparse.ArgumentParser) -> None:
 def _benchmark_engines(args: argparse.Namespace) -> None:
     check_out('--markdown', args.markdown, ('.md',))
     if args.update:
-        report.split_section(args.update, engines.SECTION)
+        report.split_section(args.update, engines.SECTIONS[device_of(args.device).type])
     accuracies = None
     if args.trained:
+        if args.device != 'cpu':
+            raise ConfigError('--trained: accuracy is measured on the CPU; leave out --device')
         accuracies = engine_accuracy.measure(options_of(TrainedOptions, args))
     results = engines.benchmark(options_of(EngineOptions, args), accuracies)
     write_json(args.json, {**vars(args), **results})

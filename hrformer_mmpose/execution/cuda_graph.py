@@ -5,7 +5,6 @@ shapes of its capture: inputs are copied to its own, and another shape takes ano
 network that reads a value on the CPU, or copies from it, cannot be captured and runs as it is.
 """
 
-import copy
 import logging
 import threading
 import weakref
@@ -14,6 +13,7 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+from torch.func import functional_call
 from torch.nn.modules import module as torch_module
 
 Outputs = tuple[torch.Tensor, ...]
@@ -93,13 +93,25 @@ class CudaGraphs:
         except RuntimeError as error:
             self._graphs.clear()
             _leave_capture(x.device)
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = _first_line(_first_error(error))
+            logger.debug('The capture failed', exc_info=error)
             self._stop(f'this network cannot be captured ({reason}) and runs without them')
         return self._graphs.get(key)
 
     def _stop(self, reason: str) -> None:
         self._may_capture = False
         logger.warning('CUDA graphs: %s', reason)
+
+
+def _first_error(error: BaseException) -> BaseException:
+    """Return the error that made a capture fail; ending the capture raises another one after it."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _leave_capture(device: torch.device) -> None:
@@ -272,12 +284,22 @@ def capture_training(network: nn.Module, x: torch.Tensor) -> Replay:
     buffers = [*network.buffers()]
     saved, random_state = [buffer.clone() for buffer in buffers], torch.cuda.get_rng_state(x.device)
     enabled, dtype = torch.is_autocast_enabled('cuda'), torch.get_autocast_dtype('cuda')
+    trainable = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    # The capture computes the gradients of aliases. Those of the parameters themselves belong to
+    # the stream of the step before for as long as somebody holds its loss, and no capture may wait
+    # for that stream.
+    aliases = [p.detach().requires_grad_() for p in trainable.values()]
+
+    def run(x: torch.Tensor, *weights: torch.Tensor) -> Outputs:
+        return functional_call(network, dict(zip(trainable, weights, strict=True)), (x,))
+
     try:
         with torch.autocast('cuda', dtype, enabled=enabled, cache_enabled=False):
-            # PyTorch replaces the forward pass of the module that it is given.
-            own = copy.copy(network)
-            return torch.cuda.make_graphed_callables(own, (x.clone(),), allow_unused_input=True)
+            replay = torch.cuda.make_graphed_callables(
+                run, (x.clone(), *aliases), allow_unused_input=True
+            )
     finally:
         for buffer, value in zip(buffers, saved, strict=True):
             buffer.copy_(value)
         torch.cuda.set_rng_state(random_state, x.device)
+    return lambda x: replay(x, *trainable.values())

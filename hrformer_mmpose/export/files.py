@@ -80,7 +80,7 @@ def write(
             _to_openvino(onnx_file, folder / path.name, description)
             onnx_file.unlink()
         else:
-            _add_metadata(onnx_file, description)
+            add_metadata(onnx_file, description)
         digest.seal(folder / path.name)
     return description
 
@@ -174,7 +174,7 @@ def to_onnx(graph: PoseGraph, input_size: tuple[int, int], path: Path, exporter:
             )  # fmt: skip
 
 
-def _add_metadata(path: Path, description: Description) -> None:
+def add_metadata(path: Path, description: Description) -> None:
     """Write the description into an ONNX file."""
     import onnx
 

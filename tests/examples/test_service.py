@@ -34,7 +34,7 @@ BOXES = [[10, 20, 60, 120], [30, 5, 90, 110]]
 def model(tmp_path_factory):
     path = tmp_path_factory.mktemp('model') / 'linear.onnx'
     linear_network(path)
-    files._add_metadata(path, DESCRIPTION)
+    files.add_metadata(path, DESCRIPTION)
     digest.seal(path)
     return path
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from hrformer_mmpose.backbones import HRFormer
-from hrformer_mmpose.execution.cuda_graph import CudaGraphs, TrainingGraphs
+from hrformer_mmpose.execution.cuda_graph import CudaGraphs, TrainingGraphs, capture_training
 from tests.conftest import relative_error
 from tests.fake_cuda import fake_cuda
 from tests.recorded_graph import Anywhere, record_graphs
@@ -295,6 +295,17 @@ def test_a_training_step_that_cannot_be_captured_runs_without_a_graph(caplog):
     assert caplog.text.count('cannot be captured (not permitted)') == 1
 
 
+def test_the_first_error_of_a_capture_is_reported(caplog):
+    """PyTorch raises another one when it ends the capture."""
+    error = RuntimeError('operation failed due to a previous error during capture')
+    error.__context__ = RuntimeError('no reading of values')
+    graphs, *_ = training_graphs(error)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            graphs(torch.ones(4, 3))[0].sum().backward()
+    assert 'cannot be captured (no reading of values)' in caplog.text
+
+
 def test_the_replaced_forward_pass_is_the_one_that_is_captured():
     network = Scale()
     graphs = TrainingGraphs(network)
@@ -302,28 +313,50 @@ def test_the_replaced_forward_pass_is_the_one_that_is_captured():
     assert torch.equal(network(torch.ones(2, 3))[0], torch.ones(2, 3))
 
 
+@pytest.mark.parametrize('with_cp', [False, True])
+def test_the_gradients_of_a_capture_are_those_of_the_parameters(monkeypatch, with_cp):
+    """Without a GPU: what would be captured runs instead."""
+    monkeypatch.setattr(torch.cuda, 'make_graphed_callables', lambda run, *_, **__: run)
+    monkeypatch.setattr(torch.cuda, 'get_rng_state', lambda *_: None)
+    monkeypatch.setattr(torch.cuda, 'set_rng_state', lambda *_: None)
+    network = HRFormer(arch='tiny', with_cp=with_cp).train()
+    network.conv1.requires_grad_(False)
+    x, gradients = torch.rand(2, 3, 32, 32), []
+    for run in (network, capture_training(network, x)):
+        network.zero_grad()
+        sum(y.square().mean() for y in run(x)).backward()
+        gradients.append([p.grad for p in network.parameters()])
+    assert sum(grad is None for grad in gradients[0]) < 0.1 * len(gradients[0])
+    for a, b in zip(*gradients, strict=True):
+        assert (a is None) == (b is None)
+        assert a is None or torch.equal(a, b)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16], ids=str)
-def test_a_replayed_training_step_equals_the_networks(dtype):
+def test_a_replayed_training_step_equals_the_networks(dtype, monkeypatch):
     """Losses, gradients and running statistics over several steps."""
+    # The gradients of random weights turn rounding errors of 1e-6 into errors of 4e-3, and a step
+    # of an optimizer turns those into other weights. So there is none, and noise is avoided.
+    monkeypatch.setattr(torch.backends.cudnn, 'deterministic', True)
     torch.manual_seed(0)
     plain = HRFormer(arch='tiny').cuda().train()
     graphed = copy.deepcopy(plain)
     graphed.forward = TrainingGraphs(graphed).__call__
-    images = [torch.rand(2, 3, 64, 64, device='cuda') for _ in range(5)]
-    gradients = []
-    for network in (plain, graphed):
-        optimizer = torch.optim.SGD(network.parameters(), 0.01)
-        for image in images:
-            optimizer.zero_grad()
+    losses = []  # kept, and with them the steps' autograd graphs, as a user may
+    for _ in range(5):
+        image, results = torch.rand(2, 3, 64, 64, device='cuda'), []
+        for network in (plain, graphed):
+            network.zero_grad()
             with torch.autocast('cuda', dtype, enabled=dtype is not torch.float32):
                 loss = sum(y.float().square().mean() for y in network(image))
             loss.backward()
-            optimizer.step()
-        tensors = [p.grad for p in network.parameters() if p.grad is not None]
-        gradients.append(torch.cat([x.flatten() for x in tensors]))
+            losses.append(loss)
+            tensors = [p.grad for p in network.parameters() if p.grad is not None]
+            results.append((loss, torch.cat([x.flatten() for x in tensors])))
+        (loss, gradients), (own_loss, own_gradients) = results
+        torch.testing.assert_close(own_loss, loss, rtol=1e-3, atol=0)
+        assert relative_error(own_gradients, gradients) < (0.02 if dtype is torch.float32 else 0.1)
     assert graphed.forward.__self__._graphs
-    tolerance = 1e-3 if dtype is torch.float32 else 0.05
-    assert relative_error(gradients[1], gradients[0]) < tolerance
     for a, b in zip(graphed.buffers(), plain.buffers(), strict=True):
-        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-2)

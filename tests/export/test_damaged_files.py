@@ -63,7 +63,7 @@ def written(tmp_path_factory):
     if importlib.util.find_spec('openvino'):
         files._to_openvino(path, path.with_suffix('.xml'), DESCRIPTION)
         digest.seal(path.with_suffix('.xml'))
-    files._add_metadata(path, DESCRIPTION)
+    files.add_metadata(path, DESCRIPTION)
     digest.seal(path)
     return folder
 
