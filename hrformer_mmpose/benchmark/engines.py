@@ -106,13 +106,16 @@ def lines(results: dict, networks: Sequence[str]) -> list[str]:
     """Return the table in Markdown: a row an engine and precision, a column a network.
 
     Times are ms an image, the median of the rounds; in brackets relative to HRNet-W48 in the same
-    row.
+    row. An engine in which no network runs is a line below the table.
     """
     rows = {row['network']: row for row in results['rows']}
     columns = ['engine, precision', *networks]
     columns += ['AP lost', 'shift, 95 %'] if results['accuracies'] else []
-    cells = []
+    cells, failures = [], []
     for name in results['engines']:
+        if all('failure' in rows[f'{network}, {name}'] for network in networks):
+            failures += ['', f'{name}: {rows[f"{networks[0]}, {name}"]["failure"]}']
+            continue
         reference = rows.get(f'{HRNET_W48}, {name}')
         row = [name]
         for network in networks:
@@ -121,7 +124,7 @@ def lines(results: dict, networks: Sequence[str]) -> list[str]:
             accuracy = results['accuracies'].get(name)
             row += [f'{accuracy[key]:.2f}' for key in ('ap_lost', 'p95')] if accuracy else ['', '']
         cells.append(row)
-    return report.table(columns, cells)
+    return report.table(columns, cells) + failures
 
 
 def _cell(row: dict, reference: dict | None, batch: int) -> str:

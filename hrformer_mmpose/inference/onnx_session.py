@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DeviceError
+from ..errors import DeviceError, device_problem
 from . import tensorrt_engines
 from .description import KEY, Description
 from .device_names import split_device
@@ -83,13 +83,17 @@ class OnnxSession:
                 path, description.precision, name, shape, number
             )
         providers = [(name, options[name]) for name in PROVIDERS[kind]]
-        session = _open(path, providers, threads, enable_fallback=True)
-        # onnxruntime goes on with the next provider where one does not start, and only prints.
+        failure = DeviceError(
+            f'device={device!r}: onnxruntime cannot start its {PROVIDERS[kind][0]}: the libraries '
+            f'of the GPU are missing or do not fit ({PACKAGES[kind]})'
+        )
+        try:
+            session = _open(path, providers, threads, enable_fallback=False)
+        except RuntimeError as error:  # TensorRT's libraries are missing, or memory is
+            raise error if device_problem(error, '') else failure from error
+        # Without CUDA's libraries it goes on with the next provider, and only prints.
         if session.get_providers()[:1] != [PROVIDERS[kind][0]]:
-            raise DeviceError(
-                f'device={device!r}: onnxruntime cannot start its {PROVIDERS[kind][0]}: the '
-                f'libraries of the GPU are missing or do not fit ({PACKAGES[kind]})'
-            )
+            raise failure
         return session
 
 

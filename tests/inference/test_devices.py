@@ -31,10 +31,13 @@ DESCRIPTION = Description(
 
 
 class Runtime(SimpleNamespace):
-    """Module like onnxruntime, with the given providers; `broken` ones do not start."""
+    """Module like onnxruntime, with the given providers.
 
-    def __init__(self, *available, broken=()):
-        super().__init__(sessions=[], preloaded=0)
+    `broken` ones do not start; a session without fallback raises `error` for them, if there is one.
+    """
+
+    def __init__(self, *available, broken=(), error=None):
+        super().__init__(sessions=[], preloaded=0, error=error)
         self.GraphOptimizationLevel = SimpleNamespace(ORT_DISABLE_ALL=0)
         self.SessionOptions = SimpleNamespace
         self.get_available_providers = lambda: [*available]
@@ -47,6 +50,8 @@ class Runtime(SimpleNamespace):
     def open(self, broken, path, options, providers, enable_fallback):
         named = [p if isinstance(p, tuple) else (p, {}) for p in providers]
         started = [name for name, _ in named if name not in broken]
+        if self.error is not None and not enable_fallback and len(started) < len(named):
+            raise self.error
         self.sessions.append(SimpleNamespace(options=options, providers=dict(named), batches=[]))
         batches = self.sessions[-1].batches
 
@@ -72,8 +77,8 @@ def network(tmp_path):
 
 @pytest.fixture
 def runtime(monkeypatch):
-    def install(*available, broken=()):
-        module = Runtime(*available, broken=broken)
+    def install(*available, broken=(), error=None):
+        module = Runtime(*available, broken=broken, error=error)
         monkeypatch.setitem(sys.modules, 'onnxruntime', module)
         monkeypatch.setattr(networks.importlib.util, 'find_spec', lambda name: object())
         return module
@@ -127,6 +132,18 @@ def test_a_provider_that_does_not_start_is_one_line(runtime, network, gpu):
     runtime(TENSORRT, CUDA, CPU, broken=[TENSORRT])
     with pytest.raises(DeviceError, match='cannot start its TensorrtExecutionProvider'):
         open_network(network, device='tensorrt')
+
+
+def test_nothing_falls_back_with_its_lines_on_the_terminal(runtime, network, gpu):
+    """As onnxruntime 1.31 does without TensorRT's libraries, and without memory."""
+    error = RuntimeError('RegisterTensorRTPluginsAsCustomOps: Please install TensorRT libraries')
+    runtime(TENSORRT, CUDA, CPU, broken=[TENSORRT], error=error)
+    with pytest.raises(DeviceError, match='cannot start its TensorrtExecutionProvider'):
+        open_network(network, device='tensorrt')
+    error = RuntimeError('CUDA failure 2: out of memory')
+    runtime(TENSORRT, CUDA, CPU, broken=[CUDA], error=error)
+    with pytest.raises(Exception, match='out of memory'):
+        open_network(network, device='cuda')
 
 
 @pytest.mark.parametrize('precision', ['float32', 'float16', 'int8'])
