@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -38,9 +39,27 @@ def no_init(monkeypatch):
             monkeypatch.setattr(torch.nn.init, name, lambda tensor, *args, **kwargs: tensor)
 
 
+@pytest.fixture(scope='session', autouse=True)
+def _unformatted_configs():
+    """Leave a config's text as it is: MMEngine's formatting takes longer than a short training."""
+    if importlib.util.find_spec('mmengine') is None:
+        yield
+        return
+    from mmengine.config import config
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config, 'FormatCode', lambda text, **_: (text, True))
+        yield
+
+
 @pytest.fixture(autouse=True)
-def _seed():
+def _seed_and_threads():
+    """Start each test with the same seed, and keep what it does to the threads from the next."""
     torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    yield
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
 
 
 def relative_error(ours: torch.Tensor, expected: torch.Tensor) -> float:

@@ -17,6 +17,7 @@ from tests.conftest import relative_error
 
 # Padded maps: (224, 224) on no axis of any branch, (224, 160) and (160, 224) on one, the others on
 # both. MMPose's fusion takes multiples of 32 only.
+BASE = pytest.param('base', marks=pytest.mark.slow)
 SIZES = [(224, 224), (224, 160), (160, 224), (256, 192), (64, 96)]
 
 
@@ -31,7 +32,7 @@ def pair(arch: str = 'tiny', multiscale_output: bool = False, **settings):
     return ours, theirs
 
 
-@pytest.mark.parametrize('arch', ['tiny', 'small', 'base'])
+@pytest.mark.parametrize('arch', ['tiny', 'small', BASE])
 def test_state_dicts_have_the_same_names_shapes_and_order(arch):
     ours, theirs = HRFormer(arch=arch), MMPoseHRFormer(extra=mmpose_extra(arch))
     described = [
@@ -87,7 +88,7 @@ def test_the_padding_mask_where_mmpose_applies_it():
     assert relative_error(ours.eval()(x)[0], theirs_eval(theirs)(x)[0]) < 1e-5
 
 
-@pytest.mark.parametrize('arch', ['small', 'base'])
+@pytest.mark.parametrize('arch', ['small', BASE])
 @torch.no_grad()
 def test_outputs_of_the_published_sizes(arch):
     ours, theirs = pair(arch)
@@ -95,8 +96,15 @@ def test_outputs_of_the_published_sizes(arch):
     assert relative_error(ours.eval()(x)[0], theirs_eval(theirs)(x)[0]) < 1e-5
 
 
-@pytest.mark.parametrize('training', [False, True], ids=['evaluation', 'training'])
-@pytest.mark.parametrize('multiscale_output', [False, True])
+@pytest.mark.parametrize(
+    ('training', 'multiscale_output'),
+    [
+        (False, False),
+        (True, True),
+        pytest.param(False, True, marks=pytest.mark.slow),
+        pytest.param(True, False, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize(
     'size', [pytest.param((224, 160), marks=pytest.mark.slow), (128, 96)], ids=str
 )
@@ -205,7 +213,7 @@ def test_twenty_training_iterations_give_mmposes_losses(recipe):
 @pytest.mark.parametrize(
     'dtype', [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)], ids=str
 )
-@pytest.mark.parametrize('arch', ['small', pytest.param('base', marks=pytest.mark.slow)])
+@pytest.mark.parametrize('arch', ['tiny', pytest.param('small', marks=pytest.mark.slow), BASE])
 def test_bytes_kept_for_the_backward_pass_under_autocast(arch, dtype):
     def kept(network: torch.nn.Module) -> int:
         with torch.autocast('cpu', dtype):

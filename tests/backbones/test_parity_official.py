@@ -75,7 +75,7 @@ def test_classification_logits(tmp_path):
     assert relative_error(logits, recorded) < 1e-5
 
 
-@pytest.mark.parametrize('name', ['tiny', 'base'])
+@pytest.mark.parametrize('name', ['tiny', pytest.param('base', marks=pytest.mark.slow)])
 def test_whole_classification_files_load(tmp_path, name):
     torch.save({'model': dict(official.state_dict(f'cls_{name}'))}, tmp_path / 'file.pth')
     result = load_pretrained(classification_network(name), tmp_path / 'file.pth')
@@ -131,7 +131,13 @@ def test_another_ocr_head_of_the_authors_is_refused(tmp_path):
         load_pretrained(segmentation_network('small', 19), tmp_path / 'file.pth')
 
 
-@pytest.mark.parametrize('name', ['pose_base', 'cls_tiny', 'cls_base'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'cls_tiny',
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ('pose_base', 'cls_base')),
+    ],
+)
 def test_the_other_lists_load_completely(tmp_path, name):
     torch.save({'model': dict(official.state_dict(name))}, tmp_path / 'file.pth')
     model = HRFormer(arch=name.split('_')[1], multiscale_output='cls' in name)

@@ -9,7 +9,9 @@ from tests.backbones.weights import randomise
 from tests.conftest import relative_error
 
 
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    'dtype', [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize('fused', [False, True])
 def test_autocast_stays_close_to_float32(dtype, fused):
     torch.manual_seed(0)

@@ -122,6 +122,7 @@ def test_bfloat16_on_a_gpu_that_lacks_it(monkeypatch):
     assert networks._unsupported(case, gpu) is None
 
 
+@pytest.mark.slow
 def test_the_peak_includes_the_weights(monkeypatch):
     def with_peak(timer, call):
         return timer.seconds(call), 1000

@@ -43,6 +43,7 @@ def test_the_roofline_of_a_small_network(document):
         assert sum(f'| {step}, ' in line for line in lines) == 2
 
 
+@pytest.mark.slow
 def test_counts_beside_mmpose(document, capsys):
     words = ['--arch', 'tiny', '--size', '64x32', '--norm', 'BN', '--operators', '3']
     words += ['--update', str(document)]
@@ -54,6 +55,7 @@ def test_counts_beside_mmpose(document, capsys):
     assert '| training step, bfloat16 | MMPose | ' in document.read_text()
 
 
+@pytest.mark.slow
 def test_checkpoints_keep_less_and_compute_more():
     rows = [row.counts for row in counts.count_networks('tiny', (64, 32), 'float32', 1)]
     theirs, ours, checkpoints, *_ = rows

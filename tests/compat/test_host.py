@@ -62,6 +62,7 @@ def test_on_a_bare_machine_mmpose_imports_and_nothing_leaks():
     assert out[3:] == ['CocoMetric CocoDataset', '43210434']
 
 
+@pytest.mark.slow
 def test_without_the_package_mmpose_does_not_import():
     """Fails once MMPose or the machine no longer needs the hook."""
     with pytest.raises(AssertionError, match='Error'):
@@ -87,7 +88,11 @@ def test_using_a_stand_in_names_the_package_to_install():
     assert 'pip install torchvision' in out
 
 
-@pytest.mark.parametrize('hide', [('pkg_resources',), ()], ids=['without', 'as it is'])
+@pytest.mark.parametrize(
+    'hide',
+    [('pkg_resources',), pytest.param((), marks=pytest.mark.slow)],
+    ids=['without', 'as it is'],
+)
 def test_pkg_resources(hide):
     """MMEngine finds packages whether or not setuptools brings pkg_resources."""
     out = run(

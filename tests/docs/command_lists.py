@@ -88,7 +88,7 @@ RUN: dict[str, list[str | tuple[str, str]]] = {
     '--overfit': [],
     'python tools/train.py trial/config.py': [f'--cfg-options {EPOCH}'],
     f'{PEOPLE}nose left_wrist right_wrist left_knee right_knee left_hip right_hip --out body '
-    '--model tiny --weights CHECKPOINT': [],
+    '--model tiny --weights CHECKPOINT': [WEIGHTS],
     'python tools/train.py body/config.py': [f'--cfg-options {EPOCH}'],
     'DEMO_ROOT=data/demo python tools/test.py configs/quickstart/hrformer_tiny_demo_112x84.py '
     'work_dirs/demo/best_coco_AP_epoch_*.pth --out metrics.json --badcase': [],

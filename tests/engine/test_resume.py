@@ -1,5 +1,6 @@
 """A run that is killed ends with the weights of one that is not."""
 
+import itertools
 import os
 import random
 import re
@@ -15,6 +16,7 @@ import torch
 
 pytest.importorskip('mmpose')
 from tests.conftest import ROOT
+from tests.engine.conftest import Killed
 from tests.tiny import NETWORK
 
 # At a rate that matters: warm-up by iterations, decay by epochs, momentum.
@@ -110,6 +112,33 @@ def assert_same(ours, other, schedule=True) -> None:
     assert a['meta']['iter'] == b['meta']['iter']
 
 
+def test_ended_within_an_epoch(train, tmp_path):
+    """In this process: after five of eight iterations, of which four are saved."""
+    options = {
+        'train_dataloader.batch_size': 2,
+        'default_hooks.checkpoint.by_epoch': False,
+        'default_hooks.checkpoint.interval': 2,
+    }
+
+    def end_after_five(runner):
+        step, count = runner.model.train_step, itertools.count(1)
+
+        def counted(*args, **kwargs):
+            if next(count) > 5:
+                raise Killed
+            return step(*args, **kwargs)
+
+        runner.model.train_step = counted
+
+    straight = train(tmp_path / 'straight', **options)
+    assert straight.iter == 8
+    with pytest.raises(Killed):
+        train(tmp_path / 'ended', prepare=end_after_five, **options)
+    assert not (tmp_path / 'ended' / 'iter_6.pth').exists()
+    train(tmp_path / 'ended', resume=True, **options)
+    assert_same(*(tmp_path / name / 'iter_8.pth' for name in ('straight', 'ended')))
+
+
 @pytest.mark.slow
 def test_killed_after_an_epoch_and_with_worker_processes(config, straight, tmp_path):
     run = config(workers=2)
@@ -128,6 +157,7 @@ def test_killed_after_an_epoch_and_with_worker_processes(config, straight, tmp_p
     assert len(files[0]) == 4  # and the best
 
 
+@pytest.mark.slow
 def test_killed_within_an_epoch(config, straight, tmp_path):
     run = config(
         'default_hooks = dict(checkpoint=dict(by_epoch=False, interval=3, max_keep_ckpts=2))'

@@ -172,7 +172,7 @@ def test_not_a_number_stays_one():
     assert torch.equal(out.isnan().any(-1).nonzero(), torch.tensor([[0, 0, 0]]))
 
 
-@pytest.mark.parametrize('width', [4, 16])
+@pytest.mark.parametrize('width', [4, pytest.param(16, marks=pytest.mark.slow)])
 def test_vectors_of_other_processors(width, tmp_path, monkeypatch):
     """Vectors of 4 and 16 numbers; the compiler emulates those that the processor lacks."""
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))

@@ -94,6 +94,7 @@ def test_some_inputs():
     assert re.search(r'^\| all \| 20 \| ', out, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_reports_and_leaves_nothing_behind(tmp_path):
     command = [sys.executable, '-m', 'tests.fuzz', 'detections', '--jobs', '1']
     env = {**os.environ, 'OMP_NUM_THREADS': '1', 'TMPDIR': str(tmp_path)}
@@ -109,6 +110,7 @@ def test_an_interrupted_run_reports_and_leaves_nothing_behind(tmp_path):
     assert [*tmp_path.iterdir()] == []
 
 
+@pytest.mark.slow
 def test_a_defect_comes_with_the_command_that_shows_it():
     result = Result('images', 7, 'traceback', 'cut', 'KeyError', 'a.py f', 'x')
     assert '`python -m tests.fuzz images --seed 3 --only 7`' in defects([result], 3)

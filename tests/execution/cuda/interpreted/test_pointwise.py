@@ -21,7 +21,7 @@ from tests.execution.cuda.interpreted.references import (
     tensors,
 )
 
-CHANNELS = [78, 5]
+CHANNELS = [5, pytest.param(78, marks=pytest.mark.slow)]
 TOKENS = (3, 37)
 CONSTANT = None, None, None, 0.1, EPS  # no running statistics
 
