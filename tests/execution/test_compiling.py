@@ -29,9 +29,14 @@ def logged(caplog):
     logger.removeHandler(caplog.handler)
 
 
-needs_compiler = pytest.mark.skipif(
-    compiling._compiler_error(torch.device('cpu')) is not None, reason='no C++ compiler'
-)
+@pytest.fixture(scope='module')
+def _compiler():
+    """Skip where PyTorch's compiler does not run; to find that out takes seconds."""
+    if reason := compiling._compiler_error(torch.device('cpu')):
+        pytest.skip(reason)
+
+
+needs_compiler = pytest.mark.usefixtures('_compiler')
 
 
 @needs_compiler
