@@ -147,6 +147,7 @@ def test_a_network_that_cannot_be_built_is_a_row(small, monkeypatch):
     assert all('failure' not in row for row in results['rows'] if row['network'] != 'ours')
 
 
+@pytest.mark.slow
 def test_the_compiled_network_is_a_row(monkeypatch):
     compiled = []
     monkeypatch.setattr(networks, 'compile_network', lambda net: compiled.append(net) or net)

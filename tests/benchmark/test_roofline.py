@@ -35,6 +35,7 @@ def document(tmp_path):
     return file
 
 
+@pytest.mark.slow
 def test_the_roofline_of_a_small_network(document):
     lines = roofline.run(RooflineOptions('tiny', (64, 32), 4, 5, str(document)))
     assert '\n'.join(lines) in document.read_text()

@@ -51,6 +51,7 @@ def test_another_source_is_another_file(folder, tmp_path, monkeypatch):
     assert len(list(folder.iterdir())) == 2
 
 
+@pytest.mark.slow
 @needs_kernels
 def test_the_threads_are_pytorchs(folder):
     build.load()

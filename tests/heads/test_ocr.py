@@ -112,6 +112,7 @@ def test_all_parameters_learn_and_the_class_weights_are_not_stored(maps):
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_mixed_precision_changes_the_loss_little(weights, maps):
     target = official.labels(0, 19, (2, *SIZE))
     model = head(weights, class_weight=WEIGHTS, ohem_threshold=0.9, ohem_min_kept=100)

@@ -80,6 +80,7 @@ def test_more_maps(size, C, dtype):
     test_gelu_dwconv_backward(size, C, dtype)
 
 
+@pytest.mark.slow
 def test_strips_of_several_chunks(monkeypatch):
     """A large grid takes 16 rows a strip, which the small maps above never do."""
     monkeypatch.setattr(convolution, 'PROGRAMS', 0)
