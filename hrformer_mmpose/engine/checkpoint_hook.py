@@ -26,9 +26,7 @@ class CheckpointHook(_CheckpointHook):
     Files of another folder, which a resumed state may name, are never removed. What is saved is
     plain data (`to_plain`). The files themselves are written by `hrformer_mmpose.Runner`.
 
-    Args:
-        *args: interval, as MMEngine's class takes it.
-        **kwargs: interval, max_keep_ckpts, save_best, ..., as MMEngine's class takes them.
+    The arguments are those of MMEngine's class: `interval`, `max_keep_ckpts`, `save_best`, ...
     """
 
     def before_train(self, runner: Runner) -> None:
