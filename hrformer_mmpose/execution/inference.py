@@ -8,6 +8,7 @@ d = C / h head width.
 """
 
 import copy
+import itertools
 from collections.abc import Iterable
 
 import torch
@@ -68,6 +69,14 @@ class InferenceBlock(ConvertedBlock):
         weight, bias = fold_batch_norm(ffn.fc2, ffn.norm3)
         self.fc2 = FusedLinear(weight.flatten(1), bias)
 
+    def kernel_parameters(self) -> list[tuple[nn.Module, str]]:
+        """Return holders and names of the parameters of fused kernels other than products."""
+        norms = itertools.product((self.norm1, self.norm2), ('weight', 'bias'))
+        own = ((self, name) for name in ('rel_pos_bias', 'conv_weight', 'conv_bias'))
+        return [
+            (holder, name) for holder, name in (*norms, *own) if getattr(holder, name) is not None
+        ]
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) -> (B, C, H, W), channels last."""
         x = x.permute(0, 2, 3, 1)  # B, H, W, C
@@ -95,6 +104,7 @@ class InferenceBlock(ConvertedBlock):
         q, k, v = qkv.view(windows, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         if mask is not None:
             bias = masked_bias(bias, mask, self.num_heads, windows)
+        bias = None if bias is None else bias.to(q.dtype)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         out = out.transpose(1, 2).reshape(windows, N, C)
         return window_reverse(out, self.window, size, self.shift_size)

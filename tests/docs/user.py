@@ -166,8 +166,10 @@ class User:
         self.servers: list[subprocess.Popen] = []
 
     def environment(self, venv: Path) -> dict[str, str]:
+        # The tests' backend of matplotlib draws no pictures in a notebook.
+        inherited = {name: os.environ[name] for name in os.environ if name != 'MPLBACKEND'}
         return {
-            **os.environ,
+            **inherited,
             **self.variables,
             'PATH': f'{venv}/bin:{os.environ["PATH"]}',
             'PYTHONPATH': self.variables.get('PYTHONPATH', ''),

@@ -1,8 +1,11 @@
 """CPU kernels on maps in bfloat16: at most twice the error of the plain form in bfloat16."""
 
+import copy
+
 import pytest
 import torch
 
+from hrformer_mmpose.backbones.half_precision import HalfPrecision
 from hrformer_mmpose.execution import cpu, fused_ops, policy, processor
 from hrformer_mmpose.execution.cpu import build
 from hrformer_mmpose.execution.inference import InferenceBlock
@@ -152,6 +155,28 @@ def test_processors_without_instructions(flag, tmp_path, monkeypatch):
         for name in NAMES:
             for size in SIZES[1:3]:
                 compare(name, size)
+
+
+@pytest.mark.parametrize('options', [{}, dict(shifted=True, with_pad_mask=True)], ids=str)
+@pytest.mark.parametrize('with_kernels', [True, False])
+@torch.no_grad()
+def test_parameters_of_the_kernels_stay_float32(with_kernels, options, monkeypatch):
+    """With values that bfloat16 does not hold, which would change the result by their rounding."""
+    monkeypatch.setattr(policy, 'use_onednn', lambda x: False)
+    monkeypatch.setattr(processor, 'half_types', lambda: frozenset([BFLOAT16]))
+    if not with_kernels:
+        monkeypatch.setattr(policy, 'use_fused_ops', lambda x: False)
+    block = InferenceBlock(make_block(**options).float().eval())
+    tensors = [getattr(holder, name) for holder, name in block.kernel_parameters()]
+    before = [value.clone() for value in tensors]
+    half = HalfPrecision(copy.deepcopy(block), BFLOAT16)
+    for (holder, name), value in zip(half.network.kernel_parameters(), before, strict=True):
+        assert torch.equal(getattr(holder, name), value)
+    assert half.network.qkv.weight.dtype is BFLOAT16
+    x = torch.randn(2, 8, 13, 9).to(BFLOAT16)
+    for own in (block.qkv, block.proj, block.fc1, block.fc2):
+        own.to(BFLOAT16).to(torch.float32)
+    assert relative_error(half.network(x).float(), block(x.float())) < 2e-2
 
 
 @pytest.mark.parametrize('has_instructions', [True, False])
