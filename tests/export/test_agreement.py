@@ -98,11 +98,15 @@ def tested(shared, tmp_path_factory):
     return folder, config, checkpoint, [*by_image], boxes, keypoints, data, environment
 
 
+def found_by(estimator, tested) -> np.ndarray:
+    """Keypoints of all persons, in pixels of the image."""
+    names, boxes = tested[3:5]
+    return np.stack([pose.keypoints for one in estimator(names, boxes) for pose in one])
+
+
 def distances(estimator, tested) -> np.ndarray:
     """Pixels of the image between its keypoints and those of tools/test.py."""
-    names, boxes, wanted = tested[3:6]
-    found = np.stack([pose.keypoints for one in estimator(names, boxes) for pose in one])
-    return np.linalg.norm(found - wanted, axis=-1)
+    return np.linalg.norm(found_by(estimator, tested) - tested[5], axis=-1)
 
 
 def test_the_estimator(tested):
@@ -112,8 +116,9 @@ def test_the_estimator(tested):
 def test_bfloat16_on_a_cpu(tested):
     """AP and keypoints beside float32's, which are no further off than the plain layers' are.
 
-    The decoder moves a maximum by a quarter of a heatmap's pixel, one pixel of the crop, to the
-    higher neighbour. Where both neighbours are alike, rounding moves the keypoint by two.
+    The config's decoder moves a maximum by a quarter of a heatmap's pixel, one pixel of the crop,
+    to the higher neighbour. Where both neighbours are alike, rounding moves the keypoint by two.
+    DARK's decoder does not jump.
     """
     folder, config, checkpoint, _, boxes, _, _, environment = tested
     aps = []
@@ -134,6 +139,14 @@ def test_bfloat16_on_a_cpu(tested):
         near[fuse] = (distances(estimator, tested) < 0.5 * pixel[:, None]).mean()
     assert near[True] > 0.9
     assert near[True] > near[False] - 0.02
+    dark = folder / 'dark.py'
+    dark.write_text(CONFIG.replace('sigma=1.5', 'sigma=1.5, unbiased=True, blur_kernel_size=7'))
+    keypoints = [
+        found_by(PoseEstimator(dark, checkpoint, 'cpu', precision), tested)
+        for precision in ('float32', 'bfloat16')
+    ]
+    moved = np.linalg.norm(keypoints[0] - keypoints[1], axis=-1)
+    assert (moved < 0.5 * pixel[:, None]).mean() > 0.95
 
 
 @pytest.mark.parametrize(
