@@ -28,8 +28,9 @@ install: $(VENV)/.installed
 demo: $(VENV)/.installed
 	$(VENV)/bin/python tools/demo.py --data-root $(DEMO) $(FLAGS)
 
+# Bytecode is kept: each of the tests' processes would compile all modules again.
 test: $(VENV)/.triton
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=10 $(TESTS)
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=10 $(TESTS)
 
 test-slow: $(VENV)/.triton
 	$(VENV)/bin/python -m pytest -q -m 'slow or not slow' --durations=20
