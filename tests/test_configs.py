@@ -31,7 +31,7 @@ HRNET = [path for path in CONFIGS if re.match(r'hrnet_w\d+_coco', path.stem)]
 # ready-made sets build in tests/engine/test_every_config.py.
 BUILT = [
     pytest.param(path, marks=pytest.mark.slow)
-    if path in HRNET and path.stem.endswith(('_adam', '_dark', '_udp'))
+    if path in (*COCO, *HRNET) and path.stem.endswith(('_adam', '_dark', '_udp'))
     else path
     for path in CONFIGS
     if path.parent.name != 'datasets'

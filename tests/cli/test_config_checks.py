@@ -34,7 +34,17 @@ def uses_of(cfg: Config) -> list[str]:
     return [use for use in ('train', 'val', 'test') if cfg.get(f'{use}_dataloader')]
 
 
-@pytest.mark.parametrize('path', OURS, ids=lambda path: path.stem)
+# Twins of another codec or recipe are checked in the slow tests.
+@pytest.mark.parametrize(
+    'path',
+    [
+        pytest.param(path, marks=pytest.mark.slow)
+        if path.stem.endswith(('_adam', '_dark', '_udp'))
+        else path
+        for path in OURS
+    ],
+    ids=lambda path: path.stem,
+)
 def test_our_configs_pass(path):
     cfg = Config.fromfile(path)
     before = cfg.to_dict()
