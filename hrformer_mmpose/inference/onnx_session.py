@@ -90,7 +90,9 @@ class OnnxSession:
         try:
             session = _open(path, providers, threads, enable_fallback=False)
         except RuntimeError as error:  # TensorRT's libraries are missing, or memory is
-            raise error if device_problem(error, '') else failure from error
+            if device_problem(error, ''):
+                raise
+            raise failure from error
         # Without CUDA's libraries it goes on with the next provider, and only prints.
         if session.get_providers()[:1] != [PROVIDERS[kind][0]]:
             raise failure
