@@ -15,9 +15,9 @@ from tests.backbones.test_arch import mmpose_extra
 from tests.backbones.weights import randomise
 from tests.conftest import relative_error
 
+BASE = pytest.param('base', marks=pytest.mark.slow)
 # Padded maps: (224, 224) on no axis of any branch, (224, 160) and (160, 224) on one, the others on
 # both. MMPose's fusion takes multiples of 32 only.
-BASE = pytest.param('base', marks=pytest.mark.slow)
 SIZES = [(224, 224), (224, 160), (160, 224), (256, 192), (64, 96)]
 
 

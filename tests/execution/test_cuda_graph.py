@@ -339,6 +339,8 @@ def test_a_replayed_training_step_equals_the_networks(dtype, monkeypatch):
     # The gradients of random weights turn rounding errors of 1e-6 into errors of 4e-3, and a step
     # of an optimizer turns those into other weights. So there is none, and noise is avoided.
     monkeypatch.setattr(torch.backends.cudnn, 'deterministic', True)
+    monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
+    tolerance = 1e-3 if dtype is torch.float32 else 0.05
     torch.manual_seed(0)
     plain = HRFormer(arch='tiny').cuda().train()
     graphed = copy.deepcopy(plain)
@@ -356,7 +358,7 @@ def test_a_replayed_training_step_equals_the_networks(dtype, monkeypatch):
             results.append((loss, torch.cat([x.flatten() for x in tensors])))
         (loss, gradients), (own_loss, own_gradients) = results
         torch.testing.assert_close(own_loss, loss, rtol=1e-3, atol=0)
-        assert relative_error(own_gradients, gradients) < (0.02 if dtype is torch.float32 else 0.1)
+        assert relative_error(own_gradients, gradients) < tolerance
     assert graphed.forward.__self__._graphs
     for a, b in zip(graphed.buffers(), plain.buffers(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-2)
+        torch.testing.assert_close(a, b, rtol=min(tolerance, 1e-2), atol=min(tolerance, 1e-2))

@@ -121,10 +121,11 @@ def test_copies_moves_and_graphs(tmp_path):
     assert agree(traced(x), expected)
 
 
+@pytest.mark.parametrize('arch', ['small', pytest.param('base', marks=pytest.mark.slow)])
 @torch.no_grad()
-def test_fewer_calls(no_init):
+def test_fewer_calls(arch, no_init):
     """Count calls, which do not vary as times do; views do not count."""
-    model = HRFormer(arch='small').eval()
+    model = HRFormer(arch=arch).eval()
     x = torch.randn(1, 3, 64, 64)
     fused = model.fuse_for_inference()
     fused(x)  # which brings the weights into oneDNN's layout, once

@@ -111,8 +111,8 @@ def test_all_parameters_learn_and_the_class_weights_are_not_stored(maps):
     assert not any('class_weight' in key for key in head.state_dict())
 
 
-@torch.no_grad()
 @pytest.mark.slow
+@torch.no_grad()
 def test_mixed_precision_changes_the_loss_little(weights, maps):
     target = official.labels(0, 19, (2, *SIZE))
     model = head(weights, class_weight=WEIGHTS, ohem_threshold=0.9, ohem_min_kept=100)
