@@ -51,6 +51,11 @@ _TWO_DEVICES = (
 )
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its class name if it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def device_problem(error: BaseException, advice: str) -> str | None:
     """Return the line for an error that PyTorch raises about devices; None for any other.
 

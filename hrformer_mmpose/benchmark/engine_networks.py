@@ -18,6 +18,7 @@ from ..export import files
 from ..inference.description import Description
 from ..inference.torch_network import build, read_config
 from ..version import __version__
+from .steps import DTYPES
 
 SIZE = 256, 192  # height, width
 HRNET_W48 = 'HRNet-W48'
@@ -81,14 +82,13 @@ def for_torch(poses: Poses, dtype: torch.dtype, device: torch.device) -> Poses:
     return poses if is_ours and not on_cuda else poses.to(memory_format=torch.channels_last)
 
 
-def write_onnx(name: str, path: Path, precision: str, dtype: torch.dtype) -> None:
+def write_onnx(name: str, path: Path, precision: str) -> None:
     """Export one of `NETWORKS` with a free batch size, as `hrformer export` does."""
-    poses = network(name)
-    backbone, head = poses.backbone, poses.head
+    poses, dtype = network(name), DTYPES[precision]
+    backbone = poses.backbone
     if isinstance(backbone, HRFormer):
         backbone = fuse_network(backbone, ExportBlock)
-    poses = Poses(backbone, head, dtype)
-    poses.to(dtype)
+    poses = Poses(backbone, poses.head, dtype).to(dtype)
     with torch.no_grad(), files.quiet():
         torch.onnx.export(
             poses, (torch.rand(2, 3, *SIZE),), str(path), dynamo=False, opset_version=files.OPSET,

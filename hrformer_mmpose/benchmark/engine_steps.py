@@ -145,7 +145,7 @@ def _file(name: str, engine: Engine, folder: Path) -> Path:
     if not path.exists():
         print(f'exporting {path.stem}')
         precision = 'float16' if is_half else 'float32'
-        engine_networks.write_onnx(name, path, precision, DTYPES[precision])
+        engine_networks.write_onnx(name, path, precision)
     return path
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from .. import io
+from ..errors import ConfigError
 from ..export.nncf_quantizer import require
 from . import engine_steps, report
 from .engine_networks import HRNET_W48, SIZE
@@ -50,6 +51,18 @@ class EngineOptions:
     device: str = 'cpu'
 
 
+def engine_device(name: str) -> torch.device:
+    """Return a device that has engines.
+
+    Raises:
+        ConfigError: no such device, or neither a CPU nor a CUDA device.
+    """
+    device = device_of(name)
+    if device.type not in engine_steps.ENGINES:
+        raise ConfigError(f'--device {name}: engines are measured on cpu, cuda, cuda:1, ...')
+    return device
+
+
 def benchmark(args: EngineOptions, accuracies: dict[str, dict] | None = None) -> dict:
     """Time the networks in all engines and print a table.
 
@@ -60,7 +73,7 @@ def benchmark(args: EngineOptions, accuracies: dict[str, dict] | None = None) ->
     Returns:
         `environment`, names of `engines`, `rows` of the timing and `accuracies`.
     """
-    device = device_of(args.device)
+    device = engine_device(args.device)
     require(*PACKAGES[device.type])
     torch.set_num_threads(args.threads)
     engines = engine_steps.ENGINES[device.type]

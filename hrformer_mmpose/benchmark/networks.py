@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from .. import io
+from ..errors import first_line
 from ..execution.compiling import compile_network
 from ..execution.cuda_graph import CudaGraphs, TrainingGraphs
 from . import baselines, complexity, report
@@ -30,7 +31,7 @@ from .steps import (
     set_training,
     training_step,
 )
-from .timing import Budget, MiB, Timer, device_of, first_line, line, time_in_turns
+from .timing import Budget, MiB, Timer, device_of, line, time_in_turns
 
 COMPILED, GRAPH = 'ours, compiled', 'ours, CUDA graph'
 IN_FLOAT32 = 'ours, float32'

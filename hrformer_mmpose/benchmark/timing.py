@@ -10,7 +10,7 @@ from statistics import median
 
 import torch
 
-from ..errors import ConfigError
+from ..errors import ConfigError, first_line
 from . import baselines
 
 MiB = 2**20
@@ -107,11 +107,6 @@ def device_of(name: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ConfigError(f'--device {name}: {first_line(error)}') from None
     return device
-
-
-def first_line(error: BaseException) -> str:
-    """First line of an error's message."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def time_in_turns(

@@ -14,7 +14,6 @@ from ..benchmark.plan import NetworkOptions
 from ..benchmark.poses import PoseOptions
 from ..benchmark.roofline import RooflineOptions
 from ..benchmark.steps import DTYPES
-from ..benchmark.timing import device_of
 from ..errors import ConfigError
 from .arguments import CfgOptions, check_out, options_of, positive, write_json
 from .benchmark_motion import add_motion_flags, benchmark_motion
@@ -169,7 +168,7 @@ def _add_engine_flags(flags: argparse.ArgumentParser) -> None:
 def _benchmark_engines(args: argparse.Namespace) -> None:
     check_out('--markdown', args.markdown, ('.md',))
     if args.update:
-        report.split_section(args.update, engines.SECTIONS[device_of(args.device).type])
+        report.split_section(args.update, engines.SECTIONS[engines.engine_device(args.device).type])
     accuracies = None
     if args.trained:
         if args.device != 'cpu':

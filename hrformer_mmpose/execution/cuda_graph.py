@@ -16,6 +16,8 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn.modules import module as torch_module
 
+from ..errors import first_line
+
 Outputs = tuple[torch.Tensor, ...]
 Replay = Callable[[torch.Tensor], Outputs]
 MAX_GRAPHS = 8
@@ -93,7 +95,7 @@ class CudaGraphs:
         except RuntimeError as error:
             self._graphs.clear()
             _leave_capture(x.device)
-            reason = _first_line(_first_error(error))
+            reason = first_line(_first_error(error))
             logger.debug('The capture failed', exc_info=error)
             self._stop(f'this network cannot be captured ({reason}) and runs without them')
         return self._graphs.get(key)
@@ -108,10 +110,6 @@ def _first_error(error: BaseException) -> BaseException:
     while error.__context__ is not None:
         error = error.__context__
     return error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _leave_capture(device: torch.device) -> None:

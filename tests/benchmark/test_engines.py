@@ -69,12 +69,17 @@ def test_an_engine_that_does_not_start_is_a_row_that_says_so(tmp_path, monkeypat
     assert table[2:] == ['', 'TensorRT float16: failed: needs a']
 
 
+def test_a_device_without_engines_is_one_line():
+    with pytest.raises(ConfigError, match=r'^--device meta: engines are measured on cpu, cuda, '):
+        engines.engine_device('meta')
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('name', NETWORKS)
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16], ids=str)
 def test_an_exported_network_equals_the_network(name, dtype, tmp_path):
     path, precision = tmp_path / 'network.onnx', str(dtype).split('.')[1]
-    write_onnx(name, path, precision, dtype)
+    write_onnx(name, path, precision)
     images = torch.rand(2, 3, 256, 192)
     with torch.inference_mode():
         expected = network(name)(images)
