@@ -9,9 +9,10 @@ figure shows AP over GFLOPs and over the milliseconds of an image, batch 8, two 
 networks in turns; bars are standard deviations.
 """
 
+import functools
 import json
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import mean, stdev
 
 import matplotlib.pyplot as plt
 import torch
@@ -20,8 +21,7 @@ from mmengine.config import Config
 from mmpose.registry import MODELS
 from torch import nn
 
-from hrformer_mmpose.benchmark import complexity
-from hrformer_mmpose.benchmark.timing import Timer
+from hrformer_mmpose.benchmark import complexity, timing
 
 COMPARISONS = ROOT / 'configs/comparisons'
 NETWORKS = (
@@ -104,13 +104,19 @@ def costs(args) -> dict[str, tuple[float, float]]:
         plain = nn.Sequential(model.backbone, model.head)
         flops[name] = complexity.count(plain, image).flops / 1e9
         networks[name] = _Network(model).to(memory_format=torch.channels_last)
-    timer, images = Timer(torch.device('cpu')), torch.rand(BATCH, 3, *args.crop)
-    seconds: dict[str, list[float]] = {name: [] for name in networks}
+    images = torch.rand(BATCH, 3, *args.crop)
+    steps = {name: functools.partial(network, images) for name, network in networks.items()}
     with torch.no_grad():
-        for _ in range(2 + ROUNDS):
-            for name, network in networks.items():
-                seconds[name].append(timer.seconds(lambda n=network: n(images)))
-    return {name: (flops[name], 1e3 * median(seconds[name][2:]) / BATCH) for name in networks}
+        rows = timing.time_in_turns(
+            f'batch {BATCH}',
+            steps,
+            ROUNDS,
+            timing.Timer(torch.device('cpu')),
+            reference=args.names[0],
+        )
+    for row in rows:
+        print(timing.line(row))
+    return {row['network']: (flops[row['network']], 1e3 * row['median_s'] / BATCH) for row in rows}
 
 
 def draw(args, path: Path) -> None:

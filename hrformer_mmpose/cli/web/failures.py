@@ -4,7 +4,7 @@ import os
 import sys
 import traceback
 
-from ...errors import TRACEBACK
+from ...errors import TRACEBACK, first_line
 from .. import terminal
 
 
@@ -18,7 +18,7 @@ def sentence(error: Exception) -> str:
         traceback.print_exception(error)
     line = terminal.one_line(error)
     if line is None:
-        line = f'this failed within the program: {type(error).__name__}: {_first_line(error)}'
+        line = f'this failed within the program: {type(error).__name__}: {first_line(error)}'
         print(f'error: {line} ({TRACEBACK}=1 prints the traceback)', file=sys.stderr)
     return line[:1].upper() + line[1:]
 
@@ -28,12 +28,8 @@ def print_exception() -> None:
     error = sys.exc_info()[1]
     if isinstance(error, Exception):
         print(
-            f'error: a request failed: {type(error).__name__}: {_first_line(error)}',
+            f'error: a request failed: {type(error).__name__}: {first_line(error)}',
             file=sys.stderr,
         )
         if os.environ.get(TRACEBACK):
             traceback.print_exception(error)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or ['no message'])[0][:300]

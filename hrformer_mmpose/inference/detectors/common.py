@@ -100,9 +100,3 @@ def as_rows(
     kept &= (rows[:, 2:4] > rows[:, :2]).all(1)
     rows = rows[kept]
     return rows[np.argsort(-rows[:, 4], kind='stable')]
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or its class name if it has none."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:160] if lines else type(error).__name__

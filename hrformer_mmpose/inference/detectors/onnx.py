@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...errors import ConfigError, WeightsError
-from .common import BOX_THRESHOLD, as_rows, first_line, image_size, letterbox, nms
+from ...errors import ConfigError, WeightsError, first_line
+from .common import BOX_THRESHOLD, as_rows, image_size, letterbox, nms
 
 
 @dataclass(frozen=True)

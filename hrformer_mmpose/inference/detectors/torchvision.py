@@ -4,8 +4,8 @@ import os
 
 import numpy as np
 
-from ...errors import ConfigError, WeightsError
-from .common import BOX_THRESHOLD, PERSON, as_rows, first_line, image_size
+from ...errors import ConfigError, WeightsError, first_line
+from .common import BOX_THRESHOLD, PERSON, as_rows, image_size
 
 
 class TorchvisionDetector:
