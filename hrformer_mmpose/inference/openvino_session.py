@@ -1,5 +1,6 @@
 """Networks run by OpenVINO, on the CPU, on a GPU, or on the device that it selects."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -49,19 +50,21 @@ class OpenVinoSession:
         self.metadata = _metadata(self._model)
         self._model.reshape([1, *list(self._model.input().partial_shape)[1:]])
         self._queues: dict[str, object] = {}
+        self._lock = threading.Lock()  # a queue has one callback
 
     def run(self, batch: np.ndarray) -> list[np.ndarray]:
-        """Compute the outputs for a batch."""
-        queue = self._queue('LATENCY' if len(batch) == 1 else 'THROUGHPUT')
+        """Compute the outputs for a batch; calls of several threads wait for each other."""
         outputs: list = [None] * len(batch)
 
         def store(request, number: int) -> None:
             outputs[number] = [np.array(value.data) for value in request.output_tensors]
 
-        queue.set_callback(store)
-        for number in range(len(batch)):
-            queue.start_async([batch[number : number + 1]], number)
-        queue.wait_all()
+        with self._lock:
+            queue = self._queue('LATENCY' if len(batch) == 1 else 'THROUGHPUT')
+            queue.set_callback(store)
+            for number in range(len(batch)):
+                queue.start_async([batch[number : number + 1]], number)
+            queue.wait_all()
         return [np.concatenate(values) for values in zip(*outputs, strict=True)]
 
     def _queue(self, hint: str):
