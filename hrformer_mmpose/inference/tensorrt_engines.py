@@ -126,8 +126,8 @@ def gpu_name(number: int) -> tuple[str, str]:
 
 def version() -> str:
     """Return the version of the installed TensorRT; 'unknown' if it cannot be found out."""
-    if found := metadata_version(PACKAGES):
-        return found
+    if installed := metadata_version(PACKAGES):
+        return installed
     for library in LIBRARIES:
         try:
             return str(ctypes.CDLL(library).getInferLibVersion())
@@ -157,8 +157,10 @@ def _private_folder(folder: Path) -> Path:
     Raises:
         OSError: it cannot be created or written to, or others can write to it.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for path in (folder, folder.parent, folder.parent.parent):
+    levels = (folder.parent.parent, folder.parent, folder)
+    levels[0].parent.mkdir(parents=True, exist_ok=True)
+    for path in levels:
+        path.mkdir(mode=0o700, exist_ok=True)
         if not is_private(path.stat()):
             raise PermissionError(0, 'belongs to another user or can be written by others', path)
     if not os.access(folder, os.W_OK | os.X_OK):

@@ -8,6 +8,7 @@ import dataclasses
 import logging
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -193,6 +194,16 @@ def test_an_engine_folder_is_named_after_model_gpu_and_versions(network, gpu, tm
     assert [path for path in folders if [*path.iterdir()]] == [folder]
 
 
+def test_an_engine_folder_is_private_whatever_the_umask(network, gpu):
+    usual = os.umask(0o002)
+    try:
+        folder = tensorrt_engines.engine_folder(network)
+    finally:
+        os.umask(usual)
+    assert folder is not None
+    assert {path.stat().st_mode & 0o777 for path in (folder, folder.parent)} == {0o700}
+
+
 def test_a_cache_folder_that_cannot_be_used_is_one_line(
     network, gpu, tmp_path, monkeypatch, caplog
 ):
@@ -291,6 +302,26 @@ def test_openvinos_settings_follow_the_device(device, precision, settings):
     session = OpenVinoSession.__new__(OpenVinoSession)
     session._device, session._threads, session.precision = device, 2, precision
     assert session.settings() == settings
+
+
+def test_threads_share_a_session_of_openvino(tmp_path):
+    pytest.importorskip('openvino')
+    onnx = pytest.importorskip('onnx')
+    size = ['batch', 3]
+    ends = [onnx.helper.make_tensor_value_info(name, 1, size) for name in ('x', 'y')]
+    node = onnx.helper.make_node('Identity', ['x'], ['y'])
+    graph = onnx.helper.make_graph([node], 'identity', ends[:1], ends[1:])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid('', 17)])
+    model.ir_version = 8
+    onnx.save(model, tmp_path / 'identity.onnx')
+    session = OpenVinoSession(tmp_path / 'identity.onnx', threads=1)
+
+    def differences(number: int) -> int:
+        batch = np.full((2, 3), number, np.float32)
+        return sum(not np.array_equal(session.run(batch)[0], batch) for _ in range(100))
+
+    with ThreadPoolExecutor(2) as pool:
+        assert [*pool.map(differences, (1, 2))] == [0, 0]
 
 
 def test_a_broken_file_is_still_one_line(network):
