@@ -14,7 +14,7 @@ import torch
 
 from .. import io
 from ..errors import ConfigError
-from ..export.nncf_quantizer import require
+from ..export.files import require
 from . import engine_steps, report
 from .engine_networks import HRNET_W48, SIZE
 from .timing import Timer, device_of, line, time_in_turns
@@ -74,7 +74,7 @@ def benchmark(args: EngineOptions, accuracies: dict[str, dict] | None = None) ->
         `environment`, names of `engines`, `rows` of the timing and `accuracies`.
     """
     device = engine_device(args.device)
-    require(*PACKAGES[device.type])
+    require('the benchmark of engines', *PACKAGES[device.type])
     torch.set_num_threads(args.threads)
     engines = engine_steps.ENGINES[device.type]
     h, w = SIZE
@@ -161,5 +161,5 @@ def instructions() -> str:
     values = {key.strip(): value.strip() for key, value in entries.items()}
     flags = values.get('flags', '').split()
     wanted = ('avx2', 'avx512f', 'avx512_vnni', 'avx_vnni', 'avx512_bf16', 'amx_bf16', 'amx_int8')
-    found = [name for name in wanted if name in flags]
-    return f'{values.get("model name", "unknown")}: {", ".join(found) or "none of these"}'
+    present = [name for name in wanted if name in flags]
+    return f'{values.get("model name", "unknown")}: {", ".join(present) or "none of these"}'

@@ -62,7 +62,7 @@ def predict(network: Network, images: Sequence[str], boxes, batch_size: int = 8)
     results = Estimator(network, batch_size, on_error='skip').stream(images, boxes)
     rows = [(number, pose) for number, result in enumerate(results) for pose in result.poses]
     if not rows:
-        raise DataError(f'none of the {len(images)} images to compare on has a box of a person')
+        raise no_persons(images)
     poses = [pose for _, pose in rows]
     table = np.stack([np.append(pose.box, pose.box_score) for pose in poses])
     _, scales = crops.centers_and_scales(table, network.input_size, network.padding)
@@ -74,6 +74,11 @@ def predict(network: Network, images: Sequence[str], boxes, batch_size: int = 8)
         crop_scale=scales,
         input_size=tuple(network.input_size),
     )
+
+
+def no_persons(images: Sequence[str]) -> DataError:
+    """Return the error of a comparison on images that show no person."""
+    return DataError(f'none of the {len(images)} images to compare on has a box of a person')
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,11 +96,6 @@ class Shifts:
     similarity: np.ndarray
     sure: np.ndarray
 
-    @property
-    def oks_loss(self) -> float:
-        """Mean of 100 (1 - OKS) over all persons with sure keypoints."""
-        return 100 * float(1 - self.similarity[self.sure].mean()) if self.sure.any() else 0.0
-
 
 def compare(reference: PoseTable, other: PoseTable, sigmas: np.ndarray) -> Shifts:
     """Compare the poses of two networks on the same persons.
@@ -104,7 +104,15 @@ def compare(reference: PoseTable, other: PoseTable, sigmas: np.ndarray) -> Shift
         reference: poses that count as the truth.
         other: poses of the other network.
         sigmas: (K,) of OKS.
+
+    Raises:
+        DataError: some persons have no finite pose, and are missing in one of the tables.
     """
+    if len(other) != len(reference):
+        raise DataError(
+            f'{len(other)} poses of the {len(reference)} persons to compare: the others hold NaN '
+            'or infinite numbers'
+        )
     difference = (other.keypoints - reference.keypoints).astype(np.float64)
     w, h = reference.input_size
     pixels = difference * (np.array([w, h]) / reference.crop_scale)[:, None]

@@ -6,7 +6,6 @@ faster (figures in docs/export.md). The default is 'trace' as long as PyTorch su
 """
 
 import contextlib
-import hashlib
 import importlib.util
 import io
 import logging
@@ -30,11 +29,6 @@ from .graph import DTYPES, PoseGraph
 EXPORTERS = ('trace', 'dynamo')
 PRECISIONS = ('float32', 'float16', 'bfloat16')  # of `write`; `quantization` writes int8
 OPSET = 17  # the first with LayerNormalization; supported since onnxruntime 1.12
-INSTALL = {
-    'onnx': 'pip install onnx',
-    'onnxscript': 'pip install onnxscript',
-    'openvino': 'pip install openvino',
-}
 
 
 def write(
@@ -98,7 +92,7 @@ def describe(
     return Description(
         config=network.name,
         checkpoint=Path(checkpoint).name,
-        sha256=_sha256(checkpoint),
+        sha256=digest.sha256(local_path(str(checkpoint))),
         version=__version__,
         created=time.strftime('%Y-%m-%d'),
         input_size=network.input_size,
@@ -149,9 +143,19 @@ def check(path: Path, precision: str, exporter: str) -> None:
     needed = ['onnx']
     needed += ['onnxscript'] if exporter == 'dynamo' else []
     needed += ['openvino'] if path.suffix == '.xml' else []
-    for name in needed:
+    require(f'export to {path.suffix}', *needed)
+
+
+def require(what: str, *packages: str) -> None:
+    """Raise an `ImportError` that names the first of these packages that is not installed.
+
+    Args:
+        what: what needs them, for the message.
+        packages: names.
+    """
+    for name in packages:
         if importlib.util.find_spec(name) is None:
-            raise ImportError(f'export to {path.suffix} needs the package {name}: {INSTALL[name]}')
+            raise ImportError(f'{what} needs the package {name}: pip install {name}')
 
 
 def to_onnx(graph: PoseGraph, input_size: tuple[int, int], path: Path, exporter: str) -> None:
@@ -205,6 +209,8 @@ def replacing_files(path: Path) -> Iterator[Path]:
             # Sorted: the weights (.bin) before the network (.xml) that refers to them.
             for file in sorted(Path(folder).iterdir()):
                 os.replace(file, path.parent / file.name)
+    except UserError:  # a WeightsError is an OSError
+        raise
     except OSError as error:
         raise UserError(f"'{path}' cannot be written: {error.strerror or error}") from error
 
@@ -223,9 +229,3 @@ def quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def _sha256(checkpoint: str | Path) -> str:
-    sha256 = hashlib.sha256()
-    digest.add_file(sha256, Path(local_path(str(checkpoint))))
-    return sha256.hexdigest()

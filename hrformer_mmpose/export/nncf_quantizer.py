@@ -1,6 +1,5 @@
 """Post-training quantization for OpenVINO, by NNCF."""
 
-import importlib.util
 import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from . import files
 from .layers import group_of
 
 BATCH = 8
@@ -38,7 +38,7 @@ class NncfQuantizer:
     suffix = '.xml'
 
     def __init__(self, source: Path, samples: np.ndarray, float_nodes: Sequence[str]):
-        require('nncf', 'openvino')
+        files.require('--precision int8', 'nncf', 'openvino')
         import nncf
         import openvino
 
@@ -118,10 +118,3 @@ class NncfQuantizer:
 
 def _is_quantized(output) -> bool:
     return output.get_node().get_type_name() == 'FakeQuantize'
-
-
-def require(*packages: str) -> None:
-    """Raise an `ImportError` that names the first of these packages that is not installed."""
-    for name in packages:
-        if importlib.util.find_spec(name) is None:
-            raise ImportError(f'--precision int8 needs the package {name}: pip install {name}')

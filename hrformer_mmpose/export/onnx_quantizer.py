@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 import torch
 
+from . import files
 from .layers import OPERATORS, group_of, quantizable
-from .nncf_quantizer import require
 
 BATCH = 8
 FLOAT = '_float32'  # appended to the names of restored weights
@@ -42,7 +42,7 @@ class OnnxQuantizer:
         float_nodes: Sequence[str],
         say: Callable[[str], None] = lambda line: None,
     ):
-        require('onnxruntime')
+        files.require('--precision int8', 'onnxruntime')
         from onnxruntime import quantization
         from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 

@@ -28,7 +28,7 @@ from .calibration import calibration_crops
 from .graph import PoseGraph
 from .int8_report import Int8Report
 from .layers import last_output, quantizable
-from .nncf_quantizer import NncfQuantizer, require
+from .nncf_quantizer import NncfQuantizer
 from .onnx_quantizer import OnnxQuantizer
 
 RANKED_ON = 16  # crops
@@ -85,7 +85,7 @@ def write(
     """
     path = Path(path)
     files.check(path, 'float32', 'trace')
-    require('nncf') if path.suffix == '.xml' else require('onnxruntime')
+    files.require('--precision int8', 'nncf' if path.suffix == '.xml' else 'onnxruntime')
     graph = PoseGraph(network, normalise)
     crops = calibration_crops(network, options.calibrate, options.calibrate_boxes)
     sigmas = np.asarray(sigmas_of(network))

@@ -15,9 +15,10 @@ import torch
 from ..imaging.poses import KEYPOINT_THRESHOLD
 from ..inference.detectors import CocoDetections
 from ..inference.estimator import Estimator
-from ..inference.networks import SUFFIXES, ExportedNetwork, Network, open_network
+from ..inference.networks import SUFFIXES, ExportedNetwork, open_network
 from ..inference.torch_network import TorchNetwork
 from ..synthetic import dataset as synthetic
+from .accuracy import no_persons, predict
 from .calibration import CropCollector
 from .graph import PoseGraph
 
@@ -78,6 +79,9 @@ def check(
         images: see `Estimator`; None or empty generates images.
         boxes: see `Estimator`.
         tolerance: instead of `PIXELS` or `HEATMAPS`.
+
+    Raises:
+        DataError: the images show no person.
     """
     if images:
         return list(_compare(network, path, images, boxes, tolerance))
@@ -106,21 +110,16 @@ def _compare(
 def _compare_keypoints(
     network: TorchNetwork, exported: ExportedNetwork, images: list[str], boxes, tolerance
 ) -> Comparison:
-    expected, scores = _predict(network, images, boxes)
-    actual, _ = _predict(exported, images, boxes)
-    distances = np.abs(actual - expected).max(axis=-1)
-    sure = scores > KEYPOINT_THRESHOLD
+    expected, actual = (predict(model, images, boxes) for model in (network, exported))
+    sure = expected.scores > KEYPOINT_THRESHOLD
     what = f'{sure.sum()} sure keypoints of {len(expected)} persons'
+    if len(actual) != len(expected):  # poses that are not finite are left out
+        what = f'{len(actual)} poses of {len(expected)} persons'
+        return _comparison(exported, what, np.array([np.nan]), PIXELS, tolerance)
     if not sure.any():
         sure, what = np.ones_like(sure), f'{sure.size} keypoints, none of them sure,'
+    distances = np.abs(actual.keypoints - expected.keypoints).max(axis=-1)
     return _comparison(exported, f'{what} (pixels)', distances[sure], PIXELS, tolerance)
-
-
-def _predict(network: Network, images: list[str], boxes) -> tuple[np.ndarray, np.ndarray]:
-    """Return keypoints (P, K, 2) and scores (P, K) of all persons."""
-    results = Estimator(network, batch_size=8, on_error='skip')(images, boxes)
-    poses = [pose for result in results for pose in result]
-    return np.stack([pose.keypoints for pose in poses]), np.stack([pose.scores for pose in poses])
 
 
 def _compare_heatmaps(
@@ -129,6 +128,8 @@ def _compare_heatmaps(
     graph = PoseGraph(network, exported.description.normalise, decode=False)
     collector = CropCollector(network)
     Estimator(collector, batch_size=8, on_error='skip')(images, boxes)
+    if not collector.batches:
+        raise no_persons(images)
     difference, norm = 0.0, 0.0
     for batch in collector.batches:
         batch = exported.preprocess(batch)

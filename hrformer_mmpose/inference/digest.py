@@ -46,6 +46,13 @@ def add_file(digest, path: Path) -> None:
             digest.update(block)
 
 
+def sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    add_file(digest, Path(path))
+    return digest.hexdigest()
+
+
 def _digests(path: Path) -> tuple[int, str, str] | None:
     """Return position of the checksum, stored and computed checksum; None if none is stored."""
     data = path.read_bytes()

@@ -8,7 +8,6 @@ A folder holds no code, and reading one runs none: MMEngine's configs are Python
 data, whose types must be names in the registries of this package, MMPose or MMEngine.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -109,7 +108,7 @@ def save(
         partial = Path(tempfile.mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent))
         try:
             files.save_weights(state, partial / WEIGHTS, 'mmpose', keypoints=network.skeleton.names)
-            settings['sha256'] = _sha256(partial / WEIGHTS)
+            settings['sha256'] = digest.sha256(partial / WEIGHTS)
             text = json.dumps(settings, indent=2)
             (partial / SETTINGS).write_text(text + '\n', encoding='utf-8')
             card = model_card(settings, results or {}, source)
@@ -139,7 +138,7 @@ def load(source: str | Path) -> tuple[Config, str]:
     path, weights = find(source)
     settings = _read(path, source)
     local = files.local_path(weights)
-    if _sha256(local) != settings['sha256']:
+    if digest.sha256(local) != settings['sha256']:
         raise WeightsError(
             f"'{source}': the SHA-256 of {WEIGHTS} is not the one in {SETTINGS}: the file was "
             'changed or damaged, copy or download the folder again'
@@ -232,9 +231,3 @@ def _metainfo(cfg: Config) -> dict[str, Any]:
     if 'from_file' in metainfo:
         metainfo = Config.fromfile(locate(metainfo)['from_file']).dataset_info
     return json.loads(json.dumps(plain(metainfo)))
-
-
-def _sha256(path: str | Path) -> str:
-    sha256 = hashlib.sha256()
-    digest.add_file(sha256, Path(path))
-    return sha256.hexdigest()

@@ -1,6 +1,7 @@
 """Exported files against PyTorch, and what a user can get wrong."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,12 +23,12 @@ from hrformer_mmpose.cli import terminal
 from hrformer_mmpose.codecs import refinement
 from hrformer_mmpose.codecs.msra_heatmap import MSRAHeatmap
 from hrformer_mmpose.codecs.udp_heatmap import UDPHeatmap
-from hrformer_mmpose.errors import ConfigError, WeightsError
+from hrformer_mmpose.errors import ConfigError, DataError, WeightsError
 from hrformer_mmpose.export import files, report
 from hrformer_mmpose.heads.flip_test import flip_back
 from hrformer_mmpose.inference import PoseRuntime
 from hrformer_mmpose.inference.description import Description
-from hrformer_mmpose.inference.networks import open_network
+from hrformer_mmpose.inference.networks import ExportedNetwork, open_network
 from hrformer_mmpose.inference.torch_network import TorchNetwork, build, read_config
 from tests.conftest import ROOT
 
@@ -146,6 +147,38 @@ def test_the_report_fails_for_other_weights(files_of_a_network, exported, people
     found = report.check(network, exported, *people)
     assert found
     assert not any(one.passed for one in found)
+
+
+def test_the_report_on_poses_that_are_not_finite(files_of_a_network, exported, people, monkeypatch):
+    network = TorchNetwork(*files_of_a_network, 'cpu', fuse=False, flip_test=True)
+    predict = ExportedNetwork.predict
+
+    def diverged(self, batch):
+        keypoints, scores = predict(self, batch)
+        keypoints[0] = np.nan
+        return keypoints, scores
+
+    monkeypatch.setattr(ExportedNetwork, 'predict', diverged)
+    (result, *_) = report.check(network, exported, *people)
+    assert not result.passed
+    assert 'FAIL onnxruntime: ' in str(result)
+    assert re.search(r' \d+ poses of \d+ persons ', str(result))
+
+
+def test_the_report_needs_persons(files_of_a_network, exported, people):
+    network = TorchNetwork(*files_of_a_network, 'cpu', fuse=False, flip_test=True)
+    nobody = [np.zeros((0, 4))] * len(people[0])
+    with pytest.raises(DataError, match=r'^none of the 12 images to compare on has a box'):
+        report.check(network, exported, people[0], nobody)
+
+
+def test_an_error_while_a_file_is_made_is_its_own(tmp_path):
+    with (
+        pytest.raises(WeightsError, match=r"^'w\.pth' does not exist$"),
+        files.replacing_files(tmp_path / 'a.onnx'),
+    ):
+        raise WeightsError("'w.pth' does not exist")
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_a_file_says_what_it_is(exported, files_of_a_network):

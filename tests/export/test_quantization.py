@@ -19,7 +19,7 @@ from hrformer_mmpose.checkpoint import save_weights
 from hrformer_mmpose.cli import export as command
 from hrformer_mmpose.cli import terminal
 from hrformer_mmpose.coco import annotations as annotation_files
-from hrformer_mmpose.errors import ConfigError
+from hrformer_mmpose.errors import ConfigError, DataError
 from hrformer_mmpose.export import accuracy, calibration, quantization
 from hrformer_mmpose.export.layers import group_of, quantizable
 from hrformer_mmpose.export.quantization import costliest_groups
@@ -129,9 +129,14 @@ def test_shifts_are_in_pixels_of_the_crop_and_in_oks(truth):
     assert shifts.similarity[3, 5] == pytest.approx(
         np.exp(-25 / (2 * (2 * 0.079) ** 2 * area)), rel=1e-5
     )
-    assert shifts.oks_loss == pytest.approx(
-        100 * (1 - shifts.similarity[table.scores > 0.2].mean())
+    missing = accuracy.PoseTable(
+        **{
+            name: value if name == 'input_size' else value[1:]
+            for name, value in vars(table).items()
+        }
     )
+    with pytest.raises(DataError, match=f'^{len(table) - 1} poses of the {len(table)} persons'):
+        accuracy.compare(table, missing, SIGMAS)
 
 
 def test_images_compared_on_are_not_calibrated_on(people, tmp_path):
