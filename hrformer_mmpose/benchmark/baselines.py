@@ -43,17 +43,17 @@ def mmpose_hrformer(arch: str, **settings) -> nn.Module:
 
 def mmpose_config(cfg: Config) -> Config:
     """A pose config of ours with nothing but MMPose's classes; the same weights load into it."""
-    made = Config(_with_mmpose_types(cfg.to_dict()), filename=cfg.filename)
-    made.pop('runner_type', None)
-    made.custom_imports = None
-    backbone = made.model.backbone
+    stock = Config(_with_mmpose_types(cfg.to_dict()), filename=cfg.filename)
+    stock.pop('runner_type', None)
+    stock.custom_imports = None
+    backbone = stock.model.backbone
     if 'arch' in backbone:
-        made.model.backbone = dict(
+        stock.model.backbone = dict(
             type='HRFormer', extra=mmpose_extra(backbone.arch), norm_cfg=dict(type='BN')
         )
-    decoder = made.model.head.decoder
-    made.model.test_cfg.setdefault('shift_heatmap', decoder.type == 'MSRAHeatmap')
-    return made
+    decoder = stock.model.head.decoder
+    stock.model.test_cfg.setdefault('shift_heatmap', decoder.type == 'MSRAHeatmap')
+    return stock
 
 
 def _with_mmpose_types(values):
@@ -87,6 +87,6 @@ def networks(arch: str, with_cp: bool = False) -> dict[str, nn.Module]:
     """'ours', 'mmpose' with the same weights, and MMPose's HRNets."""
     from mmpose.models.backbones import HRNet
 
-    made = {MMPOSE: mmpose_hrformer(arch), OURS: HRFormer(arch=arch, with_cp=with_cp)}
-    made[OURS].load_state_dict(made[MMPOSE].state_dict())
-    return made | {name: HRNet(extra=hrnet_extra(width)) for name, width in HRNETS.items()}
+    networks = {MMPOSE: mmpose_hrformer(arch), OURS: HRFormer(arch=arch, with_cp=with_cp)}
+    networks[OURS].load_state_dict(networks[MMPOSE].state_dict())
+    return networks | {name: HRNet(extra=hrnet_extra(width)) for name, width in HRNETS.items()}

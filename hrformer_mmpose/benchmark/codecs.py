@@ -58,7 +58,9 @@ def pair(kind: str, size: str, sigma: float | None = None) -> tuple:
     """Our codec and MMPose's of the same arguments.
 
     Args:
-        kind: one of `KINDS`. size: one of `SIZES`. sigma: other than the size's.
+        kind: one of `KINDS`.
+        size: one of `SIZES`.
+        sigma: other than the size's.
     """
     (w, h), usual, kernel = SIZES[size]
     options: dict = dict(input_size=(w, h), heatmap_size=(w // 4, h // 4), sigma=sigma or usual)

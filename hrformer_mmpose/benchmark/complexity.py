@@ -59,7 +59,11 @@ def extrapolate(two: Counts, three: Counts, batch: int) -> Counts:
     """
     names = [f.name for f in dataclasses.fields(Counts) if f.name != 'operators']
     pairs = ((getattr(two, name), getattr(three, name)) for name in names)
-    return Counts(*(a + (b - a) * (batch - 2) for a, b in pairs))
+    operators = {
+        name: extrapolate(two.operators.get(name, Counts()), counts, batch)
+        for name, counts in three.operators.items()
+    }
+    return Counts(*(a + (b - a) * (batch - 2) for a, b in pairs), operators)
 
 
 def count(network: Callable, *inputs: torch.Tensor) -> Counts:
@@ -136,12 +140,12 @@ def _bytes(value) -> int:
 def _kept_for_backward(network: nn.Module) -> Iterator[dict[int, torch.Tensor]]:
     """Collect the tensors that autograd saves, by the address of their storage."""
     tensors = [*network.parameters(), *network.buffers()] if isinstance(network, nn.Module) else []
-    known = {tensor.untyped_storage().data_ptr() for tensor in tensors}
+    of_network = {tensor.untyped_storage().data_ptr() for tensor in tensors}
     kept: dict[int, torch.Tensor] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         address = tensor.untyped_storage().data_ptr()
-        if address not in known:
+        if address not in of_network:
             kept[address] = tensor  # alive, so that no other tensor takes its address
         return tensor
 

@@ -71,12 +71,12 @@ def run(args: CountOptions) -> list[Row]:
     lines, rows = [], []
     for arch, size, precision in itertools.product(args.arch, args.size, args.precision):
         title = f'HRFormer {arch}, {size[0]}x{size[1]}, batch {args.batch_size}, {precision}'
-        found = [*count_networks(arch, size, precision, args.batch_size, args.norm)]
-        section = [f'{title}:', '', *report.table(COLUMNS, [row.cells() for row in found]), '']
+        counted = [*count_networks(arch, size, precision, args.batch_size, args.norm)]
+        section = [f'{title}:', '', *report.table(COLUMNS, [row.cells() for row in counted]), '']
         print('\n'.join(section))
-        for row in found if args.operators else ():
+        for row in counted if args.operators else ():
             print('\n'.join(_operators(row, args.operators)))
-        lines, rows = lines + section, rows + found
+        lines, rows = lines + section, rows + counted
     report.update(args.update, 'counts', lines)
     return rows
 
@@ -86,7 +86,7 @@ def count_networks(
 ) -> Iterator[Row]:
     """Count MMPose's network and ours, in training with and without checkpoints, and inference."""
     dtype, step = DTYPES[precision], f'training step, {precision}'
-    theirs = _mmpose(arch)
+    theirs = baselines.mmpose_hrformer(arch)
     reference = training_counts(theirs, size, dtype, batch)
     yield Row(step, 'MMPose', reference, reference)
     for norm, with_cp in itertools.product(norms, (False, True)):
@@ -122,10 +122,6 @@ def _at_batch(count_images: Callable[[int], Counts], batch: int) -> Counts:
     if batch <= MOST:
         return count_images(batch)
     return extrapolate(count_images(2), count_images(3), batch)
-
-
-def _mmpose(arch: str) -> nn.Module:
-    return baselines.mmpose_hrformer(arch)
 
 
 def _operators(row: Row, number: int) -> Iterator[str]:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ..checkpoint.files import local_path
 from ..errors import ConfigError
 from ..export import accuracy, files, quantization
 from ..export.calibration import split_images
 from ..export.quantization import Int8Options
-from ..inference import sources
+from ..inference import digest, sources
 from ..inference.detectors import CocoDetections
 from ..inference.networks import open_network
 from ..inference.torch_network import TorchNetwork
@@ -27,7 +28,7 @@ class TrainedOptions:
         images: images to compare on.
         annotations: their COCO annotations.
         threads: number of CPU threads.
-        folder: exported files, which are reused if they exist.
+        folder: exported files, which are reused for the same config and checkpoint.
     """
 
     trained: Sequence[str]
@@ -71,7 +72,7 @@ def measure(args: TrainedOptions) -> dict[str, dict]:
     results = {'PyTorch float32': dict(ap=ap, ap_lost=0.0, p95=0.0)}
     half = TorchNetwork(config, checkpoint, 'cpu', 'bfloat16')
     results['PyTorch bfloat16'] = result(half)
-    for name, (path, precision) in _files(Path(args.folder)).items():
+    for name, (path, precision) in _files(Path(args.folder), config, checkpoint).items():
         if not path.exists():
             print(f'exporting the trained network: {path.name}')
             if precision == 'int8':
@@ -89,12 +90,17 @@ def measure(args: TrainedOptions) -> dict[str, dict]:
     return results
 
 
-def _files(folder: Path) -> dict[str, tuple[Path, str]]:
-    """Return file and precision of the exported networks, by engine and precision."""
+def _files(folder: Path, config: str, checkpoint: str) -> dict[str, tuple[Path, str]]:
+    """Return file and precision of the exported networks, by engine and precision.
+
+    The names tell config and checkpoint, so that no file of another network is reused.
+    """
+    weights = digest.sha256(local_path(checkpoint))[:8]
+    stem = f'{Path(config).stem}-{weights}'
     return {
-        'OpenVINO float32': (folder / 'trained.onnx', 'float32'),
-        'OpenVINO bfloat16': (folder / 'trained-bfloat16.xml', 'bfloat16'),
-        'OpenVINO int8': (folder / 'trained-int8.xml', 'int8'),
-        'onnxruntime float32': (folder / 'trained.onnx', 'float32'),
-        'onnxruntime int8': (folder / 'trained-int8.onnx', 'int8'),
+        'OpenVINO float32': (folder / f'{stem}.onnx', 'float32'),
+        'OpenVINO bfloat16': (folder / f'{stem}-bfloat16.xml', 'bfloat16'),
+        'OpenVINO int8': (folder / f'{stem}-int8.xml', 'int8'),
+        'onnxruntime float32': (folder / f'{stem}.onnx', 'float32'),
+        'onnxruntime int8': (folder / f'{stem}-int8.onnx', 'int8'),
     }

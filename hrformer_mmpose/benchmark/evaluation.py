@@ -28,7 +28,7 @@ def time_evaluation(ann_file: str, detections: int, rounds: int) -> None:
     """
     use_one_thread()
     read_annotations(ann_file)
-    times, figures = [], []
+    times, metrics = [], []
     for _ in range(rounds):
         results = [in_own_process(_evaluate, scope, ann_file, detections) for scope in SCOPES]
         for scope, (seconds, before, peak, _) in zip(SCOPES, results, strict=True):
@@ -38,17 +38,17 @@ def time_evaluation(ann_file: str, detections: int, rounds: int) -> None:
                 flush=True,
             )
         times.append([result[0] for result in results])
-        figures = [result[3] for result in results]
+        metrics = [result[3] for result in results]
     ratios = sorted(theirs / ours for theirs, ours in times)
-    worst = max(abs(figures[0][key] - figures[1][key]) for key in figures[0])
+    worst = max(abs(metrics[0][key] - metrics[1][key]) for key in metrics[0])
     print(
         f'{detections} detections: ratio {median(ratios):.1f} ({ratios[0]:.1f} to '
-        f'{ratios[-1]:.1f} in {rounds} rounds); figures differ by {worst:.0e} at most'
+        f'{ratios[-1]:.1f} in {rounds} rounds); metrics differ by {worst:.0e} at most'
     )
 
 
 def _evaluate(scope: str, ann_file: str, count: int) -> tuple[float, float, float, dict]:
-    """Seconds from predictions to figures, MiB before, peak MiB, figures."""
+    """Seconds from predictions to metrics, MiB before, peak MiB, metrics."""
     samples = simulate(ann_file, count)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     start = time.perf_counter()
@@ -56,9 +56,9 @@ def _evaluate(scope: str, ann_file: str, count: int) -> tuple[float, float, floa
     metric.dataset_meta = _metainfo(samples[0]['pred_instances']['keypoints'].shape[1])
     for first in range(0, count, 32):
         metric.process({}, samples[first : first + 32])
-    figures = metric.evaluate(count)
+    metrics = metric.evaluate(count)
     seconds = time.perf_counter() - start
-    return seconds, before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, figures
+    return seconds, before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, metrics
 
 
 def _metainfo(K: int) -> dict:

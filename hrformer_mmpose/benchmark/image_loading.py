@@ -23,7 +23,7 @@ from ..datasets.collate import pseudo_collate
 from ..datasets.image_folder import SUFFIXES
 from ..datasets.image_transforms import CenterCrop, RandAugment, RandomErasing, RandomResizedCrop
 from ..datasets.pipeline import Pipeline
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, first_line
 from ..seeding import seed_all
 from ..synthetic import shapes
 from . import report
@@ -92,8 +92,10 @@ def _timm() -> tuple[Callable | None, str | None]:
         from timm.data import create_transform
     # A torchvision of another build of PyTorch raises a RuntimeError.
     except (ImportError, RuntimeError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        return None, f"timm's pipeline: not timed ({reason}): pip install timm torchvision"
+        return (
+            None,
+            f"timm's pipeline: not timed ({first_line(error)}): pip install timm torchvision",
+        )
     return create_transform, None
 
 

@@ -64,9 +64,9 @@ def _boxes(ann_file: Path, count: int) -> list[dict]:
         if not ann['iscrowd'] and min(ann['bbox'][2:]) > 0:
             persons.setdefault(ann['image_id'], []).append(ann['bbox'])
     result = []
-    for image, known in persons.items():
+    for image, boxes in persons.items():
         for number in range(count):
-            x, y, w, h = known[number % len(known)]
+            x, y, w, h = boxes[number % len(boxes)]
             x, y = x + rng.normal(0, 0.05 * w), y + rng.normal(0, 0.05 * h)
             box = dict(image_id=image, category_id=1, bbox=[x, y, w, h], score=rng.random())
             result.append(box)

@@ -23,13 +23,13 @@ from mmpose.structures import PoseDataSample
 from ..checkpoint import save_weights
 from ..errors import UserError
 from ..imaging.images import read_image
-from ..inference import sources
-from ..inference import torch_network as inference
+from ..inference import sources, torch_network
 from ..inference.detectors import CocoDetections
 from ..inference.estimator import Estimator, PoseRuntime
-from ..inference.networks import open_network
+from ..inference.networks import SUFFIXES, open_network
 from ..inference.torch_network import PoseEstimator, TorchNetwork
-from . import baselines as rivals
+from ..zoo import read_config
+from . import baselines
 from .timing import Timer, device_of, line, time_in_turns
 
 WARM_UP_IMAGES = 8
@@ -94,11 +94,11 @@ class _MMPose:
 
     def __init__(self, ours: TorchNetwork, checkpoint: str):
         init_default_scope('mmpose')
-        self.cfg = rivals.mmpose_config(ours.cfg)
+        self.cfg = baselines.mmpose_config(ours.cfg)
         self.cfg.model.test_cfg.flip_test = ours.flip_test
         self.model = MODELS.build(self.cfg.model)
         self.model.eval()
-        inference.load(self.model, checkpoint)
+        torch_network.load(self.model, checkpoint)
         self.flip_indices = list(ours.skeleton.flip_indices)
 
     @torch.no_grad()
@@ -125,11 +125,11 @@ def _crops(ours: TorchNetwork, theirs: _MMPose, args: PoseOptions, batch: int) -
     w, h = ours.input_size
     crops = np.random.default_rng(0).integers(0, 256, (batch, h, w, 3)).astype(np.uint8)
     steps: dict[str, Callable] = {
-        rivals.MMPOSE: lambda: theirs.predict(crops),
+        baselines.MMPOSE: lambda: theirs.predict(crops),
         'ours, PyTorch': lambda: ours.predict(crops),
     }
     for path in args.exported:
-        for backend in ('onnxruntime', 'openvino') if path.endswith('.onnx') else ('openvino',):
+        for backend in _backends(path):
             network = open_network(path, backend, args.threads)
             if network.description.flip_test != ours.flip_test:
                 wanted = '--flip' if network.description.flip_test else '--no-flip'
@@ -161,12 +161,12 @@ def _images(
         for _ in inferencer(images, batch_size=32, return_datasamples=True):
             pass
 
-    runs: dict[str, Callable] = {rivals.MMPOSE: theirs}
+    runs: dict[str, Callable] = {baselines.MMPOSE: theirs}
     estimators: dict[str, Estimator] = {
         'ours, PyTorch': PoseEstimator(args.config, checkpoint, 'cpu', flip_test=args.flip)
     }
     for path in args.exported:
-        for backend in ('onnxruntime', 'openvino') if path.endswith('.onnx') else ('openvino',):
+        for backend in _backends(path):
             estimators[_name(path, backend)] = PoseRuntime(path, backend, args.threads)
     for name, estimator in estimators.items():
         runs[name] = lambda images, estimator=estimator: estimator(images, boxes)
@@ -183,41 +183,46 @@ def _images(
     return rows
 
 
+def _backends(path: str) -> tuple[str | None, ...]:
+    """Return the backends that read a file; `open_network` raises the error about any other."""
+    return SUFFIXES.get(Path(path).suffix, (None,))
+
+
 def _inferencer(ours: TorchNetwork, checkpoint: str, boxes: CocoDetections, folder: Path):
     from mmpose.apis.inferencers import Pose2DInferencer
 
-    cfg = rivals.mmpose_config(ours.cfg)
+    cfg = baselines.mmpose_config(ours.cfg)
     cfg.model.test_cfg.flip_test = ours.flip_test
     file = folder / 'mmpose.py'
     cfg.dump(file)
     # It remarks on where it takes the keypoints' names from.
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        made = Pose2DInferencer(
+        inferencer = Pose2DInferencer(
             str(file), checkpoint, device='cpu', det_model='whole-image', show_progress=False
         )
 
     def detector(image: str, return_datasamples: bool):
         rows = boxes[image]
-        found = SimpleNamespace(
+        instances = SimpleNamespace(
             bboxes=rows[:, :4], scores=rows[:, 4], labels=np.zeros(len(rows), int)
         )
-        found.cpu = lambda: SimpleNamespace(numpy=lambda: found)
-        return dict(predictions=[SimpleNamespace(pred_instances=found)])
+        instances.cpu = lambda: SimpleNamespace(numpy=lambda: instances)
+        return dict(predictions=[SimpleNamespace(pred_instances=instances)])
 
-    made.detector, made.det_cat_ids = detector, (0,)
-    preprocess = made.preprocess_single
-    made.preprocess_single = lambda *args, **kwargs: preprocess(
+    inferencer.detector, inferencer.det_cat_ids = detector, (0,)
+    preprocess = inferencer.preprocess_single
+    inferencer.preprocess_single = lambda *args, **kwargs: preprocess(
         *args, **{**kwargs, 'bbox_thr': -1.0, 'nms_thr': 1.0}
     )
-    return made
+    return inferencer
 
 
 def random_weights(config: str, folder: str) -> str:
     """Write a checkpoint with random weights of a config into a folder; return its path."""
-    cfg = inference.read_config(config)
+    cfg = read_config(config)
     path = str(Path(folder) / 'random.pth')
-    save_weights(inference.build(cfg, 'random').state_dict(), path, 'mmpose')
+    save_weights(torch_network.build(cfg, 'random').state_dict(), path, 'mmpose')
     return path
 
 

@@ -54,6 +54,17 @@ def test_accuracy_needs_its_data():
         engine_accuracy.measure(options)
 
 
+def test_files_of_a_trained_network_are_those_of_its_checkpoint(tmp_path):
+    checkpoint, names = tmp_path / 'epoch_1.pth', []
+    for content in (b'first', b'second', b'first'):
+        checkpoint.write_bytes(content)
+        files = engine_accuracy._files(tmp_path, 'configs/small.py', str(checkpoint))
+        names.append({path.name for path, _ in files.values()})
+    assert names[0] == names[2]
+    assert names[0].isdisjoint(names[1])
+    assert all(name.startswith('small-') for name in names[0])
+
+
 def test_an_engine_that_does_not_start_is_a_row_that_says_so(tmp_path, monkeypatch):
     """TensorRT, without a GPU."""
     monkeypatch.setattr(engine_steps, '_file', lambda *_: tmp_path / 'network.onnx')
