@@ -1,12 +1,12 @@
 """Plain Vision Transformer (Dosovitskiy et al., ICLR 2021) for comparison (paper, table 10).
 
 Parameter names equal those of DeiT and timm, whose checkpoints load: class tokens and classifiers
-are skipped, and the position embedding is interpolated to the size of the map.
+are skipped, and the position embedding of a square grid is interpolated to the size of the map.
 
 Shapes: B batch, H and W of the image, C channels, N tokens.
 """
 
-from math import isqrt
+from math import isqrt, prod
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +14,11 @@ from mmengine.model import BaseModule
 from torch import nn
 
 from ..checkpoint.pretrained import load_pretrained
-from ..errors import ConfigError
+from ..errors import ConfigError, WeightsError
 from ..layers import DropPath, WindowMSA
 from ..registry import MODELS
+
+_MOST_CLASS_TOKENS = 2  # class and distillation token
 
 
 class _Block(nn.Module):
@@ -70,7 +72,7 @@ class VisionTransformer(BaseModule):
         self.patch_embed = nn.Sequential()
         self.patch_embed.add_module('proj', nn.Conv2d(3, channels, patch, patch))
         self.pos_embed = nn.Parameter(torch.empty(1, self.grid[0] * self.grid[1], channels))
-        rates = torch.linspace(0, drop_path_rate, depth).tolist()
+        rates = torch.linspace(0, drop_path_rate, depth, device='cpu').tolist()
         blocks = (_Block(channels, num_heads, self.grid, rate) for rate in rates)
         self.blocks = nn.Sequential(*blocks)
         self.norm = nn.LayerNorm(channels, eps=1e-6)
@@ -100,8 +102,27 @@ class VisionTransformer(BaseModule):
             state_dict.pop(prefix + name, None)
         embedding = state_dict.get(prefix + 'pos_embed')
         if embedding is not None and embedding.shape[1] != self.pos_embed.shape[1]:
-            side = isqrt(embedding.shape[1])  # the first tokens may be others
-            embedding = embedding[:, -(side * side) :].transpose(1, 2).unflatten(2, (side, side))
-            embedding = F.interpolate(embedding, self.grid, mode='bicubic', align_corners=False)
-            state_dict[prefix + 'pos_embed'] = embedding.flatten(2).transpose(1, 2)
+            state_dict[prefix + 'pos_embed'] = _resized(embedding, self.grid)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _resized(embedding: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """Interpolate a position embedding, (1, n, C) -> (1, N, C).
+
+    Args:
+        embedding: of a square grid, after at most two further tokens (DeiT's).
+        grid: rows and columns of the result.
+
+    Raises:
+        WeightsError: of another grid, whose sides the file does not state.
+    """
+    n = embedding.shape[1]
+    side = isqrt(n)
+    if n - side * side > _MOST_CLASS_TOKENS:
+        raise WeightsError(
+            f'a position embedding of {n} tokens does not fit image_size: it is of no square grid, '
+            f'and the network takes {prod(grid)}'
+        )
+    embedding = embedding[:, n - side * side :].transpose(1, 2).unflatten(2, (side, side))
+    embedding = F.interpolate(embedding, grid, mode='bicubic', align_corners=False)
+    return embedding.flatten(2).transpose(1, 2)

@@ -98,6 +98,13 @@ def test_position_embeddings_of_square_files_are_resized():
     assert torch.allclose(ours.pos_embed, torch.ones(1, 6, 12), atol=1e-5)
 
 
+def test_position_embeddings_of_other_files_are_refused():
+    ours = VisionTransformer((32, 48), channels=12, depth=1, num_heads=3)
+    state = ours.state_dict() | {'pos_embed': torch.ones(1, 12, 12)}  # of 4x3 patches
+    with pytest.raises(WeightsError, match='of 12 tokens does not fit image_size: it is of no sq'):
+        ours.load_state_dict(state)
+
+
 def initialised(kind, path, **settings) -> torch.nn.Module:
     """Build a network and load a checkpoint by `init_weights`."""
     network = kind(**settings, init_cfg=dict(type='Pretrained', checkpoint=str(path)))
