@@ -170,3 +170,14 @@ def test_a_measurement(monkeypatch):
     times = [products._measure(64, 96, 32, layout) for layout in products.LAYOUTS]
     assert all(len(pair) == 2 and min(pair) > 0 for pair in times)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_measurement_under_other_defaults(monkeypatch):
+    monkeypatch.undo()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device('meta'):
+            times = products._measure(64, 32, 32, 'transposed')
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert min(times) > 0

@@ -8,6 +8,7 @@ and PyTorch's version; without a folder to write to they are measured in each pr
 Shapes: T tokens, C and D channels in and out.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -106,9 +107,10 @@ def _measure(T: int, C: int, D: int, layout: str) -> list[float]:
 
 def _products(T: int, C: int, D: int, layout: str) -> tuple[Callable, Callable]:
     # Constants: random numbers would change the state of the generator.
-    x, weight, bias = torch.full((T, C), 0.5), torch.full((D, C), 0.5), torch.full((D,), 0.5)
+    full = functools.partial(torch.full, fill_value=0.5, dtype=torch.float32, device='cpu')
+    x, weight, bias = full((T, C)), full((D, C)), full((D,))
     if layout == 'transposed':
-        weight = torch.full((C, D), 0.5).t()
+        weight = full((C, D)).t()
     of_onednn = weight
     if layout == 'packed':
         of_onednn = torch.ops.mkldnn._reorder_linear_weight(weight)
