@@ -3,7 +3,6 @@
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.autograd.function import once_differentiable
 
 from . import fused_ops, policy
 from .stock import stock
@@ -33,7 +32,6 @@ class _Convolution(torch.autograd.Function):
             return F.conv2d(x, weight.to(x.dtype), None, stride, 1, groups=len(weight))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad):
         x, weight = ctx.saved_tensors
         grad, x = (y.permute(0, 2, 3, 1) for y in (grad, x))

@@ -82,10 +82,16 @@ def test_other_settings_take_the_plain_path(calls):
     assert calls == []
 
 
-def test_gradients_of_gradients_raise_an_error():
-    conv, x = make_conv(), torch.randn(1, 24, 4, 4).bfloat16().requires_grad_()
-    with torch.autocast('cpu', torch.bfloat16):
-        out = conv(x)
-    (grad,) = torch.autograd.grad(out.float().square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match='once_differentiable'):
-        grad.sum().backward()
+def test_gradients_of_gradients():
+    conv, image = make_conv(), torch.randn(1, 24, 4, 4)
+    plain = nn.Conv2d(24, 24, 3, 2, 1, groups=24, bias=False)
+    plain.load_state_dict(conv.state_dict())
+    results = []
+    for layer, dtype in ((conv, torch.bfloat16), (plain, torch.float32)):
+        x = image.to(dtype).requires_grad_()
+        with torch.autocast('cpu', torch.bfloat16, enabled=dtype is torch.bfloat16):
+            out = layer(x)
+        (grad,) = torch.autograd.grad(out.float().square().sum(), x, create_graph=True)
+        results.append(torch.autograd.grad(grad.float().square().sum(), (x, layer.weight)))
+    for ours, expected in zip(*results, strict=True):
+        assert relative_error(ours.float(), expected) < 0.02
