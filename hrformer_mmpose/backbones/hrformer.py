@@ -185,7 +185,7 @@ class HRFormer(BaseModule):
             channels = stage1.channels[0] * Bottleneck.expansion
 
         depth = stage2.depth + stage3.depth + stage4.depth
-        rates = iter(torch.linspace(0, drop_path_rate, depth).tolist())
+        rates = iter(torch.linspace(0, drop_path_rate, depth, device='cpu').tolist())
         build = partial(build_stage, drop_path_rates=rates, norm_cfg=norm_cfg, **module_cfg)
         self.transition1 = build_transition((channels,), stage2.channels, norm_cfg)
         self.stage2 = build(stage2)

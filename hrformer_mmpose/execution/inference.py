@@ -101,7 +101,9 @@ class InferenceBlock(ConvertedBlock):
         x = window_partition(x, self.window, self.shift_size)
         windows, N, C = x.shape
         qkv = self.qkv(x)
-        q, k, v = qkv.view(windows, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.view(windows, N, 3, self.num_heads, C // self.num_heads).permute(
+            2, 0, 3, 1, 4
+        )
         if mask is not None:
             bias = masked_bias(bias, mask, self.num_heads, windows)
         bias = None if bias is None else bias.to(q.dtype)

@@ -147,7 +147,8 @@ class WindowMSA(nn.Module):
 
     def _qkv(self, x: torch.Tensor) -> torch.Tensor:
         """(B * nW, N, C) -> queries, keys and values, (3, B * nW, h, N, d)."""
-        qkv = self.qkv(x).view(*x.shape[:2], 3, self.num_heads, -1)
+        head_dim = x.shape[2] // self.num_heads
+        qkv = self.qkv(x).view(*x.shape[:2], 3, self.num_heads, head_dim)
         return qkv.permute(2, 0, 3, 1, 4)
 
     def _bias(self, mask: torch.Tensor | None, num_windows: int) -> torch.Tensor | None:

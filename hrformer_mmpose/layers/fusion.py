@@ -128,7 +128,7 @@ _bilinear_aligned = functools.partial(_interpolate, mode='bilinear', align_corne
 
 def _nearest(x: torch.Tensor, size: torch.Size) -> torch.Tensor:
     # The power of two between the two resolutions; sizes that are not multiples were rounded up.
-    factor = max(2 ** round(math.log2(n / m)) for n, m in zip(size, x.shape[2:], strict=True))
+    factor = max(2 ** math.ceil(math.log2(n / m)) for n, m in zip(size, x.shape[2:], strict=True))
     x = _interpolate(x, scale_factor=factor, mode='nearest')
     return x if x.shape[2:] == size else _bilinear_aligned(x, size)
 

@@ -4,11 +4,13 @@ import doctest
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import hrformer_mmpose.backbones.hrformer as module
 from hrformer_mmpose.backbones import HRFormer
 from hrformer_mmpose.errors import WeightsError
+from hrformer_mmpose.layers.fusion import UPSAMPLE
 from tests.conftest import without_recompute
 
 SMALL = dict(
@@ -178,3 +180,26 @@ def test_a_pretrained_file_that_cannot_be_had_says_how_to_go_on(tmp_path):
     cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'missing.pth'))
     with pytest.raises(WeightsError, match=r'missing.pth.*model.backbone.init_cfg=None'):
         HRFormer(arch=SMALL, init_cfg=cfg).init_weights()
+
+
+@pytest.mark.parametrize('settings', [dict(), dict(with_pad_mask=True)], ids=str)
+@torch.no_grad()
+def test_an_empty_batch(settings):
+    model = HRFormer(arch=SMALL, **settings).eval()
+    for network in (model, model.fuse_for_inference()):
+        assert network(torch.zeros(0, 3, 64, 48))[0].shape == (0, 8, 16, 12)
+
+
+def test_built_without_memory():
+    with torch.device('meta'):
+        model = HRFormer(arch=SMALL, drop_path_rate=0.1)
+    assert {parameter.device.type for parameter in model.parameters()} == {'meta'}
+
+
+@pytest.mark.parametrize('size', [5, 9, 10, 11, 12])
+def test_nearest_upsampling_of_any_size_is_that_of_the_published_code(size):
+    """Maps of three branches further on, whose size was rounded up three times."""
+    x = torch.rand(1, 2, -(-size // 8), -(-size // 8))
+    expected = F.interpolate(x, scale_factor=8, mode='nearest')
+    expected = F.interpolate(expected, (size, size), mode='bilinear', align_corners=True)
+    torch.testing.assert_close(UPSAMPLE['nearest'](x, torch.Size((size, size))), expected)
