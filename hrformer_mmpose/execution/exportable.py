@@ -37,7 +37,7 @@ class ExportBlock(ConvertedBlock):
         scale[0] = (C // self.num_heads) ** -0.5  # of the queries
         for number, name in enumerate(('query', 'key', 'value')):
             part = slice(number * C, (number + 1) * C)
-            layer = nn.Linear(C, C)
+            layer = nn.utils.skip_init(nn.Linear, C, C)  # draws no random numbers
             layer.weight.data = weights[part] * scale[number]
             layer.bias.data = biases[part] * scale[number]
             self.add_module(name, layer)
@@ -45,7 +45,7 @@ class ExportBlock(ConvertedBlock):
         self.proj = FusedConv(proj.weight.detach()[:, :, None, None], proj.bias, 1, 1)
         # Fold the LayerNorm's scale and offset into fc1, which sees no padding.
         weight, bias = fold_batch_norm(ffn.fc1, ffn.norm1)
-        gamma, beta = _affine(self.norm2)
+        gamma, beta = _affine(self.norm2, weight)
         bias = bias + weight.flatten(1) @ beta.detach()
         weight = weight * gamma.detach()[None, :, None, None]
         self.fc1 = FusedConv(weight, bias, 1, 1, 'gelu')
@@ -63,7 +63,7 @@ class ExportBlock(ConvertedBlock):
     def _attend(self, x: torch.Tensor) -> torch.Tensor:
         """LayerNorm and attention without output projection, (B, C, H, W) -> (B, C, H, W)."""
         size = map_size(x.shape[2:])
-        weight, bias = (p[:, None, None] for p in _affine(self.norm1))
+        weight, bias = (p[:, None, None] for p in _affine(self.norm1, x))
         y = _normalize(x, self.norm1.eps) * weight + bias
         # Pad before the permute: OpenVINO keeps channels last in memory, and the permute costs
         # nothing there only if a reshape follows it directly.
@@ -87,10 +87,10 @@ class ExportBlock(ConvertedBlock):
         return window_reverse(out, self.window, size, self.shift_size).permute(0, 3, 1, 2)
 
 
-def _affine(norm: nn.LayerNorm) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return scale and offset of a LayerNorm, (C) each; 1 and 0 if it has none."""
+def _affine(norm: nn.LayerNorm, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return scale and offset of a LayerNorm, (C) each; if it has none, 1 and 0 typed `like`."""
     (C,) = norm.normalized_shape
-    weight = torch.ones(C) if norm.weight is None else norm.weight
+    weight = like.new_ones(C) if norm.weight is None else norm.weight
     return weight, weight.new_zeros(C) if norm.bias is None else norm.bias
 
 

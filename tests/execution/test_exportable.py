@@ -39,3 +39,15 @@ def test_equals_the_network_that_is_trained(settings):
     image = torch.randn(2, 3, 96, 64)
     with torch.no_grad():
         assert relative_error(exported(image)[0], network(image)[0]) < 1e-5
+
+
+@torch.no_grad()
+def test_layer_norms_without_scale_in_half_precision():
+    settings = dict(type='LN', eps=1e-6, elementwise_affine=False)
+    network = HRFormer(arch=SMALL, transformer_norm_cfg=settings).eval()
+    state = torch.get_rng_state()
+    exported = InferenceHRFormer(network, ExportBlock)
+    assert torch.equal(torch.get_rng_state(), state), 'a conversion draws no random numbers'
+    image = torch.randn(2, 3, 96, 64)
+    half = exported.bfloat16()(image.bfloat16())[0]
+    assert relative_error(half.float(), network(image)[0]) < 0.05
