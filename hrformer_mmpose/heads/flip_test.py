@@ -70,7 +70,8 @@ def flip_back_coordinates(encoded: Tensor, flip_indices: Tensor) -> Tensor:
 
 @functools.lru_cache(maxsize=64)
 def _index(flip_indices: tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.tensor(flip_indices, device=device)
+    with torch.inference_mode(False):  # a later call may compute gradients
+        return torch.tensor(flip_indices, device=device)
 
 
 def index_on(flip_indices: Sequence[int], device: torch.device) -> Tensor:

@@ -52,3 +52,12 @@ def test_indices_are_copied_once():
 def test_maps_that_cannot_be_turned_back(mode, line):
     with pytest.raises(ConfigError, match=line):
         flip_back(torch.zeros(1, 6, 7, 6), torch.tensor(INDICES), mode)
+
+
+def test_gradients_after_a_prediction():
+    indices = [4, 3, 2, 1, 0]  # of no other test: they are cached
+    with torch.inference_mode():
+        flip_back(torch.rand(1, 5, 4, 4), index_on(indices, torch.device('cpu')))
+    maps = torch.rand(1, 5, 4, 4, requires_grad=True)
+    flip_back(maps, index_on(indices, torch.device('cpu'))).sum().backward()
+    assert maps.grad.sum() == maps.numel()
