@@ -9,7 +9,7 @@ Shapes: K keypoints, n frames of a window.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -32,9 +32,6 @@ class Frame:
     time: float
     poses: list[Pose] = field(default_factory=list)
     is_cut: bool = False
-
-
-Filter = Callable[[Iterable[Frame]], Iterator[Frame]]
 
 
 def size_of(pose: Pose) -> float:
@@ -77,9 +74,15 @@ class OneEuro:
         for frame in frames:
             if frame.is_cut:
                 states = {}
-            states = {pose.track_id: self._step(pose, frame, states) for pose in frame.poses}
+            states = {
+                pose.track_id: self._step(pose, frame, states)
+                for pose in frame.poses
+                if pose.track_id is not None
+            }
             poses = [
                 replace(pose, keypoints=states[pose.track_id].smooth.astype(np.float32))
+                if pose.track_id in states
+                else pose
                 for pose in frame.poses
             ]
             yield replace(frame, poses=poses)
@@ -162,6 +165,8 @@ class LocalPolynomial:
         return replace(frame, poses=poses)
 
     def _smooth_pose(self, window: Sequence[Frame], position: int, pose: Pose) -> Pose:
+        if pose.track_id is None:
+            return pose
         times, poses = self._neighbours(window, position, pose)
         middle = poses.index(pose)
         scores = np.stack([other.scores for other in poses]).astype(np.float64)  # (n, K)
@@ -173,7 +178,7 @@ class LocalPolynomial:
                 reached = valid[index] = valid[index] & reached
         points = np.stack([other.keypoints for other in poses]).astype(np.float64)  # (n, K, 2)
         keypoints = pose.keypoints.astype(np.float64)
-        # Three points define a parabola: fewer leave the keypoint as it is.
+        # A parabola through three points would not change them.
         chosen = valid[middle] & (valid.sum(0) > 3)
         if chosen.any():
             weights = (scores * valid)[:, chosen]

@@ -293,3 +293,15 @@ class TestFollowedBoxes:
     def test_boxes_that_are_none(self):
         with pytest.raises(DataError, match='the boxes of the first frame'):
             FollowedBoxes([['a', 0, 1, 1]])
+
+
+@pytest.mark.parametrize('smooth', [OneEuro(), LocalPolynomial()], ids=['one-euro', 'savgol'])
+def test_people_without_an_identity_stay_as_they_are(smooth):
+    frames = [
+        Frame(number, number / FPS, [pose(np.full((17, 2), x + number**2), [0, 0, 80, 160])
+                                     for x in (1, 100)])
+        for number in range(12)
+    ]  # fmt: skip
+    for before, after in zip(frames, smooth(frames), strict=True):
+        for a, b in zip(before.poses, after.poses, strict=True):
+            np.testing.assert_array_equal(a.keypoints, b.keypoints)
