@@ -17,7 +17,8 @@ from mmpose.registry import KEYPOINT_CODECS
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..layers.detr import Transformer, sine_position_encoding
+from ..layers.detr import Transformer
+from ..layers.sine_embedding import sine_embedding
 from ..registry import MODELS
 from .assignment import assign, match
 from .flip_test import flip_back_coordinates, index_on
@@ -106,7 +107,7 @@ class PRTRHead(BaseHead):
         """
         x = self.input_proj(feats[-1])
         height, width = map(int, x.shape[2:])
-        positions = sine_position_encoding(height, width, x.shape[1], x.device).to(x.dtype)
+        positions = sine_embedding(height, width, x.shape[1], x.device).to(x.dtype)
         return self.transformer(x.flatten(2).transpose(1, 2), positions, self.query_embed.weight)
 
     def forward(self, feats: tuple[Tensor, ...]) -> Tensor:

@@ -6,30 +6,8 @@ decoder layer is normalised and returned. Parameter names equal those of both au
 Shapes: B batch, H and W of the map, N = H * W tokens, Q queries, C channels, L decoder layers.
 """
 
-import math
-
 import torch
 from torch import Tensor, nn
-
-TEMPERATURE = 10000
-
-
-def sine_position_encoding(
-    height: int, width: int, channels: int, device: torch.device | None = None
-) -> Tensor:
-    """Return DETR's normalised sine encoding of a map's positions, (N, C); first y, then x."""
-    y, x = (_encode_axis(size, channels // 2, device) for size in (height, width))
-    y, x = y[:, None].expand(-1, width, -1), x[None].expand(height, -1, -1)
-    return torch.cat([y, x], dim=2).flatten(0, 1)
-
-
-def _encode_axis(size: int, channels: int, device: torch.device | None) -> Tensor:
-    """Encode the positions of an axis, (size, channels)."""
-    positions = torch.arange(1, size + 1, dtype=torch.float32, device=device)
-    pairs = torch.arange(channels, device=device) // 2
-    wavelengths = TEMPERATURE ** (2 * pairs / channels)
-    angles = (positions / (size + 1e-6) * 2 * math.pi)[:, None] / wavelengths
-    return torch.stack([angles[:, 0::2].sin(), angles[:, 1::2].cos()], dim=2).flatten(1)
 
 
 def _attend(attention: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -1,12 +1,10 @@
-"""DETR's transformer against PyTorch's layers and a naive encoding of positions."""
-
-import math
+"""DETR's transformer against PyTorch's layers."""
 
 import pytest
 import torch
 from torch import nn
 
-from hrformer_mmpose.layers.detr import Transformer, sine_position_encoding
+from hrformer_mmpose.layers.detr import Transformer
 
 
 @pytest.fixture
@@ -38,15 +36,3 @@ def test_positions_reach_queries_and_keys_but_no_values(transformer):
     # A single token gets all attention wherever it is, and so its value alone counts.
     states = [transformer(x[:, :1], p, queries) for p in (torch.zeros(1, 16), torch.randn(1, 16))]
     assert torch.allclose(*states, atol=1e-6)
-
-
-def test_the_encoding_of_positions():
-    H, W, C = 3, 5, 8
-    encoding = sine_position_encoding(H, W, C)
-    assert encoding.shape == (H * W, C)
-    for i in range(H * W):
-        for axis, (position, size) in enumerate(((i // W, H), (i % W, W))):
-            for k in range(C // 2):
-                angle = (position + 1) / size * 2 * math.pi / 10000 ** (k // 2 * 2 / (C // 2))
-                expected = math.cos(angle) if k % 2 else math.sin(angle)
-                assert float(encoding[i, axis * C // 2 + k]) == pytest.approx(expected, abs=1e-5)
