@@ -233,9 +233,9 @@ def _load(model: nn.Module, source: str | Path, in_chans: int) -> None:
     result = matching.match(state, model, source, origin)
     result.load_into(model)
     result.log(logger)
-    missing = [line for line in result.lines if line.startswith('not in the file')]
-    for line in missing:
-        logger.warning("'%s': %s", source, line)
+    if result.missing:
+        missing = matching.groups(result.missing)
+        logger.warning("'%s': not in the file, initialised anew: %s", source, missing)
 
 
 def _convert_first_conv(state: Mapping[str, torch.Tensor], channels: int) -> State:

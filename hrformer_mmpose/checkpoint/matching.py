@@ -37,9 +37,17 @@ BACKBONE = 'backbone.'
 
 @dataclass
 class Match:
-    """Weights under the network's names, with log lines and warnings."""
+    """Weights under the network's names, with log lines and warnings.
+
+    Attributes:
+        state: the weights.
+        missing: names that the network has and the file has not.
+        lines: for the log.
+        warnings: for the log.
+    """
 
     state: State
+    missing: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -141,6 +149,7 @@ def _describe(
         f'skipped: {groups(skipped) or "nothing"}',
     ]
     if missing:
+        result.missing = missing
         result.lines.append(f'not in the file, initialised anew: {groups(missing)}')
     broken = [key for key, value in result.state.items() if not is_finite(value)]
     if broken:
