@@ -79,7 +79,8 @@ class HeatmapCodec(BaseKeypointCodec):
 
         Returns:
             heatmaps: (K, H, W), or (3 K, H, W) for UDP's 'combined', float32.
-            keypoint_weights: (N, K), the visibility; 0 if the Gaussian is outside the map.
+            keypoint_weights: (N, K), the visibility; 0 if the Gaussian is outside the map (for
+                UDP's 'combined' it stays, as in MMPose).
         """
         weights = np.ones(keypoints.shape[:2], np.float32)
         if keypoints_visible is not None:
@@ -137,7 +138,7 @@ class HeatmapCodec(BaseKeypointCodec):
 
         Args:
             centers: keypoints in heatmap pixels, (N, K, 2).
-            weights: (N, K), modified in place: 0 for keypoints outside the map.
+            weights: (N, K), modified in place: 0 for keypoints that are not drawn.
 
         Returns:
             (K, H, W) or (3 K, H, W), float32.

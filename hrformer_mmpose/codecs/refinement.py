@@ -34,7 +34,7 @@ def heatmap_maximum(heatmaps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     Returns:
         x: column of the maximum, (B, K), int64.
         y: row of the maximum, (B, K), int64.
-        score: its value, (B, K); NaN or infinite if the map holds such a value.
+        score: its value, (B, K); NaN if the map holds NaN or infinite values.
     """
     flat = heatmaps.flatten(2)
     # On CPUs NumPy's argmax is vectorised and PyTorch's is not: 5 times as fast.

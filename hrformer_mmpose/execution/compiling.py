@@ -9,6 +9,7 @@ import torch
 from mmengine.logging import MMLogger
 from torch import nn
 
+from ..errors import first_line
 from ..layers import CrossFFN, LocalWindowSelfAttention
 from .inference import InferenceBlock
 
@@ -47,8 +48,7 @@ def _compiler_error(device: torch.device) -> str | None:
     try:
         torch.compile(lambda x: (x + 1).relu())(torch.zeros(8, device=device))
     except Exception as error:  # a missing compiler raises many types
-        lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
-        return f"PyTorch's compiler does not run here ({lines[0] if lines else error!r})"
+        return f"PyTorch's compiler does not run here ({first_line(error)})"
     return None
 
 

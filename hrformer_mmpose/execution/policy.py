@@ -119,7 +119,8 @@ def allows_kernels(device: str) -> bool:
 def use_fused_ops(x: torch.Tensor) -> bool:
     """Return whether inference takes the fused LayerNorm and window attention for `x`.
 
-    Where there is no kernel of our own, PyTorch's fused ones are faster than the plain forms.
+    On GPUs PyTorch's fused operators are faster than the plain forms where there is no kernel of
+    our own; on CPUs the plain forms are those operators.
     """
     device = x.device.type
     if device == 'cuda':
@@ -144,10 +145,6 @@ def _is_fast_on_cpu(x: torch.Tensor) -> bool:
     if x.dtype is torch.bfloat16:
         return torch.bfloat16 in processor.half_types()
     return x.dtype is torch.float32
-
-
-def _is_cpu_float32(x: torch.Tensor) -> bool:
-    return x.device.type == 'cpu' and x.dtype is torch.float32
 
 
 def use_onednn_linear(x: torch.Tensor, weight: torch.Tensor, packed: bool = False) -> bool:

@@ -15,10 +15,11 @@ def match(cost: Tensor) -> Tensor:
     """Return each keypoint's query at the least total cost, by scipy on the CPU.
 
     Args:
-        cost: (..., K, Q) with K <= Q. NaN and infinite costs of a diverged network are replaced.
+        cost: (B, K, Q) or (L, B, K, Q), not empty, with K <= Q. NaN and infinite costs of a
+            diverged network are replaced.
 
     Returns:
-        (..., K), int64, on the device of `cost`.
+        (B, K) or (L, B, K), int64, on the device of `cost`.
     """
     matrices = cost.detach().float().nan_to_num().flatten(0, -3).cpu().numpy()
     queries = [torch.from_numpy(linear_sum_assignment(matrix)[1]) for matrix in matrices]

@@ -118,7 +118,7 @@ def open_network(
         path: `.onnx` or `.xml` file.
         backend: 'onnxruntime' or 'openvino'; None selects the first one that is installed, reads
             the file and has the device.
-        threads: CPU threads; None uses all.
+        threads: CPU threads; None leaves the number to the backend.
         device: 'cpu'; of onnxruntime 'cuda' and 'tensorrt'; of OpenVINO 'gpu' (Intel) and 'auto';
             'cuda:1' and the like select one of several GPUs. None is 'cuda' if onnxruntime is
             built for it, else 'cpu'.

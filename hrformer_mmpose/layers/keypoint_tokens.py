@@ -71,7 +71,7 @@ class KeypointTokens(nn.Module):
         map_size: (H, W), multiples of `patch_size`.
         patch_size: (height, width) of a patch.
         heatmap_size: (height, width) of the heatmaps.
-        channels: C.
+        channels: C, a multiple of `num_heads` and of 4.
         depths: blocks of each stage. The keypoint tokens after all stages are concatenated
             (TokenPose-L: three stages).
         num_heads: h.
@@ -79,7 +79,7 @@ class KeypointTokens(nn.Module):
         scale_by_head: scale the logits by d^-0.5; False: by C^-0.5 (TokenPose-S).
 
     Raises:
-        ConfigError: a patch does not divide the map, the heads do not divide the channels, or a
+        ConfigError: a patch does not divide the map, `channels` is no such multiple, or a
             stage without blocks.
     """
 

@@ -43,7 +43,7 @@ class PositionEncoder(nn.Module):
         feedforward_channels: width of the hidden layer of each layer's MLP.
 
     Raises:
-        ConfigError: the heads do not divide the channels.
+        ConfigError: `channels` is not a multiple of `num_heads` and of 4.
     """
 
     def __init__(

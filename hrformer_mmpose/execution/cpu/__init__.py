@@ -16,6 +16,7 @@ import torch
 
 from ...layers.window import padding
 from ..bn_arithmetic import fold, gradients
+from ..tensors import tokens_and_channels, without_overlap
 from . import build
 from .build import Unavailable
 
@@ -120,14 +121,10 @@ def _count(x: torch.Tensor) -> int:
     return x.numel() // x.shape[-1]
 
 
-def _tokens_and_channels(x: torch.Tensor) -> tuple[int, int]:
-    return _count(x), x.shape[-1]
-
-
 @_with_float32_parameters(0)
 def bn_gelu(x, scale=None, offset=None, residual=None):
     out = torch.empty_like(x)
-    _call('bn_gelu', (x, scale, offset, residual, out), *_tokens_and_channels(x))
+    _call('bn_gelu', (x, scale, offset, residual, out), *tokens_and_channels(x))
     return out
 
 
@@ -142,23 +139,16 @@ def _bn_gelu_backward(x, grad, norm, with_act):
     act = torch.empty_like(x) if with_act else None
     sums = x.new_empty(2, x.shape[-1], dtype=torch.float64)
     tensors = x, grad, *norm[:2], grad_pre_act, act, sums
-    _call('bn_gelu_backward', tensors, *_tokens_and_channels(x))
+    _call('bn_gelu_backward', tensors, *tokens_and_channels(x))
     return grad_pre_act, x.new_empty(0) if act is None else act, sums
 
 
 def bn_backward_(grad, x, bn_grad_coeffs):
     if grad.dtype is torch.float16:
         return grad.copy_(bn_backward_(grad.float(), x.float(), bn_grad_coeffs))
-    x, coeffs = (_without_overlap(y, grad) for y in (x, bn_grad_coeffs.float()))
-    _call('bn_backward', (grad, x, *coeffs), *_tokens_and_channels(x))
+    x, coeffs = (without_overlap(y, grad) for y in (x, bn_grad_coeffs.float()))
+    _call('bn_backward', (grad, x, *coeffs), *tokens_and_channels(x))
     return grad
-
-
-def _without_overlap(x: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
-    """Copy a tensor if it shares memory with `written`."""
-    start, other = x.data_ptr(), written.data_ptr()
-    overlaps = start < other + written.nbytes and other < start + x.nbytes
-    return x.clone() if overlaps else x
 
 
 def bn_statistics(x, *norm):
@@ -168,14 +158,14 @@ def bn_statistics(x, *norm):
 @_with_float32_parameters()
 def _moments(x):
     out = _float32(x, 2, x.shape[-1])
-    _call('moments', (x, out), *_tokens_and_channels(x))
+    _call('moments', (x, out), *tokens_and_channels(x))
     return out
 
 
 @_with_float32_parameters(0)
 def layer_norm(x, gamma, beta, eps):
     out, mean_and_rstd = torch.empty_like(x), _float32(x, 2, *x.shape[:-1])
-    _call('layer_norm', (x, gamma, beta, out, mean_and_rstd), eps, *_tokens_and_channels(x))
+    _call('layer_norm', (x, gamma, beta, out, mean_and_rstd), eps, *tokens_and_channels(x))
     return out, mean_and_rstd
 
 
@@ -184,7 +174,7 @@ def layer_norm_backward(x, mean_and_rstd, gamma, grad, residual):
     out = torch.empty_like(x)
     sums = x.new_empty(2, x.shape[-1], dtype=torch.float64)
     tensors = x, mean_and_rstd, gamma, grad, residual, out, sums
-    _call('layer_norm_backward', tensors, *_tokens_and_channels(x))
+    _call('layer_norm_backward', tensors, *tokens_and_channels(x))
     return out, sums.float()
 
 

@@ -17,6 +17,8 @@ from collections.abc import Callable
 
 import torch
 
+from ...errors import first_line
+
 DTYPES = frozenset((torch.float32, torch.float16, torch.bfloat16))
 _FILES = {
     'bn_gelu': 'pointwise',
@@ -94,8 +96,7 @@ def _chosen(device: int) -> frozenset[str]:
 def _one_line(error: Exception) -> str:
     if isinstance(error, ImportError):
         return f'Triton is missing ({error})'
-    line = next(iter(str(error).strip().splitlines()), '')
-    return f'Triton cannot compile ({type(error).__name__}: {line})'
+    return f'Triton cannot compile ({type(error).__name__}: {first_line(error)})'
 
 
 @functools.cache

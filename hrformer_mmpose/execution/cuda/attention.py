@@ -16,7 +16,7 @@ Shapes: B batch, H and W of a map, C channels, h heads, D = C / h head width, Kh
 N = Kh * Kw tokens a window. Blocks: BLOCK_M queries, BLOCK_N keys.
 """
 
-# ruff: noqa: D103 (launchers: see the operators in `fused_ops.py`)
+# ruff: noqa: D103 (launchers: see the operators in `fused_ops/`)
 import torch
 import triton
 import triton.language as tl

@@ -15,7 +15,7 @@ compilers do not know: they compute positions of tokens anew where they are need
 Shapes: see `attention.py`; G groups of windows.
 """
 
-# ruff: noqa: D103 (launchers: see the operators in `fused_ops.py`)
+# ruff: noqa: D103 (launchers: see the operators in `fused_ops/`)
 import torch
 import triton
 import triton.language as tl

@@ -36,11 +36,6 @@ def launch(
         kernel[grid](*args, **sizes, **options)
 
 
-def tokens_and_channels(x: torch.Tensor) -> tuple[int, int]:
-    """Return T and C of a tensor (..., C)."""
-    return x.numel() // x.shape[-1], x.shape[-1]
-
-
 def tile(C: int) -> dict[str, int]:
     """Choose the tile of a kernel that takes channels in blocks."""
     width = min(64, triton.next_power_of_2(C))

@@ -9,7 +9,7 @@ Shapes: B batch, H and W of a map, C channels, P programs, U strips (an image, r
 columns). A tile is (BLOCK_U, BLOCK_C); a row of six such tiles is called `row`, three taps `w`.
 """
 
-# ruff: noqa: D103 (launchers: see the operators in `fused_ops.py`)
+# ruff: noqa: D103 (launchers: see the operators in `fused_ops/`)
 import torch
 import triton
 import triton.language as tl

@@ -9,13 +9,14 @@ Shapes: B batch, H and W of a map, C channels, P programs, U strips. A tile is (
 row of six such tiles is called `row`, three taps `w`.
 """
 
-# ruff: noqa: D103 (launchers: see the operators in `fused_ops.py`)
+# ruff: noqa: D103 (launchers: see the operators in `fused_ops/`)
 import torch
 import triton
 import triton.language as tl
 
+from ..tensors import tokens_and_channels
 from .batch_norm import merge_sums
-from .common import gelu_and_derivative, launch, tokens_and_channels
+from .common import gelu_and_derivative, launch
 from .convolution import (
     column_masks,
     load_row,

@@ -7,12 +7,13 @@ filled up to a power of two in registers only.
 Shapes: T tokens, C channels, P programs.
 """
 
-# ruff: noqa: D103 (launchers: see the operators in `fused_ops.py`)
+# ruff: noqa: D103 (launchers: see the operators in `fused_ops/`)
 import torch
 import triton
 import triton.language as tl
 
-from .common import launch, tokens_and_channels, tokens_per_program
+from ..tensors import tokens_and_channels
+from .common import launch, tokens_per_program
 
 TILE = 1024  # numbers a tile: with twice as many the backward pass takes 214 registers, not 96
 

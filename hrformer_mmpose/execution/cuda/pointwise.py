@@ -17,6 +17,7 @@ import torch
 import triton
 import triton.language as tl
 
+from ..tensors import tokens_and_channels, without_overlap
 from .batch_norm import merge_moments, merge_sums
 from .common import (
     gelu,
@@ -24,7 +25,6 @@ from .common import (
     launch,
     store_moments,
     tile,
-    tokens_and_channels,
     tokens_per_program,
     update_moments,
 )
@@ -77,17 +77,10 @@ def _bn_backward(
 
 
 def bn_backward_(grad, x, bn_grad_coeffs):
-    x, coeffs = (_without_overlap(y, grad) for y in (x, bn_grad_coeffs))
+    x, coeffs = (without_overlap(y, grad) for y in (x, bn_grad_coeffs))
     grid = (triton.cdiv(x.numel(), _FLAT),)
     launch(_bn_backward, grid, grad, x, coeffs, x.numel(), C=x.shape[-1], BLOCK=_FLAT)
     return grad
-
-
-def _without_overlap(x: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
-    """Copy a tensor if it shares memory with `written`."""
-    start, other = x.data_ptr(), written.data_ptr()
-    overlaps = start < other + written.nbytes and other < start + x.nbytes
-    return x.clone() if overlaps else x
 
 
 @triton.jit
