@@ -4,16 +4,18 @@ import argparse
 import dataclasses
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from mmengine.config import DictAction
 
-from ..errors import ConfigError
+from ..errors import ConfigError, UserError
 from ..execution.precision import AUTOCAST_DTYPES
 
 Options = TypeVar('Options')
+DISPLAYS = ('DISPLAY', 'WAYLAND_DISPLAY')  # variables of the environment
 
 
 class CfgOptions(DictAction):
@@ -102,6 +104,16 @@ def write_json(file: str | None, content: dict) -> None:
     """Write measurements as JSON, if a file is given."""
     if file:
         Path(file).write_text(json.dumps(content, indent=1))
+
+
+def check_display() -> None:
+    """Check that windows can be opened: Qt, in OpenCV, ends the process where it finds no display.
+
+    Raises:
+        UserError: there is no display.
+    """
+    if sys.platform == 'linux' and not any(os.environ.get(name) for name in DISPLAYS):
+        raise UserError('--show needs a display, and this session has none: leave it out')
 
 
 def check_folder(flag: str, folder: str | None) -> None:

@@ -3,7 +3,7 @@
 import difflib
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from mmengine.config import Config
@@ -17,8 +17,8 @@ from .argument_checks import value_at
 READ_KEYS = {
     '': (
         *[name for name in inspect.signature(Runner.__init__).parameters if name != 'self'],
-        'activation_checkpointing', 'compile', 'custom_imports', 'find_unused_parameters',
-        'model_wrapper_cfg', 'runner_type', 'sync_bn',
+        'activation_checkpointing', 'auto_scale_lr', 'compile', 'custom_imports',
+        'find_unused_parameters', 'model_wrapper_cfg', 'runner_type', 'sync_bn',
     ),
     'default_hooks': (
         'badcase', 'checkpoint', 'logger', 'param_scheduler', 'runtime_info', 'sampler_seed',
@@ -45,21 +45,29 @@ SIMILAR = 0.8  # difflib's ratio of 'modle' and 'model'
 
 
 def check_option_names(config: Config, options: Iterable[str]) -> None:
-    """Refuse entries of --cfg-options that nothing reads.
+    """Refuse entries of --cfg-options that nothing reads: misspelt ones and variables.
 
     Args:
         config: as read from its file.
         options: dotted keys.
 
     Raises:
-        ConfigError: names the key and a similar one.
+        ConfigError: names the key, and a similar one or those that have its value.
     """
     for key in options:
         name = key.split('.')[0]
-        if name not in config and name not in READ_KEYS['']:
-            similar = difflib.get_close_matches(name, [*config, *READ_KEYS['']], 1)
-            hint = f': did you mean {similar[0]!r}?' if similar else ''
-            raise ConfigError(f'--cfg-options {key}: the config has no {name!r}{hint}')
+        if name in READ_KEYS['']:
+            continue
+        if name in config:
+            places = [*_places({**config}, name)]
+            entries = ', '.join(places[:3]) + (', ...' if places[3:] else '')
+            raise ConfigError(
+                f'--cfg-options {key}: {name!r} is a variable of the config, and the entries that '
+                f'use it have its value already: set those ({entries or "none has its value"})'
+            )
+        similar = difflib.get_close_matches(name, [*config, *READ_KEYS['']], 1)
+        hint = f': did you mean {similar[0]!r}?' if similar else ''
+        raise ConfigError(f'--cfg-options {key}: the config has no {name!r}{hint}')
 
 
 def check_keys(cfg: Mapping) -> None:
@@ -90,11 +98,33 @@ def _intended_key(key: str, read_keys: tuple[str, ...]) -> str | None:
 
 def _is_variable(cfg: Mapping, key: str) -> bool:
     """Return whether the config uses the value elsewhere, so that the key is a variable."""
+    return any(path.split('.')[0] != key for path, value in _entries(cfg) if value == cfg[key])
 
-    def holds(tree: Any) -> bool:
-        if tree == cfg[key]:
-            return True
-        parts = tree.values() if isinstance(tree, Mapping) else tree
-        return isinstance(tree, Mapping | list | tuple) and any(holds(part) for part in parts)
 
-    return any(holds(value) for other, value in cfg.items() if other != key)
+def _places(cfg: Mapping, variable: str) -> Iterator[str]:
+    """Yield the paths of the entries that are read and have the value of a variable.
+
+    Numbers and truth values may be equal by chance: those count under the variable's name only.
+    """
+    by_name = isinstance(cfg[variable], int | float | None)
+    for path, value in _entries(cfg):
+        is_read = path.split('.')[0] in READ_KEYS['']
+        if (
+            is_read
+            and value == cfg[variable]
+            and (not by_name or path.rpartition('.')[2] == variable)
+        ):
+            yield path
+
+
+def _entries(tree: Any, path: str = '') -> Iterator[tuple[str, Any]]:
+    """Yield the dotted path and the value of all entries, those of lists by their index."""
+    pairs: Iterable[tuple[Any, Any]] = ()
+    if isinstance(tree, Mapping):
+        pairs = tree.items()
+    elif isinstance(tree, list | tuple):
+        pairs = enumerate(tree)
+    for key, value in pairs:
+        inner = f'{path}.{key}' if path else str(key)
+        yield inner, value
+        yield from _entries(value, inner)

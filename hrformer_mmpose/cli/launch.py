@@ -19,7 +19,7 @@ from ..compat import host
 from ..config_errors import blame
 from ..errors import ConfigError, WeightsError
 from ..zoo import merge_options, read_config
-from .arguments import check_folder
+from .arguments import check_display, check_folder
 from .config_checks import check
 from .key_checks import check_option_names
 
@@ -50,6 +50,8 @@ def load_config(args: argparse.Namespace, uses: Sequence[str] = ('train', 'val')
     """
     check_folder('--work-dir', args.work_dir)
     check_folder('--show-dir', args.show_dir)
+    if args.show:
+        check_display()
     if missing := [name for name in ENVIRONMENT[args.launcher] if name not in os.environ]:
         raise ConfigError(
             f'--launcher {args.launcher} without {missing[0]} in the environment: start it by '

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..checkpoint import files
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..imaging.skeleton import Skeleton
 from ..owndata import (
     category,
@@ -33,6 +33,7 @@ from . import check_dataset
 from .arguments import positive
 
 MODELS = ('tiny', 'small', 'base')
+VAL_FRACTION = 0.1  # of the images
 
 
 def parser() -> argparse.ArgumentParser:
@@ -57,7 +58,9 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument('--second', metavar='FILE', help="a second annotator's file, for sigmas")
     flags.add_argument('--val', metavar='FILE', help='annotations to validate on (default: a part)')
     flags.add_argument('--val-images', metavar='DIR', help='their images (default: --images)')
-    flags.add_argument('--val-fraction', type=float, default=0.1, metavar='SHARE', help='(0.1)')
+    flags.add_argument(
+        '--val-fraction', type=float, metavar='SHARE', help=f'({VAL_FRACTION}), without --val'
+    )
     flags.add_argument('--seed', type=int, default=0, help='of the split and the sheet')
     flags.add_argument('--model', choices=MODELS, default='small', help='HRFormer-T, -S or -B')
     flags.add_argument(
@@ -78,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Write the folder, check the data and return the status of the check."""
+    _check_flags(args)
     out = dataset_folder.check_name(args.out)
     folder = ImageFolder(args.images)
     labels = _labels(args.annotations, args.images, folder, args)
@@ -104,6 +108,16 @@ def run(args: argparse.Namespace) -> int:
             (place / name).write_text(content, encoding='utf-8')
         sheet.write(place / 'sheet.jpg', labels, skeleton, folder.root, args.seed)
     return _finish(args.out)
+
+
+def _check_flags(args: argparse.Namespace) -> None:
+    """Refuse flags that would have no effect beside the others."""
+    if args.overfit and args.val:
+        raise ConfigError('--overfit validates on the training data: leave --val out')
+    if args.val_images and not args.val:
+        raise ConfigError('--val-images is for --val, the annotations to validate on')
+    if args.val_fraction is not None and (args.val or args.overfit):
+        raise ConfigError('--val-fraction splits the annotations: not with --val or --overfit')
 
 
 def _finish(out: str) -> int:
@@ -156,7 +170,10 @@ def _same_keypoints(
     """Read a further file, which must have the same keypoints; they are put in the same order."""
     if annotations is None:
         return None
-    labels = _labels(annotations, images, folder, args)
+    try:
+        labels = _labels(annotations, images, folder, args)
+    except DataError as error:
+        raise DataError(f"{flag} '{annotations}': {error}") from error
     if set(labels.category.names) != set(names):
         missing = [name for name in names if name not in labels.category.names]
         raise DataError(
@@ -192,7 +209,8 @@ def _parts(
         names = labels.category.names
         val = _same_keypoints('--val', args.val, images, other, args, names)
         return labels, val, other
-    train, val = split(labels, args.val_fraction, args.seed)
+    share = VAL_FRACTION if args.val_fraction is None else args.val_fraction
+    train, val = split(labels, share, args.seed)
     return labels.of_images(train), labels.of_images(val), folder
 
 

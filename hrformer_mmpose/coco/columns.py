@@ -50,9 +50,10 @@ def rows(values: list[array | list | None], width: int) -> np.ndarray:
 def integers(entries: list[dict], key: str, default: int | None = None) -> np.ndarray:
     """Return the values of a key, (len(entries),) int64. A missing key needs a default."""
     values = [entry.get(key, default) for entry in entries]
-    for entry, value in zip(entries, values, strict=True):
+    for number, (entry, value) in enumerate(zip(entries, values, strict=True), start=1):
         if not isinstance(value, int):
-            raise ValueError(f'{key} {value!r} of entry {entry.get("id")} is not a whole number')
+            which = f'entry {entry["id"]}' if 'id' in entry else f'the entry at place {number}'
+            raise ValueError(f'{key} {value!r} of {which} is not a whole number')
     return np.array(values, np.int64)
 
 

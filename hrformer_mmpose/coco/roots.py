@@ -28,4 +28,7 @@ def hint(dataset_name: str) -> str:
     if dataset_name not in ROOTS:
         return HINT
     variable, folders = ROOTS[dataset_name]
-    return f'set {variable} to the folder that holds {folders}'
+    return (
+        f'set {variable}, or the variable that data_root of the config names, to the folder that '
+        f'holds {folders}'
+    )

@@ -280,6 +280,21 @@ def test_an_option_that_nothing_reads(cfg, key, meant):
     assert meant in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ('key', 'entries'),
+    [
+        ('codec.sigma', '(model.head.decoder, train_dataloader.dataset.pipeline.'),
+        ('max_epochs', '(train_cfg.max_epochs'),
+        ('data_root', '(train_dataloader.dataset.data_root, '),
+    ],
+)
+def test_an_option_for_a_variable_names_the_entries_that_use_it(key, entries):
+    cfg = zoo.read_config('hrformer_tiny_demo_112x84')
+    with pytest.raises(ConfigError, match=f'^--cfg-options {key}: .* is a variable') as caught:
+        check_option_names(cfg, [key])
+    assert entries in str(caught.value)
+
+
 def test_options_that_a_config_need_not_have(cfg):
     check_option_names(cfg, ['randomness.seed', 'find_unused_parameters'])
 

@@ -141,7 +141,7 @@ def test_an_annotation_list_without_persons_says_so(root, keep):
         ('{"images": [], "annotations": null}', 'annotations is not a list of objects'),
         ('{"images": [], "categories": ["person"]}', 'categories is not a list of objects'),
         ('{"images": [], "categories": null}', 'categories is not a list of objects'),
-        ('{"images": [], "categories": [{"name": "person"}]}', 'id None of entry None'),
+        ('{"images": [], "categories": [{"name": "person"}]}', 'id None of the entry at place 1'),
         ('{"images": [], "categories": [{"id": "1"}]}', "id '1' of entry 1"),
         ('{"images": [], "categories": [{"id": 1e400}]}', 'id inf of entry inf'),
     ],

@@ -168,10 +168,12 @@ def test_exported_files(tested, file, backend, flags):
             *flags, environment=environment,
         )  # fmt: skip
     found = distances(PoseRuntime(folder / file, backend), tested)
-    if flags:
-        assert np.percentile(found, 99) < 0.5
-    else:
+    if not flags:
         assert found.max() < 0.01
+    elif 'float16' in flags:
+        assert np.percentile(found, 99) < 0.5
+    else:  # where the processor computes in bfloat16: see `test_bfloat16_on_a_cpu`
+        assert (found < 0.5).mean() > 0.8
 
 
 @pytest.mark.parametrize(('file', 'package'), [('int8.xml', 'nncf'), ('int8.onnx', 'onnxruntime')])

@@ -312,7 +312,7 @@ def test_what_a_user_can_get_wrong(network, people, truth, tmp_path, monkeypatch
     for number in range(3):
         write_image(folder / f'{number}.png', np.zeros((40, 40, 3), np.uint8))
     line = run('--calibrate', folder, '--boxes', truth[0])
-    assert "truth.json' knows none of the 2 images" in line
+    assert "truth.json' lists none of the 2 images" in line
     images = [dict(id=n, file_name=f'{n}.png', width=40, height=40) for n in range(3)]
     content = json.loads(Path(truth[0]).read_text())
     other = tmp_path / 'nobody.json'

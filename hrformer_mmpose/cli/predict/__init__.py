@@ -12,7 +12,7 @@ them.
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from ...inference.estimator import Estimator, ImagePoses, PoseRuntime
 from ...inference.networks import SUFFIXES
 from ...inference.videos import source_name
 from ...io import remove_partials
+from ..arguments import check_display
 from ..terminal import INTERRUPTED, Progress
 from .arguments import Options, parser, read_options
 from .journal import Content, Journal, Stamp
@@ -55,6 +56,8 @@ def run(args: argparse.Namespace) -> int:
     options = read_options(args)
     inputs = sources.collect(options.inputs, options.out)
     check_out(options.out, options.force, inputs.camera is not None)
+    if options.show:
+        check_display()
     moving = inputs.videos if inputs.camera is None else (source_name(inputs.camera),)
     if moving and options.boxes.lower().endswith('.json'):
         raise UserError(
@@ -102,6 +105,7 @@ def _predict_files(
         journal.finish()
         entries = [entry_of(name, journals, stamps[name]) for name in (*images, *videos)]
     written = merge(options, settings, ids, estimator.network.skeleton, stamps)
+    _print_left_out(out, journals, stamps)
     return report(entries, written, options)
 
 
@@ -117,6 +121,18 @@ def _print_progress_so_far(
     if changed:
         subject = f'{len(changed)} files have' if changed[1:] else f"'{changed[0]}' has"
         print(f'{subject} changed since the last run: predicted again')
+
+
+def _print_left_out(out: Path, journals: Sequence[Content], inputs: Collection[str]) -> None:
+    """Report files of earlier runs in the folder that are not among the inputs of this one."""
+    names = dict.fromkeys(name for journal in journals for name in journal.entries)
+    earlier = [name for name in names if name not in inputs]
+    if earlier:
+        files = f"{len(earlier)} files, e.g. '{earlier[0]}'" if earlier[1:] else f"'{earlier[0]}'"
+        print(
+            f"'{out}' also holds earlier results of {files}: keypoints.json is of the inputs given "
+            'now; give those again, too, for one file of all'
+        )
 
 
 def open_estimator(options: Options) -> Estimator:

@@ -1,7 +1,6 @@
 """Command line of `hrformer predict`."""
 
 import argparse
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -170,8 +169,8 @@ def read_options(args: argparse.Namespace) -> Options:
             raise UserError(f"--{flag} '' is empty: give a name or a path")
     for flag in ('threshold', 'box_threshold'):
         value = values[flag]
-        if value is not None and not math.isfinite(value):
-            raise UserError(f'--{flag.replace("_", "-")} {value} is not a finite number')
+        if value is not None and not 0 <= value <= 1:
+            raise UserError(f'--{flag.replace("_", "-")} {value}: scores are from 0 to 1')
     check_threads(args.threads)
     _check_video_options(args)
     shard, num_shards = parse_shard(args.shard)

@@ -128,10 +128,15 @@ class CocoDetections(Mapping[str, np.ndarray]):
                 if self.image_id(name) in self._with_boxes or self._names is not None:
                     return
         if names:
+            images = f"of the {len(names)} images, e.g. '{names[0]}'"
+            if self._names is not None:
+                raise DataError(
+                    f"'{self._list}' lists none {images}: give the file of these images"
+                )
             raise DataError(
-                f"'{self.path}' knows none of the {len(names)} images, e.g. '{names[0]}': give the "
-                'boxes of these images (if they show nobody, with the annotation file that lists '
-                'them)'
+                f"'{self.path}' has no box for any {images}: detections name an image by its id, "
+                "which must be the number at the end of the file's name, or give the annotation "
+                'file that lists the images (--annotations)'
             )
 
     def _annotated(self) -> tuple[np.ndarray, np.ndarray]:

@@ -122,8 +122,9 @@ def test_boxes_of_other_images_are_refused_before_any_work(run, network, names):
         photo(f'img/{name}', 20)
     status, out = run('img', boxes='none.json')
     assert status == (
-        f"error: 'none.json' knows none of the 2 images, e.g. 'img/{names[0]}': give the boxes of "
-        'these images (if they show nobody, with the annotation file that lists them)'
+        f"error: 'none.json' has no box for any of the 2 images, e.g. 'img/{names[0]}': detections "
+        "name an image by its id, which must be the number at the end of the file's name, or give "
+        'the annotation file that lists the images (--annotations)'
     )
     assert not Path('out').exists()
     # One that it knows is enough, and a box below the threshold, too.
@@ -134,7 +135,7 @@ def test_boxes_of_other_images_are_refused_before_any_work(run, network, names):
 
 def test_annotations_of_other_images_are_refused_before_any_work(run, annotated):
     status, _ = run('data', boxes='boxes.json')
-    assert status.startswith("error: 'boxes.json' knows none of the 5 images, e.g. 'data/a.jpg': ")
+    assert status.startswith("error: 'boxes.json' lists none of the 5 images, e.g. 'data/a.jpg': ")
 
 
 @pytest.mark.parametrize('text', ['0', 0, False, None])
@@ -337,8 +338,9 @@ def test_box_threshold(run, annotated):
         ([''], "error: '' does not exist"),
         (['data', '--threads', '99999'], 'error: threads=99999: give 1 to '),
         (['data', '--threads', '-1'], 'error: threads=-1: give 1 to '),
-        (['data', '--threshold', 'nan'], 'error: --threshold nan is not a finite number'),
-        (['data', '--box-threshold', 'inf'], 'error: --box-threshold inf is not a finite number'),
+        (['data', '--threshold', 'nan'], 'error: --threshold nan: scores are from 0 to 1'),
+        (['data', '--box-threshold', 'inf'], 'error: --box-threshold inf: scores are from 0 to 1'),
+        (['data', '--threshold', '30'], 'error: --threshold 30.0: scores are from 0 to 1'),
         (['data', '--batch-size', '99999'], 'error: batch_size=99999: give 1 to 4096'),
         (['data', '--batch-size', '0'], 'error: batch_size=0: give 1 to 4096'),
     ],

@@ -379,6 +379,7 @@ def test_a_camera_that_is_not_there_is_named(run, monkeypatch):
 def test_show_ends_a_video_and_it_is_not_taken_for_done(run, monkeypatch, network):
     film(Path('clip.mp4'), 8)
     shown = []
+    monkeypatch.setenv('DISPLAY', ':0')
     monkeypatch.setattr(videos, 'show', lambda picture: shown.append(picture) or len(shown) < 3)
     status, out = run('clip.mp4', '--show', '--no-pictures')
     assert status == 1
@@ -390,6 +391,16 @@ def test_show_ends_a_video_and_it_is_not_taken_for_done(run, monkeypatch, networ
     assert "'clip.mp4', 8 frames" in out
 
 
+@pytest.mark.skipif(sys.platform != 'linux', reason='other systems have no such variable')
+def test_show_without_a_display_is_one_line(run, monkeypatch):
+    """Qt would end the process."""
+    film(Path('clip.mp4'), 3)
+    for name in ('DISPLAY', 'WAYLAND_DISPLAY'):
+        monkeypatch.delenv(name, raising=False)
+    status, _ = run('clip.mp4', '--show')
+    assert status == 'error: --show needs a display, and this session has none: leave it out'
+
+
 def test_show_without_windows_says_so(run, monkeypatch):
     film(Path('clip.mp4'), 3)
 
@@ -397,5 +408,6 @@ def test_show_without_windows_says_so(run, monkeypatch):
         raise cv2.error('not implemented')
 
     monkeypatch.setattr(cv2, 'imshow', imshow)
+    monkeypatch.setenv('DISPLAY', ':0')
     status, _ = run('clip.mp4', '--show')
     assert status == 'error: --show: this OpenCV has no windows (opencv-python has)'
