@@ -40,13 +40,13 @@ def result(keypoints: np.ndarray, **changes) -> dict:
     return dict(image_id=1, category_id=1, keypoints=points, score=0.9) | changes
 
 
-def build(tmp_path, data: dict, results: list[dict]) -> dict:
-    known = prepare_ground_truth(annotations.read(write(tmp_path / 'truth.json', data)))
+def build(tmp_path, data: dict, results: list[dict], iou_type: str = 'keypoints') -> dict:
+    known = prepare_ground_truth(annotations.read(write(tmp_path / 'truth.json', data)), iou_type)
     predictions, scores = predictions_of(results)
     if not results:
         predictions, scores = predictions_of([result(place(0))])
         predictions, scores = predictions[:0], scores[:0]
-    found = evaluator.evaluate(known, predictions, scores, SIGMAS)
+    found = evaluator.evaluate(known, predictions, scores, SIGMAS, iou_type)
     return report.build(known, predictions, scores, found, SIGMAS, META)
 
 
@@ -93,6 +93,16 @@ def test_found_persons_are_the_recall_at_one_half(tmp_path):
         sizes = counts['sizes']
         assert sum(sizes[name]['persons'] for name in sizes if name != 'all') == persons['counted']
         assert persons['counted'] + persons['ignored'] == len(data['annotations'])
+
+
+def test_crowdposes_report_covers_all_images(tmp_path):
+    data, results = random_case(29)
+    for number, image in enumerate(data['images']):
+        image['crowdIndex'] = number / 4
+    found = [build(tmp_path, data, results, iou_type) for iou_type in evaluator.IOU_TYPES]
+    assert found[0]['persons']['found'] == 8
+    for entry in ('persons', 'keypoints'):
+        assert found[0][entry] == found[1][entry]
 
 
 def test_texts_name_what_matters(tmp_path):
