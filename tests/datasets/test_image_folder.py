@@ -123,3 +123,6 @@ def test_accuracy_by_hand():
     assert figures['accuracy/top2'] == pytest.approx(200 / 3)
     metric.process({}, [dict(gt_label=0, pred_scores=torch.ones(3) / 3)])
     assert metric.evaluate(1)['accuracy/top1'] == 0
+    for scores in ([np.nan] * 3, [np.nan, 1.0, 0.5]):
+        metric.process({}, [dict(gt_label=0, pred_scores=torch.tensor(scores))])
+        assert metric.evaluate(1)['accuracy/top2'] == 0
