@@ -42,6 +42,7 @@ class EpochBasedTrainLoop(_EpochBasedTrainLoop):
         self.runner.call_hook('before_train')
         # The best network's file is saved again when it is validated, and knows of it.
         validated = self.runner.message_hub.runtime_info.get(_VALIDATED)
+        self._decide_current_val_interval()
         if self._iter and not self._done and validated != self._epoch:
             with _not_logged(self.runner.hooks) if self._is_logged() else nullcontext():
                 self._validate_if_due()

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,17 @@ def test_ended_within_an_epoch(train, tmp_path):
     assert not (tmp_path / 'ended' / 'iter_6.pth').exists()
     train(tmp_path / 'ended', resume=True, **options)
     assert_same(*(tmp_path / name / 'iter_8.pth' for name in ('straight', 'ended')))
+
+
+def test_a_missed_validation_follows_the_dynamic_intervals(train, tmp_path):
+    def end():
+        raise Killed
+
+    intervals = {'train_cfg.val_interval': 9, 'train_cfg.dynamic_intervals': [(2, 1)]}
+    with pytest.raises(Killed):  # in the validation after the first epoch
+        train(tmp_path, defaultdict(end), **intervals)
+    runner = train(tmp_path, {1: 0.1, 2: 0.2}, resume=True, **intervals)
+    assert list(runner.message_hub.get_scalar('val/coco/AP').data[0]) == [0.1, 0.2]
 
 
 @pytest.mark.slow
