@@ -90,7 +90,7 @@ class SetAsideHook(Hook):
                 earlier = [*folder.glob('*.pth'), *folder.glob(POINTER)]
             if earlier:
                 runner.logger.warning(_set_aside(folder, earlier))
-        runner.write_config()
+        runner.write_config(runner.work_dir)
 
 
 def _checkpoint_folders(runner: Runner) -> list[Path]:
