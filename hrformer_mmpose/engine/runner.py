@@ -22,6 +22,7 @@ from ..checkpoint import files, matching
 from ..checkpoint.head_rows import Keypoints, load_head, names_in, names_in_file
 from ..datasets.collate import pseudo_collate
 from ..errors import WeightsError, device_errors, smaller_batch
+from ..io import remove_partials, replacing
 from ..registry import RUNNERS
 from .finite_hook import FiniteHook, unwrapped_model
 from .first_use import BlamesConfig
@@ -55,8 +56,7 @@ class Runner(BlamesConfig, _Runner):
         with self._device_errors(), ExitStack() as stack:
             on_main_process(lambda: stack.enter_context(locked(self.work_dir)))
             if is_main_process():
-                for partial in Path(self.work_dir).glob(f'*{files.PARTIAL}'):
-                    partial.unlink()  # of a save that a kill interrupted
+                remove_partials(Path(self.work_dir), '*')
             if self._resume and self._load_from is None:
                 self._load_from = on_main_process(self._search)
                 self._resume = self._load_from is not None
@@ -171,7 +171,7 @@ class Runner(BlamesConfig, _Runner):
         path = os.path.join(out_dir, filename)
         try:
             os.makedirs(out_dir, exist_ok=True)
-            with files.replacing(path) as partial:
+            with replacing(path) as partial:
                 super().save_checkpoint(out_dir, os.path.basename(partial), *args, **kwargs)
         except OSError as error:
             raise WeightsError(self._not_saved(path, error)) from error

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 pytest.importorskip('mmpose')
+from hrformer_mmpose import io
 from tests.conftest import ROOT
 from tests.engine.conftest import Killed
 from tests.tiny import NETWORK
@@ -208,7 +209,7 @@ def test_the_newest_file_that_verifies_is_resumed(config, straight, tmp_path):
     data = bytearray(newest.read_bytes())
     data[len(data) // 2] ^= 1  # one bit, which PyTorch itself does not notice
     newest.write_bytes(data)
-    (work_dir / 'epoch_5.pth.partial').write_bytes(b'half')
+    (work_dir / f'epoch_5.pth.{io._host()}-99999999-0.partial').write_bytes(b'half')
     log = finish(config()(work_dir, '--resume'), work_dir)
     assert re.search(r"passed over: '.*epoch_4.pth' .* damaged .*checksum", log)
     assert 'resumed epoch: 3' in log
