@@ -127,6 +127,8 @@ def test_texts_name_what_matters(tmp_path):
     ('data', 'results', 'words'),
     [
         (dataset(iscrowd=1), [result(place(0))], 'AP is -1'),
+        (dataset(0), [result(place(0))], '0 annotations'),
+        (dataset(keypoints=None), [result(place(0))], '2 unusable'),
         (dataset(keypoints=[0] * 51), [result(place(0))], '2 have no labelled keypoint'),
         (dataset(), [], 'there are no predictions'),
         (dataset(), [result(place(0), category_id=3)], 'predictions have category 3'),
