@@ -13,7 +13,8 @@ import yaml
 
 from ..errors import DataError
 from ..imaging import skeleton
-from .image_files import SUFFIXES, upright_size
+from ..imaging.images import SUFFIXES
+from .image_files import upright_size
 from .source import VISIBLE, Source, reading
 
 

@@ -12,6 +12,7 @@ from hrformer_mmpose.datasets import image_transforms
 from hrformer_mmpose.datasets.image_folder import ImageFolder
 from hrformer_mmpose.errors import DataError
 from hrformer_mmpose.evaluation.accuracy import Accuracy
+from hrformer_mmpose.imaging import images
 from hrformer_mmpose.registry import TRANSFORMS
 
 
@@ -53,6 +54,13 @@ def test_a_class_without_images_is_named(root):
     (root / 'train' / 'c').mkdir()
     with pytest.raises(DataError, match="c' holds no images"):
         ImageFolder(str(root), dict(img='train'), pipeline=[])
+
+
+def test_every_kind_of_image_is_found(root):
+    for suffix in images.SUFFIXES:
+        (root / 'train' / 'a' / f'x{suffix.upper()}').touch()
+    data = ImageFolder(str(root), dict(img='train'), pipeline=[])
+    assert len(data) == 3 + len(images.SUFFIXES)
 
 
 def test_hidden_folders_are_no_class(root):
