@@ -127,8 +127,11 @@ class Runner(BlamesConfig, _Runner):
         """Load weights of any origin; the network stays as it is if they do not fit.
 
         Args:
-            filename: path or http(s) address. args, kwargs: MMEngine's, without a meaning here:
-                tensors come to the CPU, names are converted, everything is checked.
+            filename: path, http(s) address, `mmpose://NAME` or `hf://OWNER/REPO`, see
+                `load_weights`.
+            args: MMEngine's, ignored: tensors come to the CPU, names are converted, everything is
+                checked.
+            kwargs: likewise.
 
         Returns:
             The file's content, as MMEngine's runner expects it.

@@ -45,6 +45,8 @@ def on_main_process(function: Callable[[], Any]) -> Any:
 def locked(folder: str) -> Iterator[None]:
     """Lock a folder for one training run. The system releases the lock of a killed run.
 
+    Nothing is locked on Windows and on network file systems without locks, see `lock`.
+
     Raises:
         ConfigError: another run holds it.
     """

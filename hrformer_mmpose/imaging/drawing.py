@@ -91,6 +91,7 @@ class _Person:
         size: longer side of the person in pixels.
         width: of a limb in pixels.
         text: height of the label's digits in pixels.
+        color: BGR of the whole person; None for the colors of its sides.
     """
 
     pose: 'Pose'
