@@ -26,7 +26,7 @@ from ..io import remove_partials, replacing
 from ..registry import RUNNERS
 from .finite_hook import FiniteHook, unwrapped_model
 from .first_use import BlamesConfig
-from .hooks import ClassesHook, LeftOutHook
+from .hooks import ClassesHook, SkippedHook
 from .loops import EpochBasedTrainLoop
 from .resuming import Settings
 from .state_checks import check_averages, check_counters
@@ -208,7 +208,7 @@ class Runner(BlamesConfig, _Runner):
         super().register_hooks(*args, **kwargs)
         self.register_hook(SetAsideHook())
         self.register_hook(FiniteHook())
-        self.register_hook(LeftOutHook(), 'LOW')
+        self.register_hook(SkippedHook(), 'LOW')
         self.register_hook(ClassesHook(), 'VERY_HIGH')
 
     def _init_model_weights(self) -> None:

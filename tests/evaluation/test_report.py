@@ -88,7 +88,7 @@ def test_found_persons_are_the_recall_at_one_half(tmp_path):
         if not results:
             continue
         counts = build(tmp_path, data, results)
-        persons, recall = counts['persons'], counts['figures']['AR .5']
+        persons, recall = counts['persons'], counts['metrics']['AR .5']
         assert persons['found'] == pytest.approx(max(recall, 0) * persons['counted'])
         sizes = counts['sizes']
         assert sum(sizes[name]['persons'] for name in sizes if name != 'all') == persons['counted']
@@ -139,7 +139,7 @@ def test_texts_name_what_matters(tmp_path):
 )
 def test_an_ap_of_nothing_explains_itself(tmp_path, data, results, words):
     made = build(tmp_path, data, results)
-    assert made['figures']['AP'] <= 0
+    assert made['metrics']['AP'] <= 0
     assert any(words in line for line in made['explanations'])
 
 
@@ -161,10 +161,10 @@ def test_it_is_plain_json(tmp_path):
 
 
 def test_the_reference_is_used(tmp_path):
-    """The figures of the report are COCO's."""
+    """The metrics of the report are COCO's."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
     data, results = random_case(3)
-    figures = list(build(tmp_path, data, results)['figures'].values())
-    assert figures == pytest.approx(reference(COCO, COCOeval, data, results, 'keypoints'))
+    metrics = list(build(tmp_path, data, results)['metrics'].values())
+    assert metrics == pytest.approx(reference(COCO, COCOeval, data, results, 'keypoints'))

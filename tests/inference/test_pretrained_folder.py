@@ -228,7 +228,7 @@ def test_the_command_takes_the_best_and_its_validation(
 @pytest.mark.slow
 def test_the_command_takes_the_metrics_of_a_test(work_dir, tmp_path, monkeypatch, capsys):
     results = tmp_path / 'metrics.json'
-    results.write_text(json.dumps({'coco/AP': 0.375, 'report': {'figures': {}}}))
+    results.write_text(json.dumps({'coco/AP': 0.375, 'report': {'metrics': {}}}))
     words = ('save-pretrained', work_dir, tmp_path / 'new', '--results', results)
     text, error = run(monkeypatch, capsys, *words, '--checkpoint', work_dir / 'epoch_3.pth')
     assert not error
