@@ -1,7 +1,7 @@
 """HRFormer for MMPose 1.x.
 
-Where MMPose is installed, importing this package makes it importable (`host`) and registers our
-classes in MMPose's registries under the scope `hrformer_mmpose`. Where it is not, the import is
+Where MMPose is installed, importing this package makes it importable (`compat.host`) and registers
+our classes in MMPose's registries under the scope `hrformer_mmpose`. Where it is not, the import is
 silent and light, and `hrformer_mmpose.backbones` still works with PyTorch alone.
 """
 

@@ -1,7 +1,10 @@
 """Atomic writes: after a crash a file is the old one or the new one, never a part."""
 
+import functools
+import hashlib
 import os
 import secrets
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,7 +24,7 @@ def replacing(path: str | os.PathLike, sync: bool = True) -> Iterator[str]:
         Path of an empty temporary file in the same folder, which is renamed to `path` on exit.
         After an error `path` is unchanged and the temporary file is removed.
     """
-    partial = f'{os.fspath(path)}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL}'
+    partial = f'{os.fspath(path)}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}{PARTIAL}'
     # O_EXCL: an existing link of this name would redirect the write.
     os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
@@ -50,16 +53,25 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
 
 
 def remove_partials(folder: Path, name: str = '**/*') -> None:
-    """Remove what killed processes of this machine left, see `replacing`.
+    """Remove what killed processes of this machine and container left, see `replacing`.
 
     Args:
         folder: to search; need not exist.
         name: pattern of the files' names; the default means all, in subfolders as well.
     """
-    for partial in folder.glob(f'{name}.*-*{PARTIAL}'):
-        number = partial.name.removesuffix(PARTIAL).rpartition('.')[2].partition('-')[0]
+    for partial in folder.glob(f'{name}.{_host()}-*-*{PARTIAL}'):
+        number = partial.name.removesuffix(PARTIAL).split('-')[-2]
         if number.isdecimal() and not _is_running(int(number)):
             partial.unlink(missing_ok=True)
+
+
+@functools.cache
+def _host() -> str:
+    """Return a token of the machine and of the container whose process numbers hold here."""
+    host = socket.gethostname()
+    with suppress(OSError):  # Linux only
+        host += f' {os.stat("/proc/self/ns/pid").st_ino}'
+    return hashlib.sha256(host.encode()).hexdigest()[:8]
 
 
 def _is_running(pid: int) -> bool:

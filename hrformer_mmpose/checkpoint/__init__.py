@@ -1,8 +1,8 @@
 """Weights from any origin, and files that a crash leaves whole.
 
 A file's way into a network: `files.read` (safe: plain data or nothing) -> `files.weights_in` (out
-of whatever wraps them) -> `matching.match` (`names.to_mmpose`, compared with what the network has)
--> the network's `load_state_dict`, which is called only when everything fits.
+of whatever wraps them) -> `matching.match` (`state_dict_adapter.to_mmpose`, compared with what the
+network has) -> the network's `load_state_dict`, which is called only when everything fits.
 
 Needs PyTorch and NumPy only; what belongs to MMEngine's runner is in `engine/runner.py`.
 """

@@ -28,10 +28,12 @@ def load(path: str, skip_tensors: bool = False) -> Any:
     """Load the content of a file, tensors on the CPU.
 
     Args:
-        path: a file of `torch.save`. skip_tensors: tensors get no data (device meta).
+        path: a file of `torch.save`.
+        skip_tensors: tensors get no data (device meta).
 
     Raises:
-        pickles.UnsafeError, arrays.UnsupportedError: see `Unpickler`.
+        safe_pickle.UnsafeError: see `Unpickler`.
+        arrays.UnsupportedError: see `Unpickler`.
         Exception: of many kinds, when the file is damaged.
     """
     with open(path, 'rb') as file:

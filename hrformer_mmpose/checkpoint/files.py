@@ -11,14 +11,13 @@ from typing import Any
 import torch
 
 from ..errors import WeightsError
-from ..io import PARTIAL, replacing
 from . import archives, hub, published
 from .arrays import UnsupportedError
 from .download import fetch
 from .safe_pickle import UnsafeError
 from .weights_file import safetensors_package, save_weights
 
-__all__ = ['PARTIAL', 'check', 'load_weights', 'read', 'replacing', 'save_weights', 'weights_in']
+__all__ = ['check', 'load_weights', 'read', 'save_weights', 'weights_in']
 
 WRAPPERS = ('state_dict', 'model', 'module')
 ORIGINS = (

@@ -190,7 +190,8 @@ def _moved(
     """Return the network's tensor with rows of the file's.
 
     Args:
-        value: (F M, ...), of the file. own: (K M, ...), of the network.
+        value: (F M, ...), of the file.
+        own: (K M, ...), of the network.
         maps: M.
         pairs: keypoint of the network -> keypoint of the file.
     """

@@ -101,8 +101,9 @@ def options_of(kind: type[Options], args: argparse.Namespace, **overrides) -> Op
 
 
 def write_json(file: str | None, content: dict) -> None:
-    """Write measurements as JSON, if a file is given."""
+    """Write measurements as JSON, if a file is given; create its folder."""
     if file:
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
         Path(file).write_text(json.dumps(content, indent=1))
 
 

@@ -85,6 +85,7 @@ def run_tool(args: argparse.Namespace) -> None:
     if args.whole is None:
         RUNS[args.kind or 'networks'](args)
         return
+    check_out('--json', args.json, ('.json',))
     with tempfile.TemporaryDirectory() as folder:
         results = whole.benchmark(
             args.whole, args.cfg_options, folder, args.iterations, build_runner
@@ -111,6 +112,7 @@ def _add_network_flags(flags: argparse.ArgumentParser) -> None:
 
 
 def _benchmark_networks(args: argparse.Namespace) -> None:
+    check_out('--json', args.json, ('.json',))
     defaults = CUDA_DEFAULTS if args.device.startswith('cuda') else CPU_DEFAULTS
     for name, value in defaults.items():
         if getattr(args, name) is None:
@@ -166,6 +168,7 @@ def _add_engine_flags(flags: argparse.ArgumentParser) -> None:
 
 
 def _benchmark_engines(args: argparse.Namespace) -> None:
+    check_out('--json', args.json, ('.json',))
     check_out('--markdown', args.markdown, ('.md',))
     if args.update:
         report.split_section(args.update, engines.SECTIONS[engines.engine_device(args.device).type])
@@ -226,6 +229,7 @@ def _add_pose_flags(flags: argparse.ArgumentParser) -> None:
 
 
 def _benchmark_poses(args: argparse.Namespace) -> None:
+    check_out('--json', args.json, ('.json',))
     results = poses.benchmark(options_of(PoseOptions, args))
     write_json(args.json, {**vars(args), **results})
 

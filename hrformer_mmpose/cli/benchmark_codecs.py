@@ -3,7 +3,7 @@
 import argparse
 
 from ..benchmark import codecs
-from .arguments import options_of, write_json
+from .arguments import check_out, options_of, write_json
 
 
 def parser() -> argparse.ArgumentParser:
@@ -22,5 +22,6 @@ def parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     """Time the codecs."""
+    check_out('--json', args.json, ('.json',))
     results = codecs.benchmark(options_of(codecs.CodecOptions, args))
     write_json(args.json, {**vars(args), **results})

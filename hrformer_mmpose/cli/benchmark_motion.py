@@ -3,7 +3,7 @@
 import argparse
 
 from ..benchmark import report
-from .arguments import natural, options_of, positive, write_json
+from .arguments import check_out, natural, options_of, positive, write_json
 
 
 def add_motion_flags(kinds: argparse._SubParsersAction) -> None:
@@ -24,6 +24,7 @@ def add_motion_flags(kinds: argparse._SubParsersAction) -> None:
 
 def benchmark_motion(args: argparse.Namespace) -> None:
     """Run `hrformer benchmark motion`."""
+    check_out('--json', args.json, ('.json',))
     # SciPy and PyAV are optional; the other benchmarks need neither.
     from ..benchmark import motion, video_speed
     from .predict.video_writer import open_writer

@@ -119,6 +119,7 @@ def _check(split: Split, cfg: Config, settings: dict, names: list[str], full: bo
     if not isinstance(data, BaseCocoStyleDataset):
         split.note([f'data sets of type {settings["type"]} are not checked'])
         return
+    split.skips = getattr(data, 'on_error', 'raise') == 'skip'
     layout = getattr(data, 'layout', MMPOSE_LAYOUTS.get(type(data).__name__, 'coco'))
     ann = annotations.read(data.ann_file, layout)
     folder = data.data_prefix['img']
@@ -152,11 +153,10 @@ def _used_persons(
         used = persons.detected(dets, ann, folder, usable, num_keypoints)
         split.counts.append(detection_counts(dets, ann))
     for finding in findings:
-        lines = list(finding.lines())
-        if finding.fatal:
-            split.problems += lines
-        else:
-            split.note(lines)
+        # A run with detections takes ids and sizes of images from the annotations, no persons.
+        is_used = finding.kind == 'detection' or not data.bbox_file
+        add = split.unusable if finding.fatal and is_used else split.note
+        add(list(finding.lines()))
     return used
 
 

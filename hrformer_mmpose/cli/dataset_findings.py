@@ -19,6 +19,7 @@ class Split:
         problems: findings that stop a run.
         notes: findings that do not, grouped by kind.
         images: paths of the images that a run reads.
+        skips: whether the data set skips unusable samples.
     """
 
     name: str
@@ -26,11 +27,19 @@ class Split:
     problems: list[str] = field(default_factory=list)
     notes: list[list[str]] = field(default_factory=list)
     images: set[str] = field(default_factory=set)
+    skips: bool = False
 
     def note(self, lines: list[str]) -> None:
         """Add the notes of one kind."""
         if lines:
             self.notes.append(lines)
+
+    def unusable(self, lines: list[str]) -> None:
+        """Add samples that cannot be used: problems, or notes if the data set skips them."""
+        if self.skips:
+            self.note(lines)
+        else:
+            self.problems += lines
 
 
 def annotation_counts(ann: Annotations) -> str:

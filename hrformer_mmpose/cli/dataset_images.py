@@ -55,8 +55,8 @@ def check_images(split: Split, ann: Annotations, folder: str, full: bool) -> Non
     missing = [path for path in rows if path not in sizes]
     needed = [path for path in missing if path in split.images]
     empty = [path for path in sorted(split.images) if sizes.get(path) == 0]
-    split.problems += [f"image '{path}' does not exist" for path in needed]
-    split.problems += [f"image '{path}' is empty" for path in empty]
+    split.unusable([f"image '{path}' does not exist" for path in needed])
+    split.unusable([f"image '{path}' is empty" for path in empty])
     if len(missing) > len(needed):
         count = len(missing) - len(needed)
         split.note([f"{count} images without persons are not in '{folder}' (not needed)"])
@@ -82,17 +82,21 @@ def _decode(
     """
     bar = ProgressBar(len(paths))
     forms: dict[str, list[str]] = {}
+    unreadable: list[str] = []
     # Decoding releases the GIL, so that threads run in parallel.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for path, (problem, form, shape) in zip(paths, pool.map(_inspect, paths), strict=True):
-            if problem is None and ann is not None:
-                problem = _size_problem(path, shape, rows[path], ann)
             if problem is not None:
+                unreadable.append(problem)
+            elif ann is not None and (problem := _size_problem(path, shape, rows[path], ann)):
                 split.problems.append(problem)
             if form is not None:
                 forms.setdefault(form, []).append(f"image '{path}' {form}")
             bar.update()
     print()
+    split.unusable(unreadable)
+    if split.skips and len(unreadable) == len(paths):
+        split.problems.append('no image can be read')
     for lines in forms.values():
         split.note(lines)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..engine.work_dir import log_entries
 from ..evaluation.report_pictures import save_plots
 from ..imaging.poses import Pose
 from ..imaging.sheet import comparison_sheet, pose_comparison
@@ -60,13 +61,11 @@ def _comparison(prediction: dict, ann: dict, skeleton: Skeleton, height: int) ->
 def read_scalars(work_dir: str) -> tuple[dict[int, float], dict[int, float]]:
     """Read loss by iteration and AP by epoch from the logs of all runs in a work folder."""
     loss, ap = {}, {}
-    for file in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
-        for line in file.read_text().splitlines():
-            row = json.loads(line)
-            if 'loss' in row:
-                loss[row['step']] = row['loss']
-            elif 'coco/AP' in row:
-                ap[row['step']] = row['coco/AP']
+    for entry in log_entries(work_dir):
+        if 'loss' in entry:
+            loss[entry['step']] = entry['loss']
+        elif 'coco/AP' in entry:
+            ap[entry['step']] = entry['coco/AP']
     return loss, ap
 
 

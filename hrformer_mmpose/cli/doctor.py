@@ -91,6 +91,7 @@ def _device() -> Iterator[tuple[str, str]]:
         return
     name, capability = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
     print(f'\ndevice: {name}, compute capability {capability[0]}.{capability[1]}')
+    _kernels()
     built_for = [
         int(re.sub(r'\D', '', arch))
         for arch in torch.cuda.get_arch_list()

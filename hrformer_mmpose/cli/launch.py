@@ -15,9 +15,10 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from ..checkpoint.files import local_path
 from ..compat import host
 from ..config_errors import blame
-from ..errors import ConfigError, WeightsError
+from ..errors import ConfigError
 from ..zoo import merge_options, read_config
 from .arguments import check_display, check_folder
 from .config_checks import check
@@ -121,11 +122,9 @@ def default_hook(cfg: Config, name: str, kind: str) -> dict:
 
 
 def existing_checkpoint(checkpoint: str) -> str:
-    """Return the path or URL of a checkpoint.
+    """Return the path of a checkpoint, `~` expanded, or its address, which is fetched later.
 
     Raises:
         WeightsError: the file does not exist.
     """
-    if '://' not in checkpoint and not osp.isfile(checkpoint):
-        raise WeightsError(f"checkpoint '{checkpoint}' does not exist")
-    return checkpoint
+    return checkpoint if '://' in checkpoint else local_path(checkpoint)

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from ..checkpoint import files
+from ..engine.work_dir import POINTER, log_entries
 from ..errors import UserError, WeightsError
 from ..inference import pretrained_folder
 from ..inference.torch_network import TorchNetwork
@@ -99,20 +100,23 @@ def _test(path: Path) -> Results:
 
 
 def _validation(work_dir: Path, checkpoint: str) -> tuple[Results, str]:
-    """Return the metrics of the validation after the checkpoint's epoch, and their description."""
+    """Return the metrics of the validation after the checkpoint's epoch, and their description.
+
+    A checkpoint of another folder has none: its epoch was validated by another training.
+    """
+    pointer = work_dir / POINTER
+    folders = [work_dir]
+    if pointer.is_file():  # names another folder if the checkpoint hook has an out_dir
+        folders.append(Path(pointer.read_text().strip()).parent)
+    if Path(checkpoint).resolve().parent not in [folder.resolve() for folder in folders]:
+        return {}, ''
     content = files.read(checkpoint, skip_tensors=True)
     meta = content.get('meta') if isinstance(content, dict) else None
     epoch = meta.get('epoch') if isinstance(meta, dict) else None
     found: Results = {}
-    for log in sorted(work_dir.glob('*/vis_data/*.json')) if epoch else ():
-        for line in log.read_text(encoding='utf-8').splitlines():
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue
-            # Lines of validations have no learning rate, and the epoch as step.
-            if isinstance(entry, dict) and entry.get('step') == epoch and 'lr' not in entry:
-                found = _metrics(entry) or found
+    for entry in log_entries(work_dir) if epoch else ():
+        if entry.get('step') == epoch and 'lr' not in entry:  # of a validation
+            found = _metrics(entry) or found
     return found, f'the validation after epoch {epoch} of the training'
 
 

@@ -65,9 +65,9 @@ def check_annotations(annotations: Annotations, num_keypoints: int) -> list[Find
     add('annotation', place < 0, 'is of an image that the file does not list')
     known = [category['id'] for category in a.categories]
     add('annotation', ~np.isin(a.category_id, known), 'has a category that the file does not list')
-    add('annotation', a.length < 0, 'has no keypoints')
+    add('annotation', (a.length < 0) & ~a.iscrowd, 'has no keypoints')
     numbers = 3 * num_keypoints
-    other = (a.length >= 0) & (a.length != numbers)
+    other = (a.length >= 0) & (a.length != numbers) & ~a.iscrowd
     add('annotation', other, f'does not have {num_keypoints} keypoints ({numbers} numbers)')
     right = a.length == numbers
     add('annotation', right & ~finite(a.keypoints), 'has keypoints that are no numbers (NaN)')

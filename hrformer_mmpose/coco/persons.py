@@ -66,11 +66,6 @@ class Persons(Sequence):
         """Return the unique image paths, sorted."""
         return [osp.join(self.prefix, name.decode()) for name in np.unique(self.file_name).tolist()]
 
-    def nbytes(self) -> int:
-        """Return the bytes of all arrays."""
-        arrays = (getattr(self, f.name) for f in fields(self))
-        return sum(a.nbytes for a in arrays if isinstance(a, np.ndarray))
-
 
 class RawAnnotation(dict):
     """Annotation that belongs to one sample, so that packing the sample need not copy it."""

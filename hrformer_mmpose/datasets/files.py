@@ -3,6 +3,7 @@
 import os
 import os.path as osp
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from mmengine.logging import print_log
@@ -33,7 +34,7 @@ def join_data_root(path: str | None, data_root: str) -> str | None:
     In MMPose's configs the paths of further files include the data root, and MMPose does not join
     them.
     """
-    if path and not (osp.isfile(path) or path.startswith(data_root)):
+    if path and not (osp.isfile(path) or Path(path).is_relative_to(data_root)):
         return osp.join(data_root, path)
     return path
 
@@ -68,14 +69,14 @@ def sizes_of(paths: list[str], advice: str = HINT) -> dict[str, int]:
     Raises:
         DataError: missing folder.
     """
-    sizes: dict[str, int] = {}
-    files = set(paths)
-    for folder in {osp.dirname(path) for path in paths}:
-        if not osp.isdir(folder):
+    files = {osp.split(path) for path in paths}
+    sizes: dict[tuple[str, str], int] = {}
+    for folder in {folder for folder, _ in files}:
+        if not osp.isdir(folder or '.'):
             raise DataError(f"image folder '{folder}' does not exist: {advice}")
-        with os.scandir(folder) as entries:
+        with os.scandir(folder or '.') as entries:
             for entry in entries:
-                path = osp.join(folder, entry.name)
-                if path in files and entry.is_file():  # neither a folder nor a broken link
-                    sizes[path] = entry.stat().st_size
-    return sizes
+                file = folder, entry.name
+                if file in files and entry.is_file():  # neither a folder nor a broken link
+                    sizes[file] = entry.stat().st_size
+    return {path: sizes[file] for path in paths if (file := osp.split(path)) in sizes}

@@ -5,10 +5,9 @@ from pathlib import Path
 from mmengine.dataset import BaseDataset
 
 from ..errors import DataError
+from ..imaging.images import SUFFIXES
 from ..registry import DATASETS
 from .sampler import ReproducibleSamples
-
-SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.webp'}
 
 
 @DATASETS.register_module()

@@ -24,8 +24,8 @@ from mmengine.dataset import BaseDataset
 from mmengine.structures import BaseDataElement
 
 from ..errors import ConfigError, DataError
+from ..imaging.images import SUFFIXES
 from ..registry import DATASETS, TRANSFORMS
-from .image_folder import SUFFIXES
 from .label_sets import label_set
 from .masks import read_mask
 from .sampler import ReproducibleSamples

@@ -55,15 +55,15 @@ class DefaultSampler(_DefaultSampler):
         return iter([SampleIndex(index, (self.seed, self.epoch)) for index in indices])
 
     def _contiguous_part(self) -> list[int]:
-        """Return this process's indices; with `round_up` the last part wraps to the beginning."""
+        """Return this process's indices.
+
+        Parts differ by one sample at most. With `round_up` the shorter parts end with the sample
+        that follows, which MMEngine's `collect_results` cuts off.
+        """
         size = len(self.dataset)
-        if self.round_up:
-            first, count = self.rank * self.num_samples, self.num_samples
-        else:
-            share, rest = divmod(size, self.world_size)
-            first = self.rank * share + min(self.rank, rest)
-            count = share + (self.rank < rest)
-        return [index % size for index in range(first, first + count)]
+        share, rest = divmod(size, self.world_size)
+        first = self.rank * share + min(self.rank, rest)
+        return [index % size for index in range(first, first + self.num_samples)]
 
 
 class ReproducibleSamples:

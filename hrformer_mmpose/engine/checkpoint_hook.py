@@ -8,7 +8,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook as _CheckpointHook
 from mmengine.runner import Runner
 
-from ..checkpoint.files import replacing
+from ..io import replacing
 from ..registry import HOOKS
 from .training_state import to_plain
 from .work_dir import POINTER

@@ -13,11 +13,11 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ..backbones.half_precision import HalfPrecision, takes_half_weights
-from ..checkpoint.files import replacing
 from ..errors import ConfigError, DataError
 from ..evaluation import report, report_pictures
 from ..execution.compiling import compile_network
 from ..execution.cuda_graph import CudaGraphs, TrainingGraphs
+from ..io import replacing
 from .finite_hook import unwrapped_model
 
 
@@ -124,7 +124,7 @@ class ReportHook(Hook):
     """Write the results of a test: tables to the log, metrics and report to a file, pictures.
 
     Args:
-        out: file for the figures (.json, .yaml or .pkl); with our `CocoMetric` also the report.
+        out: file for the metrics (.json, .yaml or .pkl); with our `CocoMetric` also the report.
         badcase: picture the persons that were found worst, and those not found.
     """
 
@@ -156,7 +156,7 @@ class ReportHook(Hook):
                 mmengine.dump(saved, partial, file_format=Path(self.out).suffix[1:])
 
 
-class LeftOutHook(Hook):
+class SkippedHook(Hook):
     """Log after each epoch what data sets with `on_error='skip'` have skipped."""
 
     def __init__(self):

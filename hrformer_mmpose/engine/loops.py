@@ -1,10 +1,8 @@
 """Epoch-based training that can resume within an epoch."""
 
-import json
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
-from pathlib import Path
+from contextlib import contextmanager, nullcontext
 
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook, LoggerHook
@@ -16,6 +14,7 @@ from torch.utils.data import Sampler
 from ..datasets.sampler import DefaultSampler
 from ..registry import LOOPS
 from ..seeding import seed_all
+from .work_dir import log_entries
 
 # In the message hub: the epoch that was begun, at which iteration, of how many batches; and the
 # epoch that was validated last.
@@ -42,6 +41,7 @@ class EpochBasedTrainLoop(_EpochBasedTrainLoop):
         self.runner.call_hook('before_train')
         # The best network's file is saved again when it is validated, and knows of it.
         validated = self.runner.message_hub.runtime_info.get(_VALIDATED)
+        self._decide_current_val_interval()
         if self._iter and not self._done and validated != self._epoch:
             with _not_logged(self.runner.hooks) if self._is_logged() else nullcontext():
                 self._validate_if_due()
@@ -89,13 +89,10 @@ class EpochBasedTrainLoop(_EpochBasedTrainLoop):
 
     def _is_logged(self) -> bool:
         """Return whether an earlier run in this folder has logged this epoch's validation."""
-        for path in Path(self.runner.work_dir).glob('*/vis_data/scalars.json'):
-            for line in path.read_text().splitlines():
-                with suppress(ValueError):  # a line that was cut off
-                    entry = json.loads(line)
-                    if entry.get('step') == self._epoch and 'iter' not in entry:
-                        return True
-        return False
+        return any(
+            entry.get('step') == self._epoch and 'iter' not in entry
+            for entry in log_entries(self.runner.work_dir)
+        )
 
     def _batches_done(self) -> int:
         """Return the number of batches of the current epoch that were already used."""

@@ -29,7 +29,8 @@ class Settings:
     another schedule. All else is no part of the state and is as the config says.
 
     Args:
-        wrapper: as built from the config. schedulers: likewise; None if there are none.
+        wrapper: as built from the config.
+        schedulers: likewise; None if there are none.
 
     Optimizers by name (MMEngine's `OptimWrapperDict`) are left as MMEngine resumes them.
     """

@@ -11,7 +11,7 @@ import shutil
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
-from mmengine.dist import is_main_process
+from mmengine.dist import is_main_process, master_only
 from mmengine.runner import BaseLoop
 from mmengine.runner import Runner as _Runner
 from torch import nn
@@ -22,10 +22,11 @@ from ..checkpoint import files, matching
 from ..checkpoint.head_rows import Keypoints, load_head, names_in, names_in_file
 from ..datasets.collate import pseudo_collate
 from ..errors import WeightsError, device_errors, smaller_batch
+from ..io import remove_partials, replacing
 from ..registry import RUNNERS
 from .finite_hook import FiniteHook, unwrapped_model
 from .first_use import BlamesConfig
-from .hooks import ClassesHook, LeftOutHook
+from .hooks import ClassesHook, SkippedHook
 from .loops import EpochBasedTrainLoop
 from .resuming import Settings
 from .state_checks import check_averages, check_counters
@@ -55,8 +56,7 @@ class Runner(BlamesConfig, _Runner):
         with self._device_errors(), ExitStack() as stack:
             on_main_process(lambda: stack.enter_context(locked(self.work_dir)))
             if is_main_process():
-                for partial in Path(self.work_dir).glob(f'*{files.PARTIAL}'):
-                    partial.unlink()  # of a save that a kill interrupted
+                remove_partials(Path(self.work_dir), '*')
             if self._resume and self._load_from is None:
                 self._load_from = on_main_process(self._search)
                 self._resume = self._load_from is not None
@@ -65,14 +65,14 @@ class Runner(BlamesConfig, _Runner):
     def test(self) -> dict:
         """Test the weights of `load_from`, which must be complete."""
         self._complete = True
-        self.write_config()
+        self.write_config(self.log_dir)  # `work_dir` may hold the config of a training
         with self._device_errors('test_dataloader'):
             return super().test()
 
     def val(self) -> dict:
         """Validate the weights of `load_from`, which must be complete."""
         self._complete = True
-        self.write_config()
+        self.write_config(self.log_dir)  # `work_dir` may hold the config of a training
         with self._device_errors('val_dataloader'):
             return super().val()
 
@@ -127,8 +127,11 @@ class Runner(BlamesConfig, _Runner):
         """Load weights of any origin; the network stays as it is if they do not fit.
 
         Args:
-            filename: path or http(s) address. args, kwargs: MMEngine's, without a meaning here:
-                tensors come to the CPU, names are converted, everything is checked.
+            filename: path, http(s) address, `mmpose://NAME` or `hf://OWNER/REPO`, see
+                `load_weights`.
+            args: MMEngine's, ignored: tensors come to the CPU, names are converted, everything is
+                checked.
+            kwargs: likewise.
 
         Returns:
             The file's content, as MMEngine's runner expects it.
@@ -171,7 +174,7 @@ class Runner(BlamesConfig, _Runner):
         path = os.path.join(out_dir, filename)
         try:
             os.makedirs(out_dir, exist_ok=True)
-            with files.replacing(path) as partial:
+            with replacing(path) as partial:
                 super().save_checkpoint(out_dir, os.path.basename(partial), *args, **kwargs)
         except OSError as error:
             raise WeightsError(self._not_saved(path, error)) from error
@@ -194,16 +197,18 @@ class Runner(BlamesConfig, _Runner):
     def dump_config(self) -> None:
         """Do nothing: MMEngine calls this before the folder is locked; see `write_config`."""
 
-    def write_config(self) -> None:
-        """Write the config into `work_dir`."""
-        super().dump_config()
+    @master_only
+    def write_config(self, folder: str) -> None:
+        """Write the config into `folder`, under its own name."""
+        name = os.path.basename(self.cfg.filename or f'{self.timestamp}.py')
+        self.cfg.dump(os.path.join(folder, name))
 
     def register_hooks(self, *args, **kwargs) -> None:
         """Register MMEngine's hooks and this package's checks."""
         super().register_hooks(*args, **kwargs)
         self.register_hook(SetAsideHook())
         self.register_hook(FiniteHook())
-        self.register_hook(LeftOutHook(), 'LOW')
+        self.register_hook(SkippedHook(), 'LOW')
         self.register_hook(ClassesHook(), 'VERY_HIGH')
 
     def _init_model_weights(self) -> None:
@@ -241,9 +246,30 @@ class Runner(BlamesConfig, _Runner):
         return _Runner.build_dataloader(dataloader, *args, **kwargs)
 
     def _search(self) -> str | None:
-        """Return the newest checkpoint of `work_dir` whose checksums are right."""
-        places, unreadable = [], []
-        for path in self._candidates():
+        """Return the newest checkpoint whose checksums are right, of the first folder with one.
+
+        `work_dir` comes before the folder that the pointer names: in a copied folder the pointer
+        still names the original.
+        """
+        folders, unreadable = [Path(self.work_dir)], []
+        if last := self.last_checkpoint():
+            folders.append(Path(last).parent)
+        for folder in dict.fromkeys(folders):
+            if path := self._newest(folder, unreadable):
+                return path
+        self._report(unreadable)
+        if unreadable:
+            raise WeightsError(
+                f"'{self.work_dir}' holds no checkpoint that can be resumed: {unreadable[0]}. To "
+                'start anew, leave --resume out'
+            )
+        self.logger.warning(f"nothing to resume in '{self.work_dir}': training starts anew")
+        return None
+
+    def _newest(self, folder: Path, unreadable: list[WeightsError]) -> str | None:
+        """Return the newest checkpoint of `folder`; extend the list of unreadable ones."""
+        places = []
+        for path in folder.glob('*.pth'):
             try:
                 content = files.read(path, skip_tensors=True)
                 if not is_training_state(content):
@@ -263,25 +289,7 @@ class Runner(BlamesConfig, _Runner):
             self._report(unreadable)
             self.logger.info(f"resuming from '{path}' (epoch {epoch}, iteration {iteration})")
             return str(path)
-        self._report(unreadable)
-        if unreadable:
-            raise WeightsError(
-                f"'{self.work_dir}' holds no checkpoint that can be resumed: {unreadable[0]}. To "
-                'start anew, leave --resume out'
-            )
-        self.logger.warning(f"nothing to resume in '{self.work_dir}': training starts anew")
         return None
-
-    def _candidates(self) -> list[Path]:
-        """Return the files of `work_dir`; if it has none, of the folder that the pointer names.
-
-        `work_dir` comes first: in a copied folder the pointer still names the original.
-        """
-        found = [*Path(self.work_dir).glob('*.pth')]
-        pointer = Path(self.work_dir) / POINTER
-        if not found and pointer.exists():
-            found = [*Path(pointer.read_text().strip()).parent.glob('*.pth')]
-        return found
 
     def _report(self, unreadable: list[WeightsError]) -> None:
         for error in unreadable:

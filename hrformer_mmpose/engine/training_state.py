@@ -42,20 +42,20 @@ def to_plain(value: Any, where: str = 'checkpoint') -> Any:
     if isinstance(value, Mapping):
         kind = OrderedDict if isinstance(value, OrderedDict) else dict
         items = ((key, to_plain(item, f'{where}.{key}')) for key, item in value.items())
-        return kind((key, item) for key, item in items if item is not _LEFT_OUT)
+        return kind((key, item) for key, item in items if item is not _SKIPPED)
     if isinstance(value, list | tuple):
         kind = list if isinstance(value, list) else tuple
         items = (to_plain(item, f'{where}[{i}]') for i, item in enumerate(value))
-        return kind(item for item in items if item is not _LEFT_OUT)
+        return kind(item for item in items if item is not _SKIPPED)
     print_log(
         f'{where} is of type {type(value).__name__}, which a safe load refuses: not saved',
         logger='current',
         level=logging.WARNING,
     )
-    return _LEFT_OUT
+    return _SKIPPED
 
 
-_LEFT_OUT = object()
+_SKIPPED = object()
 
 
 def from_plain(checkpoint: dict) -> None:

@@ -1,10 +1,11 @@
-"""Work folder of a training run: its lock, and the checkpoints of earlier runs."""
+"""Work folder of a training run: its lock, its log, and the checkpoints of earlier runs."""
 
+import json
 import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ def on_main_process(function: Callable[[], Any]) -> Any:
 def locked(folder: str) -> Iterator[None]:
     """Lock a folder for one training run. The system releases the lock of a killed run.
 
+    Nothing is locked on Windows and on network file systems without locks, see `lock`.
+
     Raises:
         ConfigError: another run holds it.
     """
@@ -60,6 +63,18 @@ def locked(folder: str) -> Iterator[None]:
         file.write(f'process {os.getpid()} on {socket.gethostname()}')
         file.flush()
         yield
+
+
+def log_entries(work_dir: str | os.PathLike) -> Iterator[dict[str, Any]]:
+    """Yield what the runs in a work folder have logged, oldest first.
+
+    Entries of training have the iteration as `step`, those of validation the epoch. The last line
+    of a killed run may be cut off; it is skipped.
+    """
+    for path in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
+        for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
+            with suppress(ValueError):
+                yield json.loads(line)
 
 
 class SetAsideHook(Hook):
@@ -90,7 +105,7 @@ class SetAsideHook(Hook):
                 earlier = [*folder.glob('*.pth'), *folder.glob(POINTER)]
             if earlier:
                 runner.logger.warning(_set_aside(folder, earlier))
-        runner.write_config()
+        runner.write_config(runner.work_dir)
 
 
 def _checkpoint_folders(runner: Runner) -> list[Path]:

@@ -26,8 +26,8 @@ class Accuracy(BaseMetric):
         """Store the rank of the true class of each sample."""
         for sample in data_samples:
             scores = sample['pred_scores']
-            # Ties count against the network, so that a constant output is wrong.
-            rank = int((scores >= scores[sample['gt_label']]).sum())
+            # Ties and NaN count against the network, so that a constant output is wrong.
+            rank = len(scores) - int((scores < scores[sample['gt_label']]).sum())
             self.results.append(rank)
 
     def compute_metrics(self, results: list[int]) -> dict[str, float]:

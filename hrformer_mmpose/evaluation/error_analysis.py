@@ -139,7 +139,9 @@ def errors_by_keypoint(
     mirror = np.asarray(meta.get('flip_indices', range(count)))
     if len(mirror) != count:  # converted to another definition
         names, mirror = {}, np.arange(count)
-    kind, ks = _classify_errors(truth, predictions, pairs, sigmas, mirror)
+    kind, ks = np.empty((0, count), np.intp), np.empty((0, count))
+    if len(pairs['row']):  # annotations without keypoints have arrays of another width
+        kind, ks = _classify_errors(truth, predictions, pairs, sigmas, mirror)
     rows = []
     for k in range(count):
         labelled = kind[:, k] >= 0

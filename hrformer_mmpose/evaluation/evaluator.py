@@ -86,6 +86,7 @@ def evaluate(
     )
     evaluator.evaluate()
     evaluator.accumulate()
+    oks = {key: value for key, value in evaluator.ious.items() if len(value)}
     precision, recall = (np.array(evaluator.eval[key])[..., 0] for key in ('precision', 'recall'))
     metrics = _coco_metrics(precision, recall, evaluator.params.iouThrs)
     if iou_type == 'keypoints_crowd':
@@ -96,7 +97,7 @@ def evaluate(
         recall=recall,
         thresholds=np.array(evaluator.params.iouThrs),
         recalls=np.array(evaluator.params.recThrs),
-        oks={key: value for key, value in evaluator.ious.items() if len(value)},
+        oks=oks,
         evaluated=evaluated,
         iou_type=iou_type,
     )
@@ -167,7 +168,10 @@ def _mean(values: np.ndarray) -> float:
 
 
 def _ap_by_crowd_index(evaluator: COCOeval_faster, a: Annotations) -> list[float]:
-    """Return AP of the easy, medium and hard images, rounded to four digits as in xtcocotools."""
+    """Return AP of the easy, medium and hard images, rounded to four digits as in xtcocotools.
+
+    This replaces the OKS and the results that the evaluator holds.
+    """
     easy, medium = (a.crowd_index < limit for limit in CROWDED)
     values = []
     for part in (easy, ~easy & medium, ~medium):

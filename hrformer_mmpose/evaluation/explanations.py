@@ -1,4 +1,4 @@
-"""Reasons for a low AP, each with the figures that it follows from.
+"""Reasons for a low AP, each with the numbers that it follows from.
 
 A suspected cause is removed and the predictions are evaluated again: a sentence states the AP
 without it.

@@ -37,7 +37,7 @@ def build(
     predicted, with_persons = np.unique(predictions.image), np.unique(a.image[counted])
     found_rows = match(truth, predictions, scores, evaluation, FOUND_OKS)['row']
     report = dict(
-        figures=evaluation.metrics,
+        metrics=evaluation.metrics,
         images=dict(
             annotated=len(np.unique(a.image_id)),
             with_persons=len(with_persons),
@@ -61,7 +61,7 @@ def build(
 
 def summary(report: dict) -> str:
     """Format metrics, settings and counts for the log of every evaluation."""
-    values = '  '.join(f'{name} {value:.3f}' for name, value in report['figures'].items())
+    values = '  '.join(f'{name} {value:.3f}' for name, value in report['metrics'].items())
     lines = [values, *_settings_and_counts(report)]
     return '\n'.join([*lines, *(f'! {line}' for line in report['explanations'])])
 

@@ -34,8 +34,8 @@ def side_color(skeleton: Skeleton, *keypoints: int) -> tuple[int, int, int]:
     A limb between left and right has the color of the middle. A limb from the middle to one side
     has the color of that side (nose to left eye: left).
     """
-    sides = {skeleton.side(keypoint) for keypoint in keypoints} - {'middle'}
-    return dict(left=LEFT, right=RIGHT)[sides.pop()] if len(sides) == 1 else MIDDLE
+    lateral = {skeleton.side(keypoint) for keypoint in keypoints} - {'middle'}
+    return dict(left=LEFT, right=RIGHT)[lateral.pop()] if len(lateral) == 1 else MIDDLE
 
 
 def id_color(number: int) -> tuple[int, int, int]:
@@ -91,6 +91,7 @@ class _Person:
         size: longer side of the person in pixels.
         width: of a limb in pixels.
         text: height of the label's digits in pixels.
+        color: BGR of the whole person; None for the colors of its sides.
     """
 
     pose: 'Pose'
@@ -249,8 +250,8 @@ def _label_place(
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> float:
     """Return the intersection of two boxes in square pixels."""
-    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
-    return float(sides.clip(0).prod())
+    size = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+    return float(size.clip(0).prod())
 
 
 def draw_label(image: np.ndarray, text: str, place: np.ndarray, height: float) -> None:

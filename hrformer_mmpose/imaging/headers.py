@@ -25,7 +25,8 @@ def shape(data: bytes) -> tuple[int, int] | None:
         if data.startswith(PNG_START):
             width, height = struct.unpack_from('>II', data, 16)
         elif data.startswith(b'BM'):
-            width, height = struct.unpack_from('<ii', data, 18)
+            is_os2 = struct.unpack_from('<I', data, 14) == (12,)  # length of its header
+            width, height = struct.unpack_from('<HH' if is_os2 else '<ii', data, 18)
         elif is_webp(data):
             width, height = _webp_size(data)
         else:
@@ -174,6 +175,8 @@ def upright_shape(data: bytes) -> tuple[int, int] | None:
         orientation = webp_orientation(data)
     elif data.startswith(PNG_START):
         orientation = _png_orientation(data)
+    elif data[:2] in (b'II', b'MM'):
+        orientation = tiff_tags(data).get(ORIENTATION, UPRIGHT)
     else:
         orientation = _jpeg_orientation(data)
     return size[::-1] if 5 <= orientation <= 8 else size

@@ -16,6 +16,7 @@ from ..errors import DataError
 from ..io import replacing
 from . import headers, unsupported
 
+SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff'}  # of images in folders
 MAX_SIDE = 32766  # pixels; limit of cv2.warpAffine
 # A small file may declare any size. More pixels than any camera has, 0.8 GB as BGR.
 MAX_PIXELS = 2**28

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..imaging import unsupported
+from ..imaging.images import SUFFIXES as IMAGES
 
-IMAGES = {'.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp'}
 VIDEOS = {'.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.gif', '.apng'}
 CAMERA = 'camera'
 MAX_CAMERAS = 10_000  # OpenCV encodes the system's interface in the thousands

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..errors import DataError
-from .source import Source
+from .source import Source, reading
 
 LISTS = ('images', 'annotations', 'categories')
 
@@ -37,4 +37,7 @@ def read(path: str, content: dict[str, Any]) -> Source:
                     value = entry.get(name)
                     raise DataError(f"'{path}': {key}[{number}] has the {name} {value!r}")
     images, annotations, categories = (content[key] for key in LISTS)
+    for number, entry in enumerate(annotations):
+        with reading(f"'{path}': annotations[{number}] has the iscrowd {entry.get('iscrowd')!r}"):
+            entry['iscrowd'] = int(bool(int(entry.get('iscrowd') or 0)))  # bool('0') is True
     return Source(path, 'COCO', images, annotations, categories)

@@ -7,9 +7,8 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import DataError
 from ..imaging import headers
-from ..imaging.images import decode
+from ..imaging.images import SUFFIXES, decode
 
-SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff'}
 HEADER = 1 << 16  # bytes; a header with a large preview or colour profile takes the whole file
 
 

@@ -32,7 +32,7 @@ def read(path: Path) -> Source:
     builder, ignored, other = Builder(str(path), 'LabelMe'), Counter(), 0
     for file in files:
         try:
-            content = json.loads(file.read_text(encoding='utf-8'))
+            content = json.loads(file.read_text(encoding='utf-8-sig'))
         except (ValueError, RecursionError) as error:
             raise DataError(f"'{file}' is not JSON ({error})") from error
         if not is_labelme(content):

@@ -158,7 +158,7 @@ def _entries(
             id=entries[row].get('id'),
             image_id=entries[row]['image_id'],
             category_id=1,
-            iscrowd=int(bool(entries[row].get('iscrowd'))),
+            iscrowd=entries[row]['iscrowd'],
             bbox=boxes[row].round(3).tolist(),
             area=round(float(areas[row]), 3),
             keypoints=keypoints[row].round(3).ravel().tolist(),

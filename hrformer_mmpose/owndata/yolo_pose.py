@@ -13,7 +13,8 @@ import yaml
 
 from ..errors import DataError
 from ..imaging import skeleton
-from .image_files import SUFFIXES, upright_size
+from ..imaging.images import SUFFIXES
+from .image_files import upright_size
 from .source import VISIBLE, Source, reading
 
 
@@ -109,7 +110,7 @@ def _images(path: Path, data: dict, images: Path | None, split: str) -> list[Pat
         if place.is_dir():
             files += sorted(f for f in place.rglob('*') if f.suffix.lower() in SUFFIXES)
         else:
-            lines = place.read_text(encoding='utf-8').splitlines()
+            lines = place.read_text(encoding='utf-8-sig').splitlines()
             files += [_absolute(place.parent / line.strip()) for line in lines if line.strip()]
     return files
 
@@ -143,7 +144,7 @@ def _add_labels(
     file = _label_file(image)
     if not os.path.isfile(file):
         return
-    for row, line in enumerate(file.read_text(encoding='utf-8').splitlines(), 1):
+    for row, line in enumerate(file.read_text(encoding='utf-8-sig').splitlines(), 1):
         if not line.strip():
             continue
         with reading(f"'{file}', line {row}: not a class and numbers"):

@@ -31,6 +31,7 @@ _SPLITS = ('train2017', 'val2017')
 # Fixed, so that ids of val images do not depend on the number of train images.
 _FIRST_VAL_ID = 500_001
 _MANIFEST = 'synthetic.json'
+_STAGE = '.synthetic_people.'  # prefix of the temporary folder
 _DETECTIONS = 'person_detection_results/simulated_val2017_person.json'
 _OWNED = ('train2017', 'val2017', 'annotations', 'masks', 'person_detection_results')
 _JPEG = (cv2.IMWRITE_JPEG_QUALITY, 90)
@@ -63,17 +64,20 @@ def generate(
 
     Raises:
         ValueError: invalid argument, or a folder that must not be overwritten.
+        OSError: the folder cannot be written.
     """
     root = Path(root)
     parameters = _check(num_train, num_val, seed, image_size, masks)
     if _is_current(root, parameters, force):
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
-    # Written to a temporary folder and moved at the end: an interrupted run changes nothing.
-    stage = Path(tempfile.mkdtemp(prefix=f'.{root.name}.', dir=root.parent))
+    # Written to a temporary folder and moved at the end: a run interrupted before changes nothing.
+    # An existing folder may be a mount or a link to another file system, where moving would fail.
+    place = root if root.exists() else root.parent
+    stage = Path(tempfile.mkdtemp(prefix=_STAGE, dir=place))
     try:
         _write_all(stage, parameters, progress)
-        _install(stage, root)
+        _install(stage, root, parameters)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
     return root
@@ -102,16 +106,18 @@ def _check(num_train, num_val, seed, image_size, masks) -> dict:
 
 def _is_current(root: Path, parameters: dict, force: bool) -> bool:
     """Return whether `root` is already up to date; raise ValueError if it must not be changed."""
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+    if not root.exists():
+        return False
+    if root.is_dir() and all(path.name.startswith(_STAGE) for path in root.iterdir()):
         return False
     try:
         manifest = json.loads((root / _MANIFEST).read_text(encoding='utf-8'))
-        existing = manifest['synthetic_people']
+        existing, complete = manifest['synthetic_people'], manifest.get('complete', True)
     except (OSError, ValueError, KeyError, TypeError):
         raise ValueError(
             f'{root} exists and is not a synthetic data set: choose another folder'
         ) from None
-    if existing == parameters and _is_complete(root, parameters):
+    if existing == parameters and complete and _is_complete(root, parameters):
         return True
     if force:
         return False
@@ -138,10 +144,12 @@ def _annotation_file(root: Path, split: str) -> Path:
     return root / 'annotations' / f'person_keypoints_{split}.json'
 
 
-def _install(stage: Path, root: Path) -> None:
-    """Move the finished data to `root`, the manifest last, which marks it as complete."""
+def _install(stage: Path, root: Path, parameters: dict) -> None:
+    """Move the finished data to `root`, whose manifest says until the end that it is incomplete."""
+    incomplete = stage / 'incomplete.json'
+    _write_json(incomplete, {'synthetic_people': parameters, 'complete': False})
     root.mkdir(exist_ok=True)
-    (root / _MANIFEST).unlink(missing_ok=True)
+    os.replace(incomplete, root / _MANIFEST)
     for name in _OWNED:
         if (root / name).exists():
             shutil.rmtree(root / name)

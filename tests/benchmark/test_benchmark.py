@@ -10,8 +10,9 @@ from mmengine.registry import DefaultScope
 
 from hrformer_mmpose import zoo
 from hrformer_mmpose.benchmark import poses, whole
-from hrformer_mmpose.cli import benchmark, launch
+from hrformer_mmpose.cli import benchmark, benchmark_codecs, launch
 from hrformer_mmpose.cli import export as command_export
+from hrformer_mmpose.cli.arguments import write_json
 from hrformer_mmpose.errors import ConfigError, UserError
 
 
@@ -62,6 +63,29 @@ def test_mistakes_are_named(words, says):
         pytest.skip('there is one')
     with pytest.raises(ConfigError, match=says):
         time_networks(*words)
+
+
+TIMINGS = {
+    'networks': (benchmark, 'networks'),
+    'poses': (benchmark, 'poses', 'CONFIG'),
+    'engines': (benchmark, 'engines'),
+    'motion': (benchmark, 'motion'),
+    'codecs': (benchmark_codecs,),
+}
+
+
+@pytest.mark.parametrize('kind', TIMINGS)
+def test_the_file_of_the_measurements_is_checked_first(tmp_path, kind):
+    (tmp_path / 'file').touch()
+    command, *words = TIMINGS[kind]
+    args = command.parser().parse_args([*words, '--json', str(tmp_path / 'file/out.json')])
+    with pytest.raises(ConfigError, match='is a file, not a folder'):
+        command.run(args)
+
+
+def test_the_folder_of_the_measurements_is_created(tmp_path):
+    write_json(str(tmp_path / 'new/out.json'), dict(rows=[]))
+    assert json.loads((tmp_path / 'new/out.json').read_text()) == dict(rows=[])
 
 
 @pytest.mark.slow

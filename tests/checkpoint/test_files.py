@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from hrformer_mmpose import io
 from hrformer_mmpose.checkpoint import files, load_weights, save_weights
-from hrformer_mmpose.checkpoint.files import replacing
 from hrformer_mmpose.errors import WeightsError
+from hrformer_mmpose.io import remove_partials, replacing
 
 WEIGHTS = {'conv1.weight': torch.randn(4, 3), 'bn1.running_mean': torch.randn(4).half()}
 
@@ -219,3 +220,16 @@ def test_two_writers_of_one_file_do_not_mix(tmp_path):
         assert path.read_text() == 'second'
         Path(first).write_text('first, whole')
     assert path.read_text() == 'first, whole'
+
+
+def test_what_a_killed_process_left_is_removed_on_its_own_machine_only(tmp_path, monkeypatch):
+    with replacing(tmp_path / 'file') as partial:
+        running = Path(partial)
+        killed = running.with_name(running.name.replace(f'-{os.getpid()}-', '-99999999-'))
+        killed.touch()
+        with monkeypatch.context() as patch:
+            patch.setattr(io, '_host', lambda: 'elsewhere')
+            remove_partials(tmp_path)
+        assert {*tmp_path.iterdir()} == {running, killed}
+        remove_partials(tmp_path)
+        assert {*tmp_path.iterdir()} == {running}

@@ -90,6 +90,32 @@ def test_detections_of_other_data(root, capsys):
     assert 'person boxes on' in out
 
 
+def test_annotations_beside_detections_are_notes(root, capsys):
+    """A run checks and uses the detections only."""
+    option = f'val_dataloader.dataset.bbox_file={BOXES}'
+    edit(root / VAL, lambda data: data['annotations'][0].update(keypoints=[1, 2, 2], id=777))
+    status, out = check(capsys, '--splits', 'val', '--cfg-options', option)
+    assert status == 0
+    assert f"note: annotation 777 in '{root / VAL}' does not have 17 keypoints" in out
+
+
+def test_what_a_run_skips_is_a_note(root, capsys):
+    flags = ['--full', '--splits', 'val', '--cfg-options', 'val_dataloader.dataset.on_error=skip']
+    edit(root / VAL, lambda data: data['annotations'][0].update(keypoints=[1, 2, 2], id=777))
+    first, second, *others = sorted((root / 'val2017').iterdir())
+    first.unlink()
+    second.write_bytes(b'<html>')
+    status, out = check(capsys, *flags)
+    assert status == 0
+    for words in ('annotation 777 in', f"image '{first}' does not", f"image '{second}' is not an"):
+        assert f'note: {words}' in out
+    for path in others:
+        path.write_bytes(b'<html>')
+    status, out = check(capsys, *flags)
+    assert status == 1
+    assert 'PROBLEM: no image can be read' in out
+
+
 def test_full_mode_decodes(root, capsys):
     images = sorted((root / 'train2017').iterdir())
     images[0].write_bytes(images[0].read_bytes()[:-400])

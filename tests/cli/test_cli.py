@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip('mmpose')
 from hrformer_mmpose import zoo
 from hrformer_mmpose.benchmark import loading
+from hrformer_mmpose.checkpoint import published
 from hrformer_mmpose.cli import benchmark_data, check_dataset, launch, terminal, test, train
 from hrformer_mmpose.errors import DataError
 
@@ -283,6 +284,16 @@ def test_an_empty_annotation_list(monkeypatch, work_dir, synthetic_root, tmp_pat
 def test_a_missing_checkpoint(monkeypatch):
     assert "'gone.pth' does not exist" in complain(monkeypatch, CONFIG, 'gone.pth', tool='test')
     assert "'gone.pth' does not exist" in complain(monkeypatch, CONFIG, '--resume', 'gone.pth')
+    name = next(iter(published.FILES))
+    hint = f"'{name}' does not exist, mmpose://{name} is a published file"
+    assert hint in complain(monkeypatch, CONFIG, name, tool='test')
+
+
+def test_a_checkpoint_in_the_home_folder(monkeypatch, tmp_path):
+    """No shell expands `--resume=~/run.pth`."""
+    monkeypatch.setenv('HOME', str(tmp_path))
+    (tmp_path / 'run.pth').touch()
+    assert launch.existing_checkpoint('~/run.pth') == str(tmp_path / 'run.pth')
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,8 @@ def test_curves_of_a_resumed_run_are_joined(tmp_path):
     for folder, part in (('a', rows[:3]), ('b', rows[3:])):
         file = tmp_path / folder / 'vis_data' / 'scalars.json'
         file.parent.mkdir(parents=True)
-        file.write_text('\n'.join(map(json.dumps, part)) + '\n')
+        cut_off = '{"loss": 0.2, "st' if folder == 'a' else ''  # by the end of the first run
+        file.write_text('\n'.join([*map(json.dumps, part), cut_off]))
     loss, ap = demo_pictures.read_scalars(str(tmp_path))
     assert loss == {10: 0.5, 20: 0.4, 30: 0.3}
     assert ap == {1: 0.2, 2: 0.6}

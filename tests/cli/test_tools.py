@@ -93,6 +93,9 @@ def test_testing_gives_the_ten_figures(tested):
     assert list(folder.glob('*/precision_recall.png'))
     assert 'coco/AP' in log
     assert (folder / 'dump.pkl').stat().st_size > 1000
+    # Not in the work folder, which may hold the config of a training.
+    assert not list(folder.glob('*.py'))
+    assert list(folder.glob('*/hrformer_tiny_demo_112x84.py'))
 
 
 @pytest.mark.slow

@@ -110,6 +110,14 @@ def test_a_crowd_is_read_from_every_spelling(root, value, crowd):
     assert len(build(root)) == len(good) - crowd
 
 
+@pytest.mark.parametrize('change', [without(1, 'keypoints'), set_(1, keypoints=[])])
+def test_a_crowd_needs_no_keypoints(root, change):
+    good = build(root)
+    edit(root / TRAIN, set_(1, iscrowd=1))
+    edit(root / TRAIN, change)
+    assert len(build(root)) == len(good) - 1
+
+
 def test_a_crowd_of_no_number_is_a_line(root):
     edit(root / TRAIN, set_(1, iscrowd='no'))
     with pytest.raises(DataError, match=r"train2017\.json' is not in COCO's keypoint format.*'no'"):

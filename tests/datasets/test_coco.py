@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip('mmpose')
 from mmpose.registry import DATASETS
 
+from hrformer_mmpose.datasets import files
 from hrformer_mmpose.errors import DataError
 
 TRAIN = 'annotations/person_keypoints_train2017.json'
@@ -117,6 +118,24 @@ def test_an_empty_image_is_named_and_others_are_counted(root):
 def test_a_missing_image_folder_is_named(root):
     shutil.rmtree(root / 'train2017')
     assert "train2017' does not exist" in message(root)
+
+
+def test_names_relative_to_the_working_folder_are_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ['a.jpg', './b.jpg', 's//c.jpg', 's/c.jpg']
+    (tmp_path / 's').mkdir()
+    for name in names:
+        (tmp_path / name).write_text(name[-5])
+    assert files.sizes_of([*names, 'd.jpg']) == dict.fromkeys(names, 1)
+
+
+@pytest.mark.parametrize(
+    ('path', 'expected'),
+    [('data_boxes.json', 'data/data_boxes.json'), ('data/boxes.json', 'data/boxes.json')],
+)
+def test_a_path_includes_the_data_root_as_a_folder(path, expected):
+    assert files.join_data_root(path, 'data') == expected
+    assert files.join_data_root(path, '') == path
 
 
 @pytest.mark.parametrize('keep', ['none', 'crowds'])

@@ -12,6 +12,7 @@ from hrformer_mmpose.datasets import image_transforms
 from hrformer_mmpose.datasets.image_folder import ImageFolder
 from hrformer_mmpose.errors import DataError
 from hrformer_mmpose.evaluation.accuracy import Accuracy
+from hrformer_mmpose.imaging import images
 from hrformer_mmpose.registry import TRANSFORMS
 
 
@@ -53,6 +54,13 @@ def test_a_class_without_images_is_named(root):
     (root / 'train' / 'c').mkdir()
     with pytest.raises(DataError, match="c' holds no images"):
         ImageFolder(str(root), dict(img='train'), pipeline=[])
+
+
+def test_every_kind_of_image_is_found(root):
+    for suffix in images.SUFFIXES:
+        (root / 'train' / 'a' / f'x{suffix.upper()}').touch()
+    data = ImageFolder(str(root), dict(img='train'), pipeline=[])
+    assert len(data) == 3 + len(images.SUFFIXES)
 
 
 def test_hidden_folders_are_no_class(root):
@@ -123,3 +131,6 @@ def test_accuracy_by_hand():
     assert figures['accuracy/top2'] == pytest.approx(200 / 3)
     metric.process({}, [dict(gt_label=0, pred_scores=torch.ones(3) / 3)])
     assert metric.evaluate(1)['accuracy/top1'] == 0
+    for scores in ([np.nan] * 3, [np.nan, 1.0, 0.5]):
+        metric.process({}, [dict(gt_label=0, pred_scores=torch.tensor(scores))])
+        assert metric.evaluate(1)['accuracy/top2'] == 0

@@ -194,6 +194,8 @@ def test_a_folder_of_its_own_for_checkpoints_is_found_again(config, tmp_path):
     first.train()
     file = tmp_path / 'elsewhere' / Path(first.work_dir).name / 'epoch_1.pth'
     assert file.exists()
+    # Weights of other files do not hide it.
+    save_weights(first.model.state_dict(), Path(first.work_dir) / 'pretrained.pth', 'mmpose')
     config.update(resume=True, experiment_name=config.experiment_name + '_resumed')
     again = Runner.from_cfg(config)
     assert again._search() == str(file)

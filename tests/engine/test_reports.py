@@ -14,7 +14,7 @@ from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.registry import METRICS
 
 from hrformer_mmpose.backbones import HRFormer
-from hrformer_mmpose.engine.hooks import FuseHook, LeftOutHook, ReportHook
+from hrformer_mmpose.engine.hooks import FuseHook, ReportHook, SkippedHook
 from hrformer_mmpose.evaluation import report_pictures
 from hrformer_mmpose.imaging.drawing import LEFT, RIGHT
 from tests.conftest import relative_error
@@ -132,7 +132,7 @@ def test_what_is_left_out_is_told_once(caplog):
     runner = SimpleNamespace(
         train_dataloader=SimpleNamespace(dataset=wrapped), logger=logging.getLogger('left')
     )
-    hook = LeftOutHook()
+    hook = SkippedHook()
     with caplog.at_level('WARNING', 'left'):
         hook.after_train_epoch(runner)
         hook.after_train_epoch(runner)

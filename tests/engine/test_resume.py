@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 import torch
 
 pytest.importorskip('mmpose')
+from hrformer_mmpose import io
 from tests.conftest import ROOT
 from tests.engine.conftest import Killed
 from tests.tiny import NETWORK
@@ -139,6 +141,17 @@ def test_ended_within_an_epoch(train, tmp_path):
     assert_same(*(tmp_path / name / 'iter_8.pth' for name in ('straight', 'ended')))
 
 
+def test_a_missed_validation_follows_the_dynamic_intervals(train, tmp_path):
+    def end():
+        raise Killed
+
+    intervals = {'train_cfg.val_interval': 9, 'train_cfg.dynamic_intervals': [(2, 1)]}
+    with pytest.raises(Killed):  # in the validation after the first epoch
+        train(tmp_path, defaultdict(end), **intervals)
+    runner = train(tmp_path, {1: 0.1, 2: 0.2}, resume=True, **intervals)
+    assert list(runner.message_hub.get_scalar('val/coco/AP').data[0]) == [0.1, 0.2]
+
+
 @pytest.mark.slow
 def test_killed_after_an_epoch_and_with_worker_processes(config, straight, tmp_path):
     run = config(workers=2)
@@ -196,7 +209,7 @@ def test_the_newest_file_that_verifies_is_resumed(config, straight, tmp_path):
     data = bytearray(newest.read_bytes())
     data[len(data) // 2] ^= 1  # one bit, which PyTorch itself does not notice
     newest.write_bytes(data)
-    (work_dir / 'epoch_5.pth.partial').write_bytes(b'half')
+    (work_dir / f'epoch_5.pth.{io._host()}-99999999-0.partial').write_bytes(b'half')
     log = finish(config()(work_dir, '--resume'), work_dir)
     assert re.search(r"passed over: '.*epoch_4.pth' .* damaged .*checksum", log)
     assert 'resumed epoch: 3' in log

@@ -40,13 +40,13 @@ def result(keypoints: np.ndarray, **changes) -> dict:
     return dict(image_id=1, category_id=1, keypoints=points, score=0.9) | changes
 
 
-def build(tmp_path, data: dict, results: list[dict]) -> dict:
-    known = prepare_ground_truth(annotations.read(write(tmp_path / 'truth.json', data)))
+def build(tmp_path, data: dict, results: list[dict], iou_type: str = 'keypoints') -> dict:
+    known = prepare_ground_truth(annotations.read(write(tmp_path / 'truth.json', data)), iou_type)
     predictions, scores = predictions_of(results)
     if not results:
         predictions, scores = predictions_of([result(place(0))])
         predictions, scores = predictions[:0], scores[:0]
-    found = evaluator.evaluate(known, predictions, scores, SIGMAS)
+    found = evaluator.evaluate(known, predictions, scores, SIGMAS, iou_type)
     return report.build(known, predictions, scores, found, SIGMAS, META)
 
 
@@ -88,11 +88,21 @@ def test_found_persons_are_the_recall_at_one_half(tmp_path):
         if not results:
             continue
         counts = build(tmp_path, data, results)
-        persons, recall = counts['persons'], counts['figures']['AR .5']
+        persons, recall = counts['persons'], counts['metrics']['AR .5']
         assert persons['found'] == pytest.approx(max(recall, 0) * persons['counted'])
         sizes = counts['sizes']
         assert sum(sizes[name]['persons'] for name in sizes if name != 'all') == persons['counted']
         assert persons['counted'] + persons['ignored'] == len(data['annotations'])
+
+
+def test_crowdposes_report_covers_all_images(tmp_path):
+    data, results = random_case(29)
+    for number, image in enumerate(data['images']):
+        image['crowdIndex'] = number / 4
+    found = [build(tmp_path, data, results, iou_type) for iou_type in evaluator.IOU_TYPES]
+    assert found[0]['persons']['found'] == 8
+    for entry in ('persons', 'keypoints'):
+        assert found[0][entry] == found[1][entry]
 
 
 def test_texts_name_what_matters(tmp_path):
@@ -117,6 +127,8 @@ def test_texts_name_what_matters(tmp_path):
     ('data', 'results', 'words'),
     [
         (dataset(iscrowd=1), [result(place(0))], 'AP is -1'),
+        (dataset(0), [result(place(0))], '0 annotations'),
+        (dataset(keypoints=None), [result(place(0))], '2 unusable'),
         (dataset(keypoints=[0] * 51), [result(place(0))], '2 have no labelled keypoint'),
         (dataset(), [], 'there are no predictions'),
         (dataset(), [result(place(0), category_id=3)], 'predictions have category 3'),
@@ -127,7 +139,7 @@ def test_texts_name_what_matters(tmp_path):
 )
 def test_an_ap_of_nothing_explains_itself(tmp_path, data, results, words):
     made = build(tmp_path, data, results)
-    assert made['figures']['AP'] <= 0
+    assert made['metrics']['AP'] <= 0
     assert any(words in line for line in made['explanations'])
 
 
@@ -149,10 +161,10 @@ def test_it_is_plain_json(tmp_path):
 
 
 def test_the_reference_is_used(tmp_path):
-    """The figures of the report are COCO's."""
+    """The metrics of the report are COCO's."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
     data, results = random_case(3)
-    figures = list(build(tmp_path, data, results)['figures'].values())
-    assert figures == pytest.approx(reference(COCO, COCOeval, data, results, 'keypoints'))
+    metrics = list(build(tmp_path, data, results)['metrics'].values())
+    assert metrics == pytest.approx(reference(COCO, COCOeval, data, results, 'keypoints'))

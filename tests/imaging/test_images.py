@@ -120,6 +120,26 @@ def png_with(kind: bytes, content: bytes, image: np.ndarray) -> bytes:
     return plain[:33] + struct.pack('>I', len(content)) + chunk + checksum + plain[33:]
 
 
+def tiff_with_orientation(image: np.ndarray, orientation: int) -> bytes:
+    """A TIFF with one more entry in its directory, which moves to the end."""
+    data = encoded(image, '.tif')
+    (start,) = struct.unpack_from('<I', data, 4)
+    (count,) = struct.unpack_from('<H', data, start)
+    entries = [data[at : at + 12] for at in range(start + 2, start + 2 + 12 * count, 12)]
+    entries += [struct.pack('<HHIHH', 0x0112, 3, 1, orientation, 0)]
+    entries.sort(key=lambda entry: struct.unpack_from('<H', entry))
+    data += bytes(len(data) % 2)
+    directory = struct.pack('<H', count + 1) + b''.join(entries) + bytes(4)
+    return data[:4] + struct.pack('<I', len(data)) + data[8:] + directory
+
+
+def os2_bmp(image: np.ndarray) -> bytes:
+    """A BMP with the header of OS/2, of an image whose rows need no padding."""
+    H, W = image.shape[:2]
+    head = b'BM' + struct.pack('<IIIIHHHH', 26 + image.nbytes, 0, 26, 12, W, H, 1, 24)
+    return head + image[::-1].tobytes()
+
+
 @pytest.mark.parametrize('orientation', range(1, 9))
 def test_the_upright_size_is_read_from_the_header(orientation):
     image = np.random.default_rng(0).integers(0, 256, (24, 40, 3), np.uint8)
@@ -127,6 +147,8 @@ def test_the_upright_size_is_read_from_the_header(orientation):
         'a.jpg': with_exif(encoded(image), orientation),
         'a.png': png_with(b'eXIf', exif(orientation), image),
         'a.webp': webp_with_exif(image, exif(orientation), 90),
+        'a.tif': tiff_with_orientation(image, orientation),
+        'a.bmp': os2_bmp(image),
         'b.jpg': encoded(image),
         'b.png': encoded(image, '.png'),
         'b.bmp': encoded(image, '.bmp'),

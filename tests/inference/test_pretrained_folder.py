@@ -13,7 +13,7 @@ pytest.importorskip('safetensors')
 
 from hrformer_mmpose import PoseEstimator
 from hrformer_mmpose.checkpoint import load_weights, save_weights
-from hrformer_mmpose.cli import main
+from hrformer_mmpose.cli import main, save_pretrained
 from hrformer_mmpose.errors import ConfigError, UserError, WeightsError
 from hrformer_mmpose.export import report
 from hrformer_mmpose.inference.torch_network import build, read_config
@@ -228,11 +228,26 @@ def test_the_command_takes_the_best_and_its_validation(
 @pytest.mark.slow
 def test_the_command_takes_the_metrics_of_a_test(work_dir, tmp_path, monkeypatch, capsys):
     results = tmp_path / 'metrics.json'
-    results.write_text(json.dumps({'coco/AP': 0.375, 'report': {'figures': {}}}))
+    results.write_text(json.dumps({'coco/AP': 0.375, 'report': {'metrics': {}}}))
     words = ('save-pretrained', work_dir, tmp_path / 'new', '--results', results)
     text, error = run(monkeypatch, capsys, *words, '--checkpoint', work_dir / 'epoch_3.pth')
     assert not error
     assert 'card: coco/AP 0.3750 (`tools/test.py`, metrics.json)' in text
+
+
+def test_the_card_has_the_metrics_of_its_own_training_only(work_dir, tmp_path):
+    (tmp_path / 'other').mkdir()
+    (tmp_path / 'files').mkdir()
+    for folder in ('other', 'files'):
+        shutil.copy(work_dir / 'epoch_3.pth', tmp_path / folder)
+    (work_dir / 'last_checkpoint').write_text(str(tmp_path / 'files/epoch_9.pth'))  # out_dir
+
+    def metrics(path) -> dict:
+        return save_pretrained._validation(work_dir, str(path))[0]
+
+    assert metrics(work_dir / 'epoch_3.pth') == {'coco/AP': 0.125}
+    assert metrics(tmp_path / 'files/epoch_3.pth') == {'coco/AP': 0.125}
+    assert metrics(tmp_path / 'other/epoch_3.pth') == {}
 
 
 def test_mistakes_of_the_command_are_one_line(work_dir, files, tmp_path, monkeypatch, capsys):

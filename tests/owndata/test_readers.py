@@ -67,6 +67,17 @@ def test_labelme(three_persons, expected, tmp_path):
     assert not labels.notes or all('area' in note for note in labels.notes)
 
 
+@pytest.mark.parametrize('tool', ['coco', 'labelme', 'yolo'])
+def test_files_may_begin_with_a_byte_order_mark(three_persons, expected, tmp_path, tool):
+    content, images = three_persons
+    extra = (images,) if tool == 'yolo' else ()
+    path = getattr(writers, tool)(content, tmp_path, *extra)
+    folder = {'coco': path, 'labelme': path, 'yolo': path.parent / 'labels'}[tool]
+    for file in [folder] if folder.is_file() else folder.rglob('*.*'):
+        file.write_text(file.read_text(), encoding='utf-8-sig')
+    assert len(labels_of(path, images).annotations) == len(expected.annotations)
+
+
 def test_labelme_without_groups_goes_by_boxes(three_persons, expected, tmp_path):
     content, images = three_persons
     folder = writers.labelme(content, tmp_path)

@@ -66,6 +66,19 @@ def test_good_data_are_unchanged(load):
         ]
 
 
+@pytest.mark.parametrize(('value', 'crowd'), [('0', 0), ('1', 1), (None, 0), (True, 1)])
+def test_a_crowd_is_read_from_every_spelling(load, value, crowd):
+    labels = load(lambda content: content['annotations'][0].update(iscrowd=value))
+    assert labels.annotations[0]['iscrowd'] == crowd
+
+
+def test_a_crowd_of_no_number_is_a_line(load):
+    def spoil(content):
+        content['annotations'][1]['iscrowd'] = 'no'
+
+    refused(load, "annotations[1] has the iscrowd 'no'", spoil)
+
+
 # Counts of keypoints
 
 

@@ -1,6 +1,9 @@
 """The synthetic data set: what is drawn, what is annotated, what is written and kept."""
 
+import errno
 import json
+import os
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -8,6 +11,7 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from hrformer_mmpose.synthetic import dataset
 from hrformer_mmpose.synthetic.annotating import annotate, draw_image
 from hrformer_mmpose.synthetic.canvas import EAR, PART_BASE, Canvas, capsule
 from hrformer_mmpose.synthetic.dataset import generate, main
@@ -276,6 +280,39 @@ def test_an_incomplete_data_set_is_not_taken_for_complete(tmp_path):
     next((root / 'train2017').iterdir()).unlink()
     with pytest.raises(ValueError, match='incomplete'):
         generate(root, 2, 1)
+
+
+def test_an_interrupted_replacement_can_be_repeated(tmp_path, monkeypatch):
+    root, replace = generate(tmp_path / 'set', 2, 1), os.replace
+
+    def interrupted(source, target):
+        if Path(target).name == 'val2017':
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr('os.replace', interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            generate(root, 3, 1, force=True)
+    with pytest.raises(ValueError, match='incomplete: pass force=True'):
+        generate(root, 3, 1)
+    assert generate(root, 3, 1, force=True) == generate(root, 3, 1)
+
+
+def test_the_folder_may_be_a_link_to_another_file_system(tmp_path, monkeypatch):
+    far, root, replace = tmp_path / 'far', tmp_path / 'set', os.replace
+    far.mkdir()
+    root.symlink_to(far)
+
+    def across(source, target):
+        if not Path(source).resolve().is_relative_to(far):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        replace(source, target)
+
+    monkeypatch.setattr('os.replace', across)
+    (root / f'{dataset._STAGE}killed').mkdir()  # by an earlier run
+    generate(root, 2, 1)
+    assert len(list((far / 'train2017').iterdir())) == 2
 
 
 @pytest.mark.parametrize('force', [False, True])

@@ -6,6 +6,7 @@ page call `pictures` and `clips`, which know no Gradio and use the pieces of `hr
 """
 
 import argparse
+import importlib.util
 import sys
 
 from .arguments import parser, read
@@ -29,17 +30,15 @@ def run(args: argparse.Namespace) -> None:
     """Serve the page until Ctrl-C."""
     options, address, limits = read(args)
     with ended_as_by_ctrl_c(), Storage() as storage, listen(address) as listener:
-        quiet_environment(storage)
-        try:
-            from .page import build
-        except ModuleNotFoundError as error:
-            if (error.name or '').partition('.')[0] != 'gradio':
-                raise
+        if importlib.util.find_spec('gradio') is None:
             raise ImportError(
                 "hrformer web needs the package gradio: pip install 'gradio>=6,<7' av scipy "
                 "(the extra 'web')"
-            ) from error
-        model = Model(options)
+            )
+        model = Model(options)  # may download weights, which the next line turns off
+        quiet_environment(storage)
+        from .page import build
+
         app = application(build(model, storage, limits), storage, limits)
         if not is_local(listener):
             print(warning(listener), file=sys.stderr)

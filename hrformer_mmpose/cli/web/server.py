@@ -81,6 +81,8 @@ def quiet_environment(storage: Storage) -> None:
         HF_HUB_DISABLE_TELEMETRY='1',
         HF_HUB_OFFLINE='1',
     )
+    if constants := sys.modules.get('huggingface_hub.constants'):  # imported for a download
+        constants.HF_HUB_DISABLE_TELEMETRY = constants.HF_HUB_OFFLINE = True
 
 
 def application(page, storage: Storage, limits: Limits) -> Guard:

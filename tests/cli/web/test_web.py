@@ -4,13 +4,16 @@ import os
 import socket
 import sys
 import tempfile
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from hrformer_mmpose.cli import web
 from hrformer_mmpose.cli.web import arguments, failures, markup, server
 from hrformer_mmpose.cli.web.arguments import Address
-from hrformer_mmpose.errors import DataError
+from hrformer_mmpose.errors import DataError, UserError
 from tests.cli.predict.helpers import hrformer
 
 MODULES = ('page', 'image_tab', 'film_tab')
@@ -68,6 +71,27 @@ def test_a_missing_extra_is_one_line(run, monkeypatch, tmp_path):
         "(the extra 'web')"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_network_may_be_downloaded_before_the_page_is_offline(run, monkeypatch):
+    constants = SimpleNamespace(HF_HUB_OFFLINE=False)
+    monkeypatch.setitem(sys.modules, 'gradio', ModuleType('gradio'))
+    sys.modules['gradio'].__spec__ = ModuleSpec('gradio', None)
+    monkeypatch.setitem(sys.modules, 'huggingface_hub.constants', constants)
+    states = []
+
+    def offline(*_) -> None:
+        states.append((constants.HF_HUB_OFFLINE, os.environ.get('HF_HUB_OFFLINE')))
+        if len(states) == 2:
+            raise UserError('the page')
+
+    monkeypatch.delitem(os.environ, 'HF_HUB_OFFLINE', raising=False)
+    monkeypatch.setattr(web, 'Model', offline)
+    page = ModuleType('page')
+    page.build = offline
+    monkeypatch.setitem(sys.modules, 'hrformer_mmpose.cli.web.page', page)
+    assert run() == 'error: the page'
+    assert states == [(False, None), (True, '1')]
 
 
 @pytest.mark.parametrize(
