@@ -41,14 +41,18 @@ def types(value: Any) -> Iterator[str]:
             yield from types(entry)
 
 
-def is_registered(name: str) -> bool:
-    """Return whether a registry holds the class; others MMEngine would import by their path."""
+def registered_class(name: str) -> Any:
+    """Return the class that a registry holds, or None; others MMEngine would import by their path.
+
+    Args:
+        name: of the class, with or without the registry's scope.
+    """
     scope, _, class_name = name.rpartition('.')
     if not re.fullmatch(r'\w+', class_name):
-        return False
+        return None
     for candidate in _REGISTRIES:
         if scope in ('', candidate.scope):
             candidate.import_from_location()
             if class_name in candidate.module_dict:
-                return True
-    return False
+                return candidate.module_dict[class_name]
+    return None

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmpose.models.pose_estimators import TopdownPoseEstimator
 from mmpose.registry import DATASETS
 
 from ..checkpoint import files, hub
@@ -27,7 +29,7 @@ from ..imaging.skeleton import Skeleton
 from ..version import __version__
 from . import digest
 from .model_card import model_card
-from .plain_config import is_registered, plain, types
+from .plain_config import plain, registered_class, types
 
 SETTINGS, WEIGHTS, CARD = 'config.json', hub.WEIGHTS, 'README.md'
 FORMAT = 1
@@ -82,7 +84,7 @@ def save(
         raise UserError(f"'{folder}' exists: choose a new folder")
     model = plain(dict(network.cfg.model, test_cfg=network.test_cfg))
     for name in types(model):
-        if not is_registered(name):
+        if registered_class(name) is None:
             raise ConfigError(
                 f"config '{network.name}': model uses {name}, which is no class of this package, "
                 'MMPose or MMEngine: a folder holds no code'
@@ -194,13 +196,34 @@ def _read(path: Path, source: str) -> dict[str, Any]:
     invalid = [key for key, valid in _VALID.items() if not valid(settings.get(key))]
     if invalid:
         raise WeightsError(f"'{source}': {SETTINGS} has no valid entry '{invalid[0]}'")
-    for name in types(settings['model']):
-        if not is_registered(name):
+    _check_model(settings['model'], source)
+    return settings
+
+
+def _check_model(model: Mapping[str, Any], source: str) -> None:
+    """Refuse a model that would run code or read other files when it is built.
+
+    MMPose's estimators and distillers read the configs, which are Python, of other models that
+    their arguments name.
+    """
+    for name in types(model):
+        if registered_class(name) is None:
             raise ConfigError(
                 f"'{source}': {SETTINGS} names the class {name}, which is not of this package, "
                 'MMPose or MMEngine: it is not loaded'
             )
-    return settings
+    outer = model.get('type')
+    if not isinstance(outer, str) or registered_class(outer) is not TopdownPoseEstimator:
+        raise ConfigError(
+            f"'{source}': {SETTINGS} describes a {outer}, no TopdownPoseEstimator: it is not loaded"
+        )
+    for name in [*types(model)][1:]:
+        kind = registered_class(name)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            raise ConfigError(
+                f"'{source}': {SETTINGS} has a whole model within the model, {name}: it is not "
+                'loaded'
+            )
 
 
 def _config(settings: Mapping[str, Any]) -> Config:
@@ -213,9 +236,11 @@ def _config(settings: Mapping[str, Any]) -> Config:
     metainfo.pop('from_file', None)  # would be run
     for key in _NUMBERED:  # JSON has no numbers as keys
         metainfo[key] = {int(index): entry for index, entry in metainfo[key].items()}
+    model = plain(settings['model'])
+    model.pop('metainfo', None)  # may name a file to run; inference has its own, above
     content = dict(
         default_scope='mmpose',
-        model=plain(settings['model']),
+        model=model,
         test_dataloader=dict(
             dataset=dict(type='CocoDataset', metainfo=metainfo, pipeline=pipeline)
         ),

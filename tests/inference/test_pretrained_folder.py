@@ -138,6 +138,16 @@ def test_a_folder_runs_no_code(folder, tmp_path):
     )
     PoseEstimator.from_pretrained(folder, device='cpu')
     assert not (tmp_path / 'sprung').exists()
+    model = dict(settings['model'], metainfo=dict(from_file=str(trap)))
+    change(folder, model=model, metainfo=settings['metainfo'])
+    PoseEstimator.from_pretrained(folder, device='cpu')
+    assert not (tmp_path / 'sprung').exists()
+    configs = dict(teacher_cfg=str(trap), student_cfg=str(trap))
+    change(folder, model=dict(configs, type='DWPoseDistiller'))
+    assert 'a DWPoseDistiller, no TopdownPoseEstimator' in refused(folder, ConfigError)
+    change(folder, model=dict(settings['model'], neck=dict(configs, type='DWPoseDistiller')))
+    assert 'a whole model within the model, DWPoseDistiller' in refused(folder, ConfigError)
+    assert not (tmp_path / 'sprung').exists()
 
 
 def test_folders_that_are_none(original, folder, tmp_path):
