@@ -16,7 +16,7 @@ WIDTH, HEIGHT, COLORS, ORIENTATION, SAMPLE_FORMAT = 0x0100, 0x0101, 0x0106, 0x01
 FLOATING_POINT = 3  # of SAMPLE_FORMAT
 LOGARITHMIC = 32844, 32845  # of COLORS: packed floating-point colours, as OpenCV writes them
 MAX_ENTRIES = 1000  # read of a directory; real ones have about twenty
-INTEGERS = {3: 'H', 4: 'I', 16: 'Q'}  # data types of a tag's value
+INTEGERS = {3: 'H', 4: 'I', 8: 'h', 9: 'i', 16: 'Q', 17: 'q'}  # data types of a tag's value
 
 
 def shape(data: bytes) -> tuple[int, int] | None:
@@ -40,6 +40,11 @@ def shape(data: bytes) -> tuple[int, int] | None:
 def is_webp(data: bytes) -> bool:
     """Return whether `data` is a WebP file."""
     return data.startswith(b'RIFF') and data[8:12] == b'WEBP'
+
+
+def may_end_with_exif(data: bytes) -> bool:
+    """Return whether the orientation may stand behind the pixels."""
+    return is_webp(data) or data.startswith(PNG_START)
 
 
 def webp_orientation(data: bytes) -> int:
@@ -78,7 +83,10 @@ def tiff_tags(data: bytes) -> dict[int, int]:
                 continue
             if length * struct.calcsize(INTEGERS[kind]) > width:  # stored elsewhere
                 (value,) = struct.unpack_from(order + offset, data, value)
-            (tags[tag],) = struct.unpack_from(order + INTEGERS[kind], data, value)
+            (number_of_tag,) = struct.unpack_from(order + INTEGERS[kind], data, value)
+            tags.setdefault(
+                tag, number_of_tag
+            )  # of a tag that occurs twice, decoders take the first
     except (struct.error, OverflowError):  # damaged
         pass
     return tags
@@ -192,14 +200,9 @@ def _jpeg_orientation(data: bytes) -> int:
 
 def _png_orientation(data: bytes) -> int:
     position = 8
-    for _ in range(MAX_ENTRIES):
-        size, kind = (
-            int.from_bytes(data[position : position + 4], 'big'),
-            data[position + 4 : position + 8],
-        )
+    while position + 8 <= len(data):
+        size, kind = struct.unpack_from('>I4s', data, position)
         if kind == b'eXIf':
             return tiff_tags(data[position + 8 : position + 8 + size]).get(ORIENTATION, UPRIGHT)
-        if kind in (b'IDAT', b''):
-            break
         position += 12 + size
     return UPRIGHT

@@ -17,6 +17,8 @@ def upright_size(path: Path) -> tuple[int, int] | None:
     try:
         with open(path, 'rb') as file:
             data = file.read(HEADER)
+            if headers.may_end_with_exif(data):
+                data += file.read()
             shape = headers.upright_shape(data)
             if shape is None:
                 data += file.read()

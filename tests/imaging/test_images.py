@@ -140,6 +140,25 @@ def os2_bmp(image: np.ndarray) -> bytes:
     return head + image[::-1].tobytes()
 
 
+def png_ending_with_exif(image: np.ndarray, content: bytes) -> bytes:
+    """A PNG with its EXIF data behind the pixels."""
+    plain, first = encoded(image, '.png'), png_with(b'eXIf', content, image)
+    chunk = first[33 : 33 + len(first) - len(plain)]
+    return plain[:-12] + chunk + plain[-12:]
+
+
+def test_the_first_of_two_equal_tags_counts():
+    entries = [struct.pack('<HHII', tag, 3, 1, n) for tag, n in ((256, 9), (256, 8), (257, 7))]
+    data = b'II*\0' + struct.pack('<IH', 8, 3) + b''.join(entries) + bytes(4)
+    assert headers.shape(data) == (7, 9)
+
+
+def test_sizes_that_are_stored_with_a_sign():
+    entries = [struct.pack('<HHIi', tag, 9, 1, n) for tag, n in ((256, 12000), (257, 7))]
+    data = b'II*\0' + struct.pack('<IH', 8, 2) + b''.join(entries) + bytes(4)
+    assert headers.shape(data) == (7, 12000)
+
+
 @pytest.mark.parametrize('orientation', range(1, 9))
 def test_the_upright_size_is_read_from_the_header(orientation):
     image = np.random.default_rng(0).integers(0, 256, (24, 40, 3), np.uint8)
@@ -147,6 +166,7 @@ def test_the_upright_size_is_read_from_the_header(orientation):
         'a.jpg': with_exif(encoded(image), orientation),
         'a.png': png_with(b'eXIf', exif(orientation), image),
         'a.webp': webp_with_exif(image, exif(orientation), 90),
+        'c.png': png_ending_with_exif(image, exif(orientation)),
         'a.tif': tiff_with_orientation(image, orientation),
         'a.bmp': os2_bmp(image),
         'b.jpg': encoded(image),

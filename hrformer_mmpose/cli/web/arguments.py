@@ -121,6 +121,4 @@ def read(args: argparse.Namespace) -> tuple[Options, Address, Limits]:
         raise UserError(f'--max-mb {megabytes}: give 1 to 10,000')
     if not 0 < seconds <= 86_400:
         raise UserError(f'--max-seconds {seconds:g}: give more than 0 and at most 86,400')
-    if not 0 <= options.threshold <= 1:
-        raise UserError(f'--threshold {options.threshold:g}: the page offers 0 to 1')
     return options, Address(host, port), Limits(megabytes, seconds)

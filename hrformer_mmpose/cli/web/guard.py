@@ -16,7 +16,8 @@ HEADERS = [
     (b'referrer-policy', b'no-referrer'),
     (b'x-content-type-options', b'nosniff'),
 ]
-FILE, JOIN = '/gradio_api/file=', '/gradio_api/queue/join'
+FILES = ('/gradio_api/file=', '/gradio_api/file/')
+JOIN = '/gradio_api/queue/join'
 # Routes of Gradio that the page does not use: further ways to call its functions, editing of the
 # program by a language model, and recordings.
 UNUSED = tuple(
@@ -29,6 +30,7 @@ UNUSED = tuple(
         'vibe',
         'undo-vibe',
         'process_recording',
+        'proxy=',
     )
 )
 MAX_BODY = 4_000_000  # bytes of a request that calls a function
@@ -56,7 +58,7 @@ class Guard:
             await send(message)
 
         path = unquote(scope.get('path', ''))
-        allowed = not path.startswith(UNUSED) and not (path.startswith(FILE) and '://' in path)
+        allowed = not path.startswith(UNUSED) and not (path.startswith(FILES) and '://' in path)
         if allowed and path.startswith(JOIN):
             body = await _body(receive)
             allowed = body is not None and self._names_only_uploads(body)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from ...errors import DataError
@@ -54,17 +55,26 @@ def open_picture(path: Path, name: str, model: Model) -> Picture:
         DataError: it is not an image, or a larger one than `MAX_PIXELS`.
     """
     data = path.read_bytes()
-    H, W = headers.jpeg_shape(data) or headers.shape(data) or (0, 0)
+    shape = headers.jpeg_shape(data) or headers.shape(data)
+    if shape is None and cv2.haveImageReader(str(path)) and not headers.is_truncated(data):
+        # Its size would be known only once it has taken the memory.
+        raise DataError(f"'{name}' is no JPEG, PNG, WebP, BMP or TIFF: save it as one of these")
+    _check_size(shape or (0, 0), name)
+    image = decode(data, name)
+    _check_size(image.shape[:2], name)
+    picture = Picture(path, name, image.shape[:2])
+    if model.detector is not None:
+        return _estimate(picture, image, model.detector(image), model)
+    return with_whole_image(picture, model) if model.is_whole_image else picture
+
+
+def _check_size(shape: tuple[int, int], name: str) -> None:
+    H, W = shape
     if H * W > MAX_PIXELS:
         raise DataError(
             f"'{name}' has {W} x {H} pixels, more than the {MAX_PIXELS // 1_000_000} million that "
             'this page takes: make it smaller'
         )
-    image = decode(data, name)
-    picture = Picture(path, name, image.shape[:2])
-    if model.detector is not None:
-        return _estimate(picture, image, model.detector(image), model)
-    return with_whole_image(picture, model) if model.is_whole_image else picture
 
 
 def with_detections(picture: Picture, model: Model) -> Picture:

@@ -150,3 +150,10 @@ def test_a_small_file_with_many_pixels_is_refused_before_it_is_decoded(
     monkeypatch.setattr(pictures, 'decode', None)
     with pytest.raises(DataError, match=r"'a\.png' has 9000 x 9000 pixels, more than the 64"):
         open_picture(path, 'a.png', make_model())
+
+
+def test_a_format_whose_size_is_not_known_before_is_refused(tmp_path, make_model):
+    path = tmp_path / 'upload-1'
+    path.write_bytes(b'P4 12000 12000 ' + bytes(18_000_000))
+    with pytest.raises(DataError, match=r"^'a\.pbm' is no JPEG, PNG, WebP, BMP or TIFF: save it"):
+        open_picture(path, 'a.pbm', make_model())

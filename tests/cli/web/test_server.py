@@ -101,6 +101,8 @@ def test_hostile_requests(page, tmp_path):
         f'gradio_api/file={page.storage.root}/sessions/../lock',
         'gradio_api/file=http://127.0.0.1:1/x',
         'gradio_api/file=http%3A//127.0.0.1%3A1/x',
+        'gradio_api/file/http://127.0.0.1:1/x',
+        'gradio_api/proxy=http://127.0.0.1:1/x',
         'file=/etc/passwd',
     ):
         assert visitor.get(path)[0] in (403, 404)

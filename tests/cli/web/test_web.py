@@ -46,7 +46,7 @@ def run(monkeypatch, capsys):
         (['--host', '192.0.2.1'], "--host '192.0.2.1' is no interface of this machine"),
         (['--max-mb', '0'], '--max-mb 0: give 1 to 10,000'),
         (['--max-seconds', 'nan'], '--max-seconds nan: give more than 0'),
-        (['--threshold', '3'], '--threshold 3: the page offers 0 to 1'),
+        (['--threshold', '3'], '--threshold 3.0: scores are from 0 to 1'),
         (['--threads', '0'], 'threads=0: give 1 to'),
     ],
 )
