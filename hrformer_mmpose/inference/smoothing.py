@@ -171,7 +171,7 @@ class LocalPolynomial:
         middle = poses.index(pose)
         scores = np.stack([other.scores for other in poses]).astype(np.float64)  # (n, K)
         # Beyond a gap in a keypoint's score nothing counts.
-        valid = scores >= self.threshold
+        valid = (scores >= self.threshold) & (scores > 0)  # scores are weights
         for step in (range(middle + 1, len(poses)), range(middle - 1, -1, -1)):
             reached = valid[middle].copy()
             for index in step:

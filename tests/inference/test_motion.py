@@ -188,6 +188,16 @@ def test_steadier_and_hardly_displaced(smooth, noise):
     assert after < before + 0.02
 
 
+@pytest.mark.parametrize('smooth', [OneEuro(threshold=0.0), LocalPolynomial(threshold=0.0)])
+def test_scores_of_zero_weigh_nothing(smooth):
+    points = np.full((17, 2), 50.0)
+    frames = [
+        Frame(n, n / FPS, [pose(points, [0, 0, 80, 160], score=0.0, track_id=1)]) for n in range(9)
+    ]
+    for frame in smooth(frames):
+        np.testing.assert_array_equal(frame.poses[0].keypoints, points)
+
+
 @pytest.mark.parametrize('smooth', [OneEuro(), LocalPolynomial()], ids=['one-euro', 'savgol'])
 def test_frames_leave_in_order_with_the_stated_delay(smooth):
     """A camera can be filtered: no frame waits for more frames than `delay` covers, and one."""
@@ -284,6 +294,13 @@ class TestFollowedBoxes:
         detector.update([head])
         (box,) = detector(None)
         np.testing.assert_allclose(box[2:4] - box[:2], 0.95 * 50, rtol=1e-4)
+
+    @pytest.mark.parametrize('count', [1, 2])
+    def test_networks_of_one_or_two_keypoints_follow_people(self, count):
+        detector = FollowedBoxes([[0, 0, 50, 50]])
+        detector.update([pose(np.full((count, 2), 30.0), [0, 0, 50, 50])])
+        (box,) = detector(None)
+        np.testing.assert_allclose(box[:4], 30 + 0.95 * 25 * np.array([-1, -1, 1, 1]), rtol=1e-4)
 
     def test_a_cut_loses_everybody(self):
         detector = FollowedBoxes([[0, 0, 50, 50]])

@@ -8,7 +8,7 @@ from ...imaging.crops import as_boxes
 from ...imaging.poses import KEYPOINT_THRESHOLD, Pose
 
 MARGIN = 0.15  # of the keypoints' extent, on each side: COCO's boxes reach beyond the joints
-MIN_KEYPOINTS = 3
+MIN_KEYPOINTS = 3  # confident ones of a person who is not lost; all of a network that has fewer
 SHRINK = 0.95  # smallest share of its last size that a followed box gets: arms may be hidden
 LOST = 0.5  # share of its score at detection below which a person counts as lost
 
@@ -95,8 +95,11 @@ def _not_smaller(box: np.ndarray, last: np.ndarray) -> np.ndarray:
 def _box(pose: Pose) -> np.ndarray | None:
     """Return the box (5,) around the confident keypoints; None if they are too few."""
     points = pose.keypoints[pose.scores > KEYPOINT_THRESHOLD]
-    if len(points) < MIN_KEYPOINTS:
+    if len(points) < min(MIN_KEYPOINTS, len(pose.scores)):
         return None
     low, high = points.min(0), points.max(0)
     margin = MARGIN * (high - low).max()
-    return np.concatenate([low - margin, high + margin, [pose.box_score]])
+    box = np.concatenate([low - margin, high + margin, [pose.box_score]])
+    # One or two keypoints, or several at one place, do not show how large a person is.
+    shows_size = len(points) >= MIN_KEYPOINTS and margin > 0
+    return box if shows_size else _not_smaller(box, pose.box)
