@@ -2,7 +2,7 @@
 
 import torch
 
-from ..errors import ConfigError, device_errors
+from ..errors import ConfigError, device_errors, first_line
 from ..execution.precision import AUTOCAST_DTYPES, autocast_dtype, cpu_dtype
 
 PRECISIONS = ('float32', *AUTOCAST_DTYPES)
@@ -22,6 +22,8 @@ def select_device(name: str | None) -> torch.device:
         device = torch.device(name or ('cuda' if torch.cuda.is_available() else 'cpu'))
     except RuntimeError as error:
         raise ConfigError(f'device={name!r} is not known to PyTorch') from error
+    if device.type not in ('cpu', 'cuda'):
+        _check_device(device)
     if device.type != 'cuda':
         return device
     if not torch.cuda.is_available():
@@ -32,6 +34,16 @@ def select_device(name: str | None) -> torch.device:
     with device_errors(lambda: f'other programs use all of {device}'):
         torch.zeros(1, device=device).add_(1)  # fails where PyTorch has no kernels for the GPU
     return device
+
+
+def _check_device(device: torch.device) -> None:
+    """Check a device that is neither a CPU nor CUDA: compute on it, and read the result."""
+    try:
+        torch.zeros(1, device=device).add_(1).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(
+            f"device='{device}': PyTorch cannot compute on it here ({first_line(error)})"
+        ) from error
 
 
 def half_precision(precision: str, device: torch.device) -> torch.dtype | None:

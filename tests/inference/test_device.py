@@ -29,6 +29,14 @@ def test_a_gpu_that_is_not_there():
         PoseEstimator(CONFIG, 'weights.pth', 'cuda')
 
 
+@pytest.mark.parametrize('device', ['meta', 'mps', 'xpu'])
+def test_a_device_on_which_nothing_can_be_computed(device):
+    if device != 'meta' and torch.get_device_module(device).is_available():
+        pytest.skip('there is one')
+    with pytest.raises(ConfigError, match=f"^device='{device}': PyTorch cannot compute on it here"):
+        PoseEstimator(CONFIG, 'weights.pth', device)
+
+
 def test_a_gpu_beyond_the_last(one_gpu):
     with pytest.raises(ConfigError, match="device='cuda:3': this machine has 1 CUDA device"):
         PoseEstimator(CONFIG, 'weights.pth', 'cuda:3')
