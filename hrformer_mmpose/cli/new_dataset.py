@@ -6,6 +6,7 @@ metainfo.py, train.json, val.json, config.py and sheet.jpg -> the data check -> 
 
 import argparse
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
         'train.json': dataset_folder.annotation_file(train, skeleton),
         'val.json': dataset_folder.annotation_file(val, skeleton),
     }
+    _check_text(written.values())
     with dataset_folder.creating(out) as place:
         for name, content in written.items():
             (place / name).write_text(content, encoding='utf-8')
@@ -118,6 +120,17 @@ def _check_flags(args: argparse.Namespace) -> None:
         raise ConfigError('--val-images is for --val, the annotations to validate on')
     if args.val_fraction is not None and (args.val or args.overfit):
         raise ConfigError('--val-fraction splits the annotations: not with --val or --overfit')
+
+
+def _check_text(texts: Iterable[str]) -> None:
+    """Refuse names of files that are no UTF-8, before anything is written."""
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            start = text.rfind('"', 0, error.start) + 1
+            name = text[max(start, error.start - 80) : error.end + 20].partition('"')[0]
+            raise DataError(f'the name {name!r} is not UTF-8: rename the file or folder') from error
 
 
 def _finish(out: str) -> int:

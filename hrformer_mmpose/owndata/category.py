@@ -64,11 +64,24 @@ def choose(source: Source, name: str | None, keypoints: Sequence[str] = ()) -> C
     place = {column: k for k, column in enumerate(columns)}
     edges = tuple((place[a], place[b]) for a, b in edges if a in place and b in place)
     flips = chosen[0].get('flip_indices')
+    if flips:
+        _check_flips(flips, len(old), str(label))
     if flips and len(names) == len(old):
         flips = tuple(place[flips[column]] for column in columns)
     else:
         flips = None
     return Category(str(label), ids, names, columns, len(old), edges, flips, tuple(notes))
+
+
+def _check_flips(flips: object, count: int, label: str) -> None:
+    """Check that flip indices exchange keypoints in pairs."""
+    numbers = flips if isinstance(flips, list | tuple) else ()
+    is_order = all(isinstance(k, int) for k in numbers) and sorted(numbers) == [*range(count)]
+    if not is_order or any(numbers[numbers[k]] != k for k in range(count)):
+        raise DataError(
+            f"flip_indices of '{label}' must exchange its {count} keypoints in pairs, as numbers "
+            'from 0 on: correct or remove them'
+        )
 
 
 def _chosen(source: Source, name: str | None, named: bool) -> list[dict]:

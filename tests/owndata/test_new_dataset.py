@@ -1,6 +1,8 @@
 """The command: what it writes runs from any folder, and mistakes are one line each."""
 
 import json
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -39,8 +41,8 @@ def ask(drawn, tmp_path, capsys, monkeypatch):
 
 def complain(ask, monkeypatch, *flags, **kwargs) -> str:
     """Run as from the shell; return the line of the error."""
-    arguments = dict(annotations=ask.path, out='mine') | kwargs
-    argv = ['hrformer', 'new-dataset', arguments['annotations'], '--images', ask.images]
+    arguments = dict(annotations=ask.path, out='mine', images=ask.images) | kwargs
+    argv = ['hrformer', 'new-dataset', arguments['annotations'], '--images', arguments['images']]
     argv += ['--out', arguments['out'], *flags]
     monkeypatch.setattr(sys, 'argv', [str(value) for value in argv])
     with pytest.raises(SystemExit) as caught:
@@ -258,6 +260,29 @@ def test_a_failure_leaves_nothing_behind(ask, monkeypatch, tmp_path):
 )
 def test_mistakes_are_one_line(ask, monkeypatch, flags, kwargs, words):
     assert words in complain(ask, monkeypatch, *flags, **kwargs)
+
+
+@pytest.mark.parametrize('flips', [[[1, 2]], [1], [0, 5, 1, 2, 3], 3, [1, 2, 0, 3, 4]], ids=str)
+def test_flip_indices_that_exchange_no_pairs(ask, monkeypatch, flips):
+    content = json.loads(json.dumps(ask.content))
+    content['categories'][0]['flip_indices'] = flips
+    Path(ask.path).write_text(json.dumps(content))
+    line = complain(ask, monkeypatch)
+    assert "flip_indices of 'person' must exchange its 5 keypoints in pairs" in line
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='other systems refuse the name')
+def test_names_that_are_not_utf_8(ask, monkeypatch, tmp_path):
+    folder, content = tmp_path / 'copies', json.loads(json.dumps(ask.content))
+    shutil.copytree(ask.images, folder)
+    image = content['images'][0]
+    name = image['file_name']
+    image['file_name'] = os.fsdecode(b'\xe9-' + os.fsencode(os.path.basename(name)))
+    os.rename(folder / name, folder / image['file_name'])
+    Path(ask.path).write_text(json.dumps(content))
+    line = complain(ask, monkeypatch, images=folder)
+    assert 'is not UTF-8: rename the file or folder' in line
+    assert not (tmp_path / 'mine').exists()
 
 
 def test_the_same_file_is_no_second_annotator(ask, monkeypatch):
