@@ -164,7 +164,7 @@ def _check_json(path: str, kind: str, expected: type, hint: str) -> None:
     if os.path.getsize(path) == 0:
         raise DataError(f"{kind} file '{path}' is empty")
     start = '{' if expected is dict else '['
-    with open(path, encoding='utf-8', errors='replace') as file:
+    with open(path, encoding='utf-8-sig', errors='replace') as file:
         if not file.read(64).lstrip().startswith(start):
             raise DataError(f"{kind} file '{path}' does not hold a JSON {expected.__name__}")
 
@@ -180,7 +180,7 @@ def _parse(path: str, layout: str) -> Annotations:
 
 def _load(path: str, kind: str) -> Any:
     try:
-        with open(path, encoding='utf-8') as file:
+        with open(path, encoding='utf-8-sig') as file:  # Windows' tools write a mark
             return json.load(file, object_hook=_compact)
     except (ValueError, RecursionError) as error:
         raise _malformed(path, kind, error) from error

@@ -1,4 +1,4 @@
-"""What the kernels of all devices need to know about their tensors."""
+"""Helpers for the tensors of kernels, on any device."""
 
 import torch
 

@@ -214,7 +214,7 @@ def _starts_with(path: str) -> str:
     """
     if not os.path.isfile(path):
         raise DataError(f"file of boxes '{path}' does not exist")
-    with open(path, encoding='utf-8', errors='replace') as file:
+    with open(path, encoding='utf-8-sig', errors='replace') as file:
         start = file.read(1024).lstrip()[:1]
     if start not in ('[', '{'):
         state = 'is no JSON' if start else 'is empty'

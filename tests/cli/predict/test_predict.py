@@ -133,6 +133,13 @@ def test_boxes_of_other_images_are_refused_before_any_work(run, network, names):
     assert out.startswith('3 images, 0 persons')
 
 
+def test_a_file_of_boxes_with_a_byte_order_mark(run):
+    photo('img/7.png', 20)
+    Path('marked.json').write_text(json.dumps([coco_box(5, 7)]), encoding='utf-8-sig')
+    status, out = run('img', boxes='marked.json')
+    assert status == 0, out
+
+
 def test_annotations_of_other_images_are_refused_before_any_work(run, annotated):
     status, _ = run('data', boxes='boxes.json')
     assert status.startswith("error: 'boxes.json' lists none of the 5 images, e.g. 'data/a.jpg': ")
@@ -513,7 +520,8 @@ def test_numbers_of_images():
 def test_a_written_file_leaves_no_parts_behind(tmp_path):
     """Parts of killed processes are removed, those of running ones stay, errors leave none."""
     killed, running = (
-        tmp_path / f'keypoints.json.{pid}-12ab{io.PARTIAL}' for pid in (2**22 + 1, os.getppid())
+        tmp_path / f'keypoints.json.{io._host()}-{pid}-12ab{io.PARTIAL}'
+        for pid in (2**22 + 1, os.getppid())
     )
     killed.touch()
     running.touch()
@@ -529,7 +537,8 @@ def test_parts_of_pictures_are_removed(run):
     run('data/a.png')
     Path('out/pictures/b').mkdir()
     killed, foreign = (
-        Path(f'out/pictures/b/{name}{io.PARTIAL}') for name in (f'x.jpg.{2**22 + 1}-12ab', 'mine')
+        Path(f'out/pictures/b/{name}{io.PARTIAL}')
+        for name in (f'x.jpg.{io._host()}-{2**22 + 1}-12ab', 'mine')
     )
     killed.touch(), foreign.touch()
     run('data/a.png', 'data/b/c.bmp')
