@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ..codecs import MSRAHeatmap, UDPHeatmap
+from .timing import device_of
 
 SIZES = {'256x192': ((192, 256), 2, 11), '384x288': ((288, 384), 3, 17)}
 KINDS = ('msra', 'dark', 'udp', 'combined')  # combined: UDP's disc and offsets
@@ -44,6 +45,7 @@ def benchmark(args: CodecOptions) -> dict:
     Returns:
         `rows` of the table.
     """
+    device_of(args.device)
     torch.set_num_threads(args.threads)
     print(f'batch {args.batch_size}, 17 keypoints, {args.threads} threads, {args.rounds} rounds')
     print(f'{"":<24}{"ms a person":>22}{"":>22}')

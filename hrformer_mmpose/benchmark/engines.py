@@ -12,7 +12,6 @@ from statistics import median
 import numpy as np
 import torch
 
-from .. import io
 from ..errors import ConfigError
 from ..export.files import require
 from . import engine_steps, report
@@ -109,8 +108,7 @@ def benchmark(args: EngineOptions, accuracies: dict[str, dict] | None = None) ->
     table = lines(results, args.networks)
     print('\n' + '\n'.join(table))
     if args.markdown:
-        with io.replacing(args.markdown) as partial:
-            Path(partial).write_text('\n'.join([*table, '']))
+        report.write(args.markdown, '\n'.join([*table, '']))
     report.update(args.update, SECTIONS[device.type], table)
     return results
 

@@ -11,12 +11,10 @@ import functools
 import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import torch
 from torch import nn
 
-from .. import io
 from ..errors import first_line
 from ..execution.compiling import compile_network
 from ..execution.cuda_graph import CudaGraphs, TrainingGraphs
@@ -115,8 +113,7 @@ class _Benchmark:
             print(line(row))
             self.results['rows'].append(row)
         if self.args.markdown:  # after each case: an interruption loses nothing
-            with io.replacing(self.args.markdown) as partial:
-                Path(partial).write_text(report.markdown(self.results))
+            report.write(self.args.markdown, report.markdown(self.results))
 
     def _time(self, case: Case, networks: dict[str, nn.Module]) -> list[dict]:
         failure = _unsupported(case, self.timer.device)

@@ -50,6 +50,13 @@ def _version(package: str) -> str | None:
         return None
 
 
+def write(file: str, text: str) -> None:
+    """Write a table into a file of its own; create its folder."""
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    with io.replacing(file) as partial:
+        Path(partial).write_text(text)
+
+
 def markdown(results: dict) -> str:
     """Return the results of `networks.benchmark` as Markdown."""
     lines = ["# HRFormer beside MMPose's classes", '']

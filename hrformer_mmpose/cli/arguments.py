@@ -4,18 +4,16 @@ import argparse
 import dataclasses
 import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from mmengine.config import DictAction
 
-from ..errors import ConfigError, UserError
+from ..errors import ConfigError
 from ..execution.precision import AUTOCAST_DTYPES
 
 Options = TypeVar('Options')
-DISPLAYS = ('DISPLAY', 'WAYLAND_DISPLAY')  # variables of the environment
 
 
 class CfgOptions(DictAction):
@@ -105,16 +103,6 @@ def write_json(file: str | None, content: dict) -> None:
     if file:
         Path(file).parent.mkdir(parents=True, exist_ok=True)
         Path(file).write_text(json.dumps(content, indent=1))
-
-
-def check_display() -> None:
-    """Check that windows can be opened: Qt, in OpenCV, ends the process where it finds no display.
-
-    Raises:
-        UserError: there is no display.
-    """
-    if sys.platform == 'linux' and not any(os.environ.get(name) for name in DISPLAYS):
-        raise UserError('--show needs a display, and this session has none: leave it out')
 
 
 def check_folder(flag: str, folder: str | None) -> None:

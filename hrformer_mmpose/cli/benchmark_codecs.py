@@ -3,15 +3,15 @@
 import argparse
 
 from ..benchmark import codecs
-from .arguments import check_out, options_of, write_json
+from .arguments import check_out, options_of, positive, write_json
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     flags = argparse.ArgumentParser(description="Time this package's codecs and MMPose's.")
-    flags.add_argument('--batch-size', type=int, default=64)
-    flags.add_argument('--rounds', type=int, default=9)
-    flags.add_argument('--threads', type=int, default=2)
+    flags.add_argument('--batch-size', type=positive, default=64, help='persons (%(default)s)')
+    flags.add_argument('--rounds', type=positive, default=9, help='timed (%(default)s)')
+    flags.add_argument('--threads', type=positive, default=2, help='of the CPU (%(default)s)')
     flags.add_argument(
         '--device', default='cpu', help="of HRFormer's decoding; MMPose's is always on the CPU"
     )

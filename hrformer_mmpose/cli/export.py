@@ -56,7 +56,9 @@ def parser() -> argparse.ArgumentParser:
     )
     flags.add_argument('--boxes', help='for --images: as `hrformer predict --boxes`')
     flags.add_argument(
-        '--tolerance', type=float, help='largest difference allowed, in image pixels'
+        '--tolerance',
+        type=float,
+        help='largest difference allowed, in image pixels (default: 0.01; 0.5 in half precision)',
     )
     flags.add_argument(
         '--calibrate',
@@ -105,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     for path in (out, out.with_suffix('.bin')) if out.suffix == '.xml' else (out,):
         if path.exists() and not args.force:
             raise UserError(f"'{path}' exists: choose another name, or --force to replace it")
-    _check_int8_flags(args)
+    _check_flags(args)
     images = boxes = None
     if args.images:
         if args.boxes is None:
@@ -133,12 +135,16 @@ def run(args: argparse.Namespace) -> int:
     return 0 if all(comparison.passed for comparison in comparisons) else 1
 
 
-def _check_int8_flags(args: argparse.Namespace) -> None:
+def _check_flags(args: argparse.Namespace) -> None:
     """Raise a `UserError` for flags that do not go together."""
     if args.precision != INT8:
         for flag in ('calibrate', 'calibrate_boxes', 'annotations'):
             if getattr(args, flag) is not None:
                 raise UserError(f'--{flag.replace("_", "-")} is for --precision int8')
+        if args.boxes is not None and not args.images:
+            raise UserError('--boxes is for --images, whose persons it tells')
+        if args.tolerance is not None and not (args.check and args.tolerance >= 0):
+            raise UserError(f'--tolerance {args.tolerance:g}: give 0 or more, without --no-check')
         return
     if args.calibrate is None or args.boxes is None:
         raise UserError(

@@ -20,9 +20,10 @@ from ..compat import host
 from ..config_errors import blame
 from ..errors import ConfigError
 from ..zoo import merge_options, read_config
-from .arguments import check_display, check_folder
+from .arguments import check_folder
 from .config_checks import check
 from .key_checks import check_option_names
+from .terminal import check_display
 
 ENVIRONMENT = {  # variables that each launcher sets
     'none': (),

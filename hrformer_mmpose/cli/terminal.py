@@ -13,6 +13,7 @@ from collections.abc import Callable
 from ..errors import TRACEBACK, UserError
 
 INTERRUPTED = 130  # exit status of shells for Ctrl-C
+DISPLAYS = ('DISPLAY', 'WAYLAND_DISPLAY')  # variables of the environment
 CLOSED_PIPE = 141  # exit status of shells for a closed pipe, as with `| head`
 # Errors of the machine and of names of files, not of the program.
 MACHINE_ERRORS = {
@@ -180,3 +181,13 @@ class Progress:
         text = text[: shutil.get_terminal_size().columns - 1]
         print(f'\r{text:<{self._width}}', end='', file=sys.stderr, flush=True)
         self._width = len(text)
+
+
+def check_display() -> None:
+    """Check that windows can be opened: Qt, in OpenCV, ends the process where it finds no display.
+
+    Raises:
+        UserError: there is no display.
+    """
+    if sys.platform == 'linux' and not any(os.environ.get(name) for name in DISPLAYS):
+        raise UserError('--show needs a display, and this session has none: leave it out')

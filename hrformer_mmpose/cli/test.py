@@ -1,9 +1,12 @@
 """Test a pose model: `tools/test.py`."""
 
 import argparse
+import os
+from logging import WARNING
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import print_log
 
 from ..engine.hooks import CompileHook, FuseHook, ReportHook
 from ..errors import ConfigError
@@ -35,6 +38,9 @@ def run(args: argparse.Namespace) -> None:
     check_out('--out', args.out, OUT_FORMATS)
     check_out('--dump', args.dump, DUMP_FORMATS)
     cfg = load_config(args, ('test',))
+    for file in filter(None, (args.out, args.dump)):
+        if os.path.exists(file):
+            print_log(f"'{file}' exists and will be replaced", logger='current', level=WARNING)
     cfg.load_from = existing_checkpoint(args.checkpoint)
     cfg.resume = False
     evaluators = as_list(cfg.test_evaluator)

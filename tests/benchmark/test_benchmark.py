@@ -9,7 +9,7 @@ pytest.importorskip('mmpose')
 from mmengine.registry import DefaultScope
 
 from hrformer_mmpose import zoo
-from hrformer_mmpose.benchmark import poses, whole
+from hrformer_mmpose.benchmark import poses, report, whole
 from hrformer_mmpose.cli import benchmark, benchmark_codecs, launch
 from hrformer_mmpose.cli import export as command_export
 from hrformer_mmpose.cli.arguments import write_json
@@ -86,6 +86,25 @@ def test_the_file_of_the_measurements_is_checked_first(tmp_path, kind):
 def test_the_folder_of_the_measurements_is_created(tmp_path):
     write_json(str(tmp_path / 'new/out.json'), dict(rows=[]))
     assert json.loads((tmp_path / 'new/out.json').read_text()) == dict(rows=[])
+
+
+def test_the_folder_of_a_table_is_created(tmp_path):
+    report.write(str(tmp_path / 'new/table.md'), 'text')
+    assert (tmp_path / 'new/table.md').read_text() == 'text'
+
+
+@pytest.mark.parametrize(
+    ('words', 'line'),
+    [
+        (['--rounds', '0'], 'not a whole number of at least 1'),
+        (['--batch-size', '0'], 'not a whole number of at least 1'),
+        (['--device', 'foo'], 'no device of PyTorch'),
+    ],
+)
+def test_mistakes_in_the_timing_of_codecs(words, line, capsys):
+    with pytest.raises((ConfigError, SystemExit)) as caught:
+        benchmark_codecs.run(benchmark_codecs.parser().parse_args(words))
+    assert line in f'{caught.value} {capsys.readouterr().err}'
 
 
 @pytest.mark.slow

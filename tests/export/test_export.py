@@ -326,6 +326,13 @@ def test_the_command(files_of_a_network, exported, monkeypatch, capsys, people, 
     assert 'ok   onnxruntime' in shown
     assert out.exists()
     assert not [*out.parent.glob('.*')]
+    for flags, line in (
+        (('--boxes', 'whole-image'), 'error: --boxes is for --images'),
+        (('--tolerance', '-1'), 'error: --tolerance -1: give 0 or more'),
+        (('--tolerance', '1', '--no-check'), 'error: --tolerance 1: give 0 or more, without --no'),
+    ):
+        path = tmp_path / 'a.onnx'
+        assert run_command(monkeypatch, config, checkpoint, path, *flags).startswith(line)
     assert 'must end in' in run_command(monkeypatch, config, checkpoint, tmp_path / 'a.pt')
     assert 'bfloat16' in run_command(
         monkeypatch, config, checkpoint, tmp_path / 'a.onnx', '--precision', 'bfloat16'

@@ -24,8 +24,7 @@ from ...inference.estimator import Estimator, ImagePoses, PoseRuntime
 from ...inference.networks import SUFFIXES
 from ...inference.videos import source_name
 from ...io import remove_partials
-from ..arguments import check_display
-from ..terminal import INTERRUPTED, Progress
+from ..terminal import INTERRUPTED, Progress, check_display
 from .arguments import Options, parser, read_options
 from .journal import Content, Journal, Stamp
 from .outputs import RESULTS, check_out, image_ids, make_folder, merge, output_names
