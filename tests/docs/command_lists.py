@@ -190,7 +190,7 @@ SERVERS = ('uvicorn ', 'hrformer web')
 
 # Command: why it is parsed only.
 PARSED: dict[str, str] = {
-    'hrformer predict camera --model hrformer.onnx --show --out camera': (
+    'hrformer predict camera --model hrformer.onnx --boxes onnx:detector.onnx --show --out camera': (
         'needs a camera and a screen; tests/inference reads a replaced camera'
     ),
     'python tools/benchmark.py --device cuda': 'needs a GPU',
