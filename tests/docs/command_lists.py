@@ -94,9 +94,8 @@ RUN: dict[str, list[str | tuple[str, str]]] = {
     'work_dirs/demo/best_coco_AP_epoch_*.pth --out metrics.json --badcase': [],
     'hrformer save-pretrained work_dirs/mine hrformer-mine': [],
     'python tools/test.py work_dirs/mine/CONFIG.py CHECKPOINT --out metrics.json': [],
-    'hrformer save-pretrained work_dirs/mine hrformer-mine --results metrics.json': [
-        (' hrformer-mine ', ' hrformer-mine-2 ')
-    ],
+    'hrformer save-pretrained work_dirs/mine hrformer-mine-tested --checkpoint CHECKPOINT '
+    '--results metrics.json': [],
     # Public data sets: generated people and drawn masks in their layouts
     'export COCO_ROOT=/data/coco': [],
     'python tools/check_dataset.py mine/config.py --full': [],
@@ -190,9 +189,8 @@ SERVERS = ('uvicorn ', 'hrformer web')
 
 # Command: why it is parsed only.
 PARSED: dict[str, str] = {
-    'hrformer predict camera --model hrformer.onnx --boxes onnx:detector.onnx --show --out camera': (
-        'needs a camera and a screen; tests/inference reads a replaced camera'
-    ),
+    'hrformer predict camera --model hrformer.onnx --boxes onnx:detector.onnx --show '
+    '--out camera': ('needs a camera and a screen; tests/inference reads a replaced camera'),
     'python tools/benchmark.py --device cuda': 'needs a GPU',
 }
 
