@@ -165,7 +165,7 @@ ONLINE: dict[str, tuple[str, list[str | tuple[str, str]]]] = {
         'empty',
         [],
     ),
-    'pip install --no-deps hrformer-mmpose': ('empty', [('hrformer-mmpose', '.')]),
+    'pip install --no-deps .': ('empty', []),
     "pip install numpy 'opencv-python-headless<5' onnxruntime fastapi uvicorn": ('empty', []),
     'MODEL=hrformer.onnx uvicorn service:app --app-dir examples': ('empty', ['--port PORT']),
     'curl --data-binary @image.jpg localhost:8000/poses': ('empty', [('8000', 'PORT')]),
