@@ -138,10 +138,9 @@ RUN: dict[str, list[str | tuple[str, str]]] = {
         ('(512,1024)', '(32,64)'),
         ('(341,683)', '(21,43)'),
     ],
-    'python -m hrformer_mmpose.synthetic data/people --masks': ['--num-train 8 --num-val 4'],
-    'python tools/train.py configs/quickstart/hrformer_tiny_people_seg_128.py': [
-        f'--cfg-options {EPOCH}'
-    ],
+    'python -m hrformer_mmpose.synthetic data/people_masks --masks': ['--num-train 8 --num-val 4'],
+    'PEOPLE_ROOT=data/people_masks python tools/train.py '
+    'configs/quickstart/hrformer_tiny_people_seg_128.py': [f'--cfg-options {EPOCH}'],
     # Times
     'hrformer benchmark poses hrformer_base_coco_256x192 --checkpoint b.pth --exported b.onnx '
     'b_bf16.xml --no-flip --batch-size 1 8 --rounds 9': [('1 8 --rounds 9', '1 2 --rounds 1')],
