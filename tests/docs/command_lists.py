@@ -94,9 +94,8 @@ RUN: dict[str, list[str | tuple[str, str]]] = {
     'work_dirs/demo/best_coco_AP_epoch_*.pth --out metrics.json --badcase': [],
     'hrformer save-pretrained work_dirs/mine hrformer-mine': [],
     'python tools/test.py work_dirs/mine/CONFIG.py CHECKPOINT --out metrics.json': [],
-    'hrformer save-pretrained work_dirs/mine hrformer-mine --results metrics.json': [
-        (' hrformer-mine ', ' hrformer-mine-2 ')
-    ],
+    'hrformer save-pretrained work_dirs/mine hrformer-mine-tested --checkpoint CHECKPOINT '
+    '--results metrics.json': [],
     # Public data sets: generated people and drawn masks in their layouts
     'export COCO_ROOT=/data/coco': [],
     'python tools/check_dataset.py mine/config.py --full': [],
@@ -139,10 +138,9 @@ RUN: dict[str, list[str | tuple[str, str]]] = {
         ('(512,1024)', '(32,64)'),
         ('(341,683)', '(21,43)'),
     ],
-    'python -m hrformer_mmpose.synthetic data/people --masks': ['--num-train 8 --num-val 4'],
-    'python tools/train.py configs/quickstart/hrformer_tiny_people_seg_128.py': [
-        f'--cfg-options {EPOCH}'
-    ],
+    'python -m hrformer_mmpose.synthetic data/people_masks --masks': ['--num-train 8 --num-val 4'],
+    'PEOPLE_ROOT=data/people_masks python tools/train.py '
+    'configs/quickstart/hrformer_tiny_people_seg_128.py': [f'--cfg-options {EPOCH}'],
     # Times
     'hrformer benchmark poses hrformer_base_coco_256x192 --checkpoint b.pth --exported b.onnx '
     'b_bf16.xml --no-flip --batch-size 1 8 --rounds 9': [('1 8 --rounds 9', '1 2 --rounds 1')],
@@ -166,7 +164,7 @@ ONLINE: dict[str, tuple[str, list[str | tuple[str, str]]]] = {
         'empty',
         [],
     ),
-    'pip install --no-deps hrformer-mmpose': ('empty', [('hrformer-mmpose', '.')]),
+    'pip install --no-deps .': ('empty', []),
     "pip install numpy 'opencv-python-headless<5' onnxruntime fastapi uvicorn": ('empty', []),
     'MODEL=hrformer.onnx uvicorn service:app --app-dir examples': ('empty', ['--port PORT']),
     'curl --data-binary @image.jpg localhost:8000/poses': ('empty', [('8000', 'PORT')]),
@@ -190,9 +188,8 @@ SERVERS = ('uvicorn ', 'hrformer web')
 
 # Command: why it is parsed only.
 PARSED: dict[str, str] = {
-    'hrformer predict camera --model hrformer.onnx --show --out camera': (
-        'needs a camera and a screen; tests/inference reads a replaced camera'
-    ),
+    'hrformer predict camera --model hrformer.onnx --boxes onnx:detector.onnx --show '
+    '--out camera': ('needs a camera and a screen; tests/inference reads a replaced camera'),
     'python tools/benchmark.py --device cuda': 'needs a GPU',
 }
 
