@@ -67,6 +67,8 @@ def edge_cases(codec, channels: int) -> dict[str, np.ndarray]:
         'the last pixel': bump(W - 1, H - 1),
         'beside the border': bump(1, H - 2),
         'a single pixel': 1.0 * ((x == 9) & (y == 11)),
+        'a weak peak': 1.5e-3 * bump(20.3, 30.6),
+        'a high peak': 60 * bump(20.3, 30.6),
     }
     return {name: np.repeat(np.float32(case)[None], channels, 0) for name, case in cases.items()}
 

@@ -130,6 +130,22 @@ def test_gelu_dwconv(channels, size):
     compare('gelu_dwconv_backward', *inputs, False, tolerance=2e-6)
 
 
+def test_running_statistics_behind_the_convolution():
+    x, vectors, weight = tensors((2, 5, 4, 8), (8, 8), (8, 9))
+    scale, offset, bias, gamma, beta, mean, var, _ = vectors
+    results = []
+    for call, dtype in (
+        (fused_ops.gelu_dwconv, torch.float32),
+        (plain('gelu_dwconv'), torch.double),
+    ):
+        args = [y.to(dtype) for y in (x, scale, offset, weight, bias, gamma, beta)]
+        running = [mean.to(dtype, copy=True), var.abs().to(dtype, copy=True), torch.tensor(3)]
+        call(*args, *running, 0.1, 1e-5)
+        results.append(running)
+    for ours, expected in zip(*results, strict=True):
+        assert relative_error(ours.double(), expected.double()) < 1e-6
+
+
 @pytest.mark.parametrize('with_bias', [True, False])
 @pytest.mark.parametrize(('num_heads', 'width'), [(2, 39), (1, 32), (4, 3)])
 @pytest.mark.parametrize('size', MAPS, ids=str)
@@ -159,6 +175,10 @@ def test_any_number_of_threads(threads):
     try:
         test_gelu_dwconv(8, (1, 3, 5))
         test_window_attention((1, 3, 5), (3, 4), 4, 3, True)
+        test_bn_gelu(8)
+        test_bn_statistics(8)
+        test_layer_norm(8)
+        test_moments_far_from_zero()
     finally:
         torch.set_num_threads(before)
 

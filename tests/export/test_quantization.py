@@ -116,18 +116,18 @@ def test_ap_on_some_images_is_that_of_pycocotools(truth, people, tmp_path):
 def test_shifts_are_in_pixels_of_the_crop_and_in_oks(truth):
     _, table = truth
     keypoints = table.keypoints.copy()
-    keypoints[3, 5] += [3, -4]
+    keypoints[3, 5] += [3, -5]
     shifts = accuracy.compare(
         table, accuracy.PoseTable(**dict(vars(table), keypoints=keypoints)), SIGMAS
     )
     w, h = table.input_size
-    x, y = 3 * w / table.crop_scale[3, 0], 4 * h / table.crop_scale[3, 1]
+    x, y = 3 * w / table.crop_scale[3, 0], 5 * h / table.crop_scale[3, 1]
     assert shifts.pixels[3, 5] == pytest.approx(np.hypot(x, y), rel=1e-5)
     assert np.count_nonzero(shifts.pixels) == 1
     x0, y0, x1, y1, _ = table.boxes[3]
     area = 0.53 * (x1 - x0) * (y1 - y0)
     assert shifts.similarity[3, 5] == pytest.approx(
-        np.exp(-25 / (2 * (2 * 0.079) ** 2 * area)), rel=1e-5
+        np.exp(-34 / (2 * (2 * 0.079) ** 2 * area)), rel=1e-5
     )
     missing = accuracy.PoseTable(
         **{

@@ -36,6 +36,14 @@ def test_greedy_choices_would_not_do():
     assert assign(cost).tolist() == match(cost).tolist() == [[1, 0, 2]]
 
 
+@pytest.mark.parametrize('n', [3, 4, 6, 17])
+def test_the_last_row_may_move_all_others(n):
+    """Each row has taken the query that the next one needs."""
+    cost, i = torch.full((1, n, n), 5.0), torch.arange(n - 1)
+    cost[0, i, i], cost[0, i, i + 1], cost[0, -1, 0] = 0.0, 0.1, 0.0
+    assert cost[0].gather(1, assign(cost)[0][:, None]).sum() < 0.1 * n
+
+
 def test_a_diverged_network_is_matched_somehow():
     """Its loss is NaN, which ends the training in a line; scipy would end it here."""
     cost = torch.full((2, 3, 4), torch.nan)

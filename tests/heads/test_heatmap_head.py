@@ -1,5 +1,6 @@
 """Our head against MMPose's: losses, accuracy, predictions."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -35,6 +36,17 @@ def test_accuracy_is_mmposes(flat):
     assert float(pck_accuracy(output, target, visible)) == pytest.approx(expected, abs=1e-6)
 
 
+def test_accuracy_of_displacements_of_some_pixels_is_mmposes():
+    """On a large map, where MMPose's thresholds in x and y are three and two pixels."""
+    output, target = (torch.zeros(9, 17, 64, 48) for _ in range(2))
+    for b in range(9):
+        for k in range(17):
+            target[b, k, 30, 20] = output[b, k, 29 + b % 3, 20 + k % 9 - 4] = 1
+    _, expected, _ = pose_pck_accuracy(output.numpy(), target.numpy(), np.ones((9, 17), bool))
+    assert 0.1 < expected < 0.9
+    assert float(pck_accuracy(output, target, torch.ones(9, 17).bool())) == pytest.approx(expected)
+
+
 def test_accuracy_without_visible_keypoints_is_zero():
     assert float(pck_accuracy(heatmaps(2), heatmaps(2), torch.zeros(2, 17).bool())) == 0
 
@@ -64,9 +76,17 @@ def test_losses_are_mmposes():
     theirs = MODELS.build(dict(type='mmpose.HeatmapHead', **cfg))
     theirs.load_state_dict(ours.state_dict())
     feats, batch = (torch.randn(4, 18, 16, 12),), samples(4)
+    with torch.no_grad():
+        maps = theirs.forward(feats)
+    maps[:, ::2] = maps[:, ::2].roll(5, 3)  # half of the keypoints are right
+    for sample, target in zip(batch, maps, strict=True):
+        sample.gt_fields.heatmaps = target
+        sample.gt_instance_labels.keypoint_weights[:, 1:3] = 0  # a wrong one and a right one
+    batch[0].gt_instance_labels.keypoint_weights[:, 2] = 1
     a, b = (head.loss(feats, batch) for head in (ours, theirs))
     assert set(a) == set(b) == {'loss_kpt', 'acc_pose'}
     assert torch.equal(a['loss_kpt'], b['loss_kpt'])
+    assert 0.2 < float(a['acc_pose']) < 0.8
     assert float(a['acc_pose']) == pytest.approx(float(b['acc_pose']))
     assert set(ours.loss(feats, batch, dict(compute_acc=False))) == {'loss_kpt'}
 

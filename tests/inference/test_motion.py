@@ -78,6 +78,47 @@ def test_a_person_who_is_away_for_longer_than_the_memory_is_new():
     assert tracker.update([pose(points, box)], 2.54) == [3]
 
 
+def persons(*places) -> list[Pose]:
+    """People of 17 keypoints within 60 pixels, at these places."""
+    points = np.random.default_rng(0).uniform(0, 60, (17, 2))
+    return [pose(points + np.array([x, 0]), [x, 0, x + 60, 60]) for x in places]
+
+
+def test_people_who_cross_while_they_are_away_keep_their_identity():
+    tracker = Tracker()
+    for number in range(13):
+        assert tracker.update(persons(10 * number, 300 - 10 * number), number / FPS) == [1, 2]
+    for number in range(18, 24):
+        assert tracker.update(persons(10 * number, 300 - 10 * number), number / FPS) == [1, 2]
+
+
+def test_a_velocity_is_that_of_several_frames():
+    """A person who stops for one frame before an absence is expected further on."""
+    tracker = Tracker()
+    for number, place in enumerate([0, 20, 40, 60, 80, 100, 100]):
+        tracker.update(persons(place), number / FPS)
+    assert tracker._tracks[0].velocity[0] == pytest.approx(0.8 * 20 * FPS, rel=1e-3)
+
+
+def test_a_person_far_away_is_another_one():
+    tracker = Tracker()
+    assert tracker.update(persons(0), 0.0) == [1]
+    assert tracker.update(persons(1000), 1 / FPS) == [2]
+
+
+def test_uncertain_keypoints_hardly_count():
+    """Eleven keypoints of low score change places; the six certain ones tell who is who."""
+    tracker, scores = Tracker(), np.where(np.arange(17) < 11, 0.02, 1.0).astype(np.float32)
+    here, there = (replace(person, scores=scores) for person in persons(0, 90))
+    assert tracker.update([here, there], 0.0) == [1, 2]
+    is_low = (scores < 0.5)[:, None]
+    mixed = [
+        replace(a, keypoints=np.where(is_low, b.keypoints, a.keypoints))
+        for a, b in ((here, there), (there, here))
+    ]
+    assert tracker.update(mixed, 1 / FPS) == [1, 2]
+
+
 def test_no_people_and_many():
     tracker = Tracker()
     assert tracker.update([], 0.0) == []
@@ -100,6 +141,45 @@ def walk(count, rng, track_id=7) -> list[Frame]:
 
 def points_of(frames) -> np.ndarray:
     return np.stack([frame.poses[0].keypoints for frame in frames])
+
+
+def test_the_one_euro_filter_is_its_definition():
+    """Casiez et al., with the speed in sizes of the person, and less trust in low scores."""
+    rng, smooth = np.random.default_rng(4), OneEuro()
+    points = rng.uniform(0, 100, (12, 17, 2)).astype(np.float32)
+    scores = rng.uniform(0.35, 1, (12, 17)).astype(np.float32)
+    frames = [
+        Frame(n, n / FPS, [replace(pose(p, [0, 0, 80, 160], track_id=1), scores=s)])
+        for n, (p, s) in enumerate(zip(points, scores, strict=True))
+    ]
+    ours = points_of(smooth(frames))
+
+    def share(cutoff):
+        return 2 * np.pi * cutoff / (2 * np.pi * cutoff + FPS)
+
+    size, speed, x = (80 * 160) ** 0.5, np.zeros(2), None
+    for k in range(17):
+        for n in range(12):
+            if n == 0:
+                speed, x = np.zeros(2), points[0, k].astype(float)
+            else:
+                a = share(smooth.speed_cutoff) * scores[n, k]
+                step = (points[n, k] - points[n - 1, k]) * FPS / size
+                speed = a * step + (1 - a) * speed
+                a = share(smooth.min_cutoff + smooth.beta * np.hypot(*speed)) * scores[n, k]
+                x = a * points[n, k] + (1 - a) * x
+            assert np.abs(ours[n, k] - x).max() < 1e-3
+
+
+def test_a_parabola_needs_more_than_three_points():
+    values = [50.0, 59.0, 50.0, 50.0]
+    frames = [
+        Frame(n, n / FPS, [pose(np.full((17, 2), x), [0, 0, 9, 9], track_id=1)])
+        for n, x in enumerate(values)
+    ]
+    smooth = points_of(LocalPolynomial()(frames))[:, 0, 0]
+    assert smooth == pytest.approx([51.35, 54.95, 54.05, 48.65], abs=0.01)
+    assert points_of(LocalPolynomial()(frames[:3]))[:, 0, 0] == pytest.approx(values[:3])
 
 
 def test_equal_times_and_scores_give_savitzky_and_golays_filter():
@@ -249,6 +329,24 @@ class TestIntermittentDetector:
             detector(number)
             detector.update(lost if number == 3 else [pose(points, box)])
         assert calls == [0, 4]
+
+    @pytest.mark.parametrize(('score', 'is_lost'), [(0.25, True), (0.4, False)])
+    def test_a_score_counts_beside_that_at_the_detection(self, score, is_lost):
+        box, points = [0, 0, 50, 100], np.random.default_rng(0).uniform(0, 50, (17, 2))
+        detector = IntermittentDetector(lambda image: np.array([[*box, 1.0]], np.float32), 100)
+        for value in (0.6, score):
+            detector(None)
+            detector.update([pose(points, box, score=value)])
+        assert (detector._left == 0) == is_lost
+
+    def test_one_person_of_two_who_is_missing_calls_the_detector(self):
+        detector = IntermittentDetector(lambda image: np.zeros((2, 5), np.float32), 100)
+        people = persons(0, 100)
+        detector(None)
+        detector.update(people)
+        assert detector._left == 99
+        detector.update(people[:1])
+        assert detector._left == 0
 
     def test_a_new_scene_calls_the_detector(self):
         calls = []

@@ -186,7 +186,7 @@ def bn_backward_(grad: torch.Tensor, x: torch.Tensor, bn_grad_coeffs: torch.Tens
         `grad`.
     """
     a, b, c = bn_grad_coeffs
-    return torch.addcmul(torch.addcmul(c, x, b), grad, a, out=grad)
+    return grad.copy_(torch.addcmul(torch.addcmul(c, x, b), grad, a))
 
 
 def moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -59,8 +59,9 @@ def layer_norm_backward(
         grad_gamma_and_beta: (2, C), at least float32.
     """
     wide_x, statistics, gamma, grad = map(at_least_float32, (x, mean_and_rstd, gamma, grad))
+    mean, rstd = statistics[..., None].contiguous()  # PyTorch ignores their strides
     out, grad_gamma, grad_beta = aten.native_layer_norm_backward(
-        grad, wide_x, x.shape[-1:], *statistics[..., None], gamma, gamma, [True] * 3
+        grad, wide_x, x.shape[-1:], mean, rstd, gamma, gamma, [True] * 3
     )
     return out.add_(residual).to(x.dtype), torch.stack((grad_gamma, grad_beta))
 
