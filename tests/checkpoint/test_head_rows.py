@@ -51,6 +51,19 @@ def test_shared_names_take_their_rows():
     assert torch.equal(model.backbone.conv2.weight, source.backbone.conv2.weight)
 
 
+def test_a_file_that_is_refused_later_leaves_the_network_as_it_is():
+    source, model = Estimator(5), Estimator(8)
+    weights = source.state_dict()
+    weights['backbone.conv2.weight'] = torch.zeros(3, 3)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(WeightsError):
+        started(source, model, FIVE, EIGHT, weights=weights)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    result = match(source.state_dict(), model, 'file.pth', keypoints=Keypoints(EIGHT, FIVE))
+    assert {'head.final_layer.weight', 'head.final_layer.bias'} <= {*result.state}
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
 def test_as_many_keypoints_in_another_order():
     source, model = Estimator(5), Estimator(5)
     line, before = started(source, model, FIVE, FIVE[::-1])

@@ -27,9 +27,17 @@ def _run(rank: int, folder: str) -> None:
     results |= {dtype: train(rank, dtype) for dtype in (torch.float32, torch.float64)}
     results['frozen'] = train(rank, torch.float64, 3, frozen_stages=2)
     results['autocast'] = autocast_step(rank)
+    results['group'] = step_of_a_group(rank)
     torch.save(results, f'{folder}/{rank}.pt')
     distributed.barrier()
     distributed.destroy_process_group()
+
+
+def step_of_a_group(rank: int) -> torch.Tensor:
+    """Output of a layer whose process group is this process alone."""
+    groups = [distributed.new_group([number]) for number in range(2)]
+    layer = SyncBatchNorm(8, process_group=groups[rank])
+    return layer(torch.full((2, 8, 3, 3), 1.0 + rank) * torch.arange(2.0)[:, None, None, None])
 
 
 @pytest.fixture(scope='module')
@@ -172,6 +180,12 @@ def autocast_step(rank: int | None) -> torch.Tensor:
 def test_under_autocast(shares):
     ours = torch.cat([part['autocast'] for part in shares])
     assert relative_error(ours, autocast_step(None)) < 1e-2
+
+
+def test_a_group_shares_with_no_other_process(shares):
+    x = torch.arange(2.0)[:, None, None, None].expand(2, 8, 3, 3)
+    for rank, share in enumerate(shares):
+        torch.testing.assert_close(share['group'], nn.BatchNorm2d(8)((1.0 + rank) * x))
 
 
 def test_alone_it_is_batch_norm():
