@@ -1,5 +1,6 @@
 """Atomic writes: after a crash a file is the old one or the new one, never a part."""
 
+import errno
 import functools
 import hashlib
 import os
@@ -10,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PARTIAL = '.partial'  # suffix of a file that is being written
+# Errors of the disk or folder, which the next file would meet as well.
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
 
 
 @contextmanager

@@ -4,12 +4,15 @@ import contextlib
 import errno
 import os
 import sys
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+
+from ...io import DISK_ERRORS
 
 if TYPE_CHECKING:
     import av
@@ -93,6 +96,7 @@ class AvWriter:
         self._container = self._stream = self._packets = None
         self._tracks = contextlib.ExitStack()
         self._problems: list[str] = []
+        self._pts = -1  # of the last frame, in ticks
 
     def write(self, frame: np.ndarray, time: float) -> None:
         """Add a frame.
@@ -107,13 +111,31 @@ class AvWriter:
         rows, columns = (n % 2 for n in frame.shape[:2])
         if rows or columns:
             frame = np.pad(frame, ((0, rows), (0, columns), (0, 0)), 'edge')
-        if self._container is None:
-            self._open(*frame.shape[:2])
-        if self._stream is None:  # no encoder
-            return
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format='bgr24')
-        picture.pts, picture.time_base = round(time * CLOCK), Fraction(1, CLOCK)
-        self._container.mux(self._stream.encode(picture))
+        with self._problem_of_encoder():
+            if self._container is None:
+                self._open(*frame.shape[:2])
+            if self._stream is None:  # no encoder, or an earlier problem
+                return
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format='bgr24')
+            self._pts = max(round(time * CLOCK), self._pts + 1)  # equal times are refused
+            picture.pts, picture.time_base = self._pts, Fraction(1, CLOCK)
+            self._container.mux(self._stream.encode(picture))
+
+    @contextlib.contextmanager
+    def _problem_of_encoder(self) -> Iterator[None]:
+        """Record an error of FFmpeg as a problem and end the drawing; raise errors of the disk."""
+        import av
+
+        try:
+            yield
+        except av.FFmpegError as error:
+            if error.errno in DISK_ERRORS:
+                raise
+            self._stream = None
+            self._problems.append(
+                f"'{self.path}' cannot be written as video ({error.strerror}): --no-pictures "
+                'leaves it out'
+            )
 
     def _open(self, height: int, width: int) -> None:
         import av
@@ -174,7 +196,7 @@ class AvWriter:
                     packet.stream = copy
                     self._container.mux(packet)
         except av.FFmpegError as error:
-            if getattr(error, 'errno', None) == errno.ENOSPC:
+            if error.errno in DISK_ERRORS:
                 raise
             self._problems.append(f"the sound of '{self._sound}' was copied in part: {error}")
 
@@ -182,11 +204,12 @@ class AvWriter:
         """Finish and rename the file; return problems, one line each."""
         if self._stream is None:
             return self._problems
-        self._container.mux(self._stream.encode())
-        if self._packets is not None:
-            self._copy_sound()
-        self._container.close()
-        os.replace(self._partial, self.path)
+        with self._problem_of_encoder():
+            self._container.mux(self._stream.encode())
+            if self._packets is not None:
+                self._copy_sound()
+            self._container.close()
+            os.replace(self._partial, self.path)
         return self._problems
 
     def __enter__(self) -> 'AvWriter':

@@ -20,10 +20,10 @@ from .test_predict_motion import film
 UNEVEN = [0.0, 0.04, 0.2, 0.21, 0.5]
 
 
-def write(path: Path, times=UNEVEN) -> list[str]:
+def write(path: Path, times=UNEVEN, width=64) -> list[str]:
     with open_writer(path, 25, None) as writer:
         for number, time in enumerate(times):
-            writer.write(np.full((48, 64, 3), 40 * number, np.uint8), time)
+            writer.write(np.full((48, width, 3), 40 * number, np.uint8), time)
         return writer.publish()
 
 
@@ -55,6 +55,24 @@ def test_without_any_encoder_there_are_poses_and_no_drawn_video(run, monkeypatch
         '(--no-pictures does not need one; pip install av brings one)'
     ) in out
     assert [path.name for path in Path('out/videos').iterdir()] == ['clip.jsonl']
+
+
+def test_frames_closer_than_a_tick_are_all_written(tmp_path):
+    pytest.importorskip('av')
+    assert write(tmp_path / 'a.mp4', [0, 0.1, 0.100004, 0.100008, 0.3]) == []
+    assert len(list(open_video(str(tmp_path / 'a.mp4')))) == 5
+
+
+@pytest.mark.parametrize(
+    ('times', 'width'), [([0, 40_000, 80_000], 64), ([0, 0.1, 0.2], 17_000)], ids=['times', 'size']
+)
+def test_what_mp4_or_its_encoder_refuses_is_one_problem(tmp_path, times, width):
+    pytest.importorskip('av')
+    path = tmp_path / 'a.mp4'
+    (problem,) = write(path, times, width)
+    assert problem.startswith(f"'{path}' cannot be written as video (")
+    assert problem.endswith('): --no-pictures leaves it out')
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture
