@@ -68,6 +68,7 @@ class Video:
         name: for messages.
         fps: frames per second, on average.
         frames: number of frames as stated by the file; None if it states none.
+        start: time of the first frame in the file, in seconds; known after it is read.
         read: number of frames read so far.
         infos: of frames that were read; the caller removes them.
     """
@@ -76,6 +77,7 @@ class Video:
         self.name = name
         self.fps = fps if 0 < fps < 1000 else 25.0
         self.frames = frames or None
+        self.start = 0.0
         self.read = 0
         self.infos: deque[FrameInfo] = deque()
         self._thumbnail: np.ndarray | None = None
@@ -204,7 +206,8 @@ class AvVideo(Video):
             for frame in self._decoded():
                 time = frame.time
                 if time is not None:
-                    start = time if start is None else start
+                    if start is None:
+                        start = self.start = time
                     time -= start
                 image = frame.to_ndarray(format='bgr24')
                 yield self._add(_upright(image, frame), time)

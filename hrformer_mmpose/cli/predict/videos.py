@@ -124,13 +124,14 @@ def write_results(
     partial = lines.with_name(f'.final-{lines.name}')
     undrawn = 0
     with contextlib.ExitStack() as stack:
-        images = iter(videos.open_video(video.name) if options.pictures else ())
+        source = videos.open_video(video.name) if options.pictures else video
+        images = iter(source) if options.pictures else iter(())
         if options.pictures:
             stack.callback(images.close)
         stack.callback(partial.unlink, missing_ok=True)
         stack.enter_context(naming(lines))
         rows = stack.enter_context(open(partial, 'w', encoding='utf-8'))
-        writer = open_writer(lines.with_suffix('.mp4'), video.fps, video.name)
+        writer = open_writer(lines.with_suffix('.mp4'), video.fps, source)
         stack.enter_context(writer)
         for frame, smooth in refine(frames, options):
             write_line(rows, frame, smooth, entry)

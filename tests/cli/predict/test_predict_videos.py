@@ -350,7 +350,17 @@ class Fading:
     def __call__(self, source):
         self.calls += 1
         video = self.open_video(source)
-        return video if self.calls == 1 else (frame for frame in itertools.islice(video, 5))
+        return video if self.calls == 1 else FirstFrames(video)
+
+
+class FirstFrames:
+    """The first five frames of a video."""
+
+    def __init__(self, video):
+        self.video, self.name, self.start = video, video.name, video.start
+
+    def __iter__(self):
+        yield from itertools.islice(self.video, 5)
 
 
 def test_a_recording_is_written_beside_files_of_others(run, monkeypatch):
