@@ -23,7 +23,7 @@ from ...inference import detectors, sources
 from ...inference.estimator import Estimator, ImagePoses, PoseRuntime
 from ...inference.networks import SUFFIXES
 from ...inference.videos import source_name
-from ...io import remove_partials
+from ...io import DISK_ERRORS, remove_partials
 from ..arguments import check_display
 from ..terminal import INTERRUPTED, Progress
 from .arguments import Options, parser, read_options
@@ -222,12 +222,22 @@ class _Prediction:
             for result in self.estimator.stream(names, self.boxes, keep_images=options.pictures):
                 entry = _entry(result, self.stamps[result.name])
                 if result.image is not None:
-                    entry['picture'] = f'pictures/{pictures[result.name]}'
-                    path = options.out / entry['picture']
-                    make_folder(path.parent)
-                    write_image(path, draw_poses(result.image, result.poses, options.threshold))
+                    self._write_picture(result, f'pictures/{pictures[result.name]}', entry)
                 self.journals[0].add(entry)
                 progress.step(len(result.poses))
+
+    def _write_picture(self, result: ImagePoses, name: str, entry: dict) -> None:
+        """Write a picture; an error is a problem of the image unless others would meet it, too."""
+        path = self.options.out / name
+        try:
+            make_folder(path.parent)
+            write_image(path, draw_poses(result.image, result.poses, self.options.threshold))
+        except UserError as error:
+            if getattr(error.__cause__, 'errno', None) in DISK_ERRORS:
+                raise
+            entry['problems'] = [*entry.get('problems', ()), str(error)]
+        else:
+            entry['picture'] = name
 
     def predict_videos(self, names: list[str]) -> None:
         """Predict videos; each gets a line in the journal."""

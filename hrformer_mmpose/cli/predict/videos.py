@@ -124,10 +124,11 @@ def write_results(
     partial = lines.with_name(f'.final-{lines.name}')
     undrawn = 0
     with contextlib.ExitStack() as stack:
-        source = videos.open_video(video.name) if options.pictures else video
-        images = iter(source) if options.pictures else iter(())
+        source, images = video, iter(())
         if options.pictures:
-            stack.callback(images.close)
+            with contextlib.suppress(DataError):  # deleted since, which is reported below
+                source = videos.open_video(video.name)
+                images = stack.enter_context(contextlib.closing(iter(source)))
         stack.callback(partial.unlink, missing_ok=True)
         stack.enter_context(naming(lines))
         rows = stack.enter_context(open(partial, 'w', encoding='utf-8'))

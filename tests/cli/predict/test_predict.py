@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,7 @@ from hrformer_mmpose.errors import UserError
 from hrformer_mmpose.imaging.skeleton import COCO, Skeleton
 from hrformer_mmpose.inference.detectors import CocoDetections
 from hrformer_mmpose.inference.estimator import Estimator
+from tests.inference.films import film
 
 from .helpers import PHOTOS, by_name, coco_box, hrformer, lines, names, photo, results
 
@@ -499,6 +501,33 @@ def test_many_names_of_one_stem_take_no_time():
     )  # fmt: skip
 
 
+@pytest.mark.skipif(sys.platform != 'linux', reason='systems differ in the length of names')
+def test_names_of_the_greatest_length(run):
+    """Temporary names are longer than those of the results."""
+    names = ['x' * 251, 'é' * 125 + 'x', 'x' * 250 + 'y']
+    for name in names:
+        photo(f'long/{name}.png', 20)
+    film(Path(f'long/{"v" * 251}.avi'), 3)
+    assert run('long')[0] == 0
+    assert {path.name for path in Path('out/pictures').iterdir()} == {
+        'x' * 200 + '.jpg', 'x' * 200 + '-2.jpg', 'é' * 100 + '.jpg'
+    }  # fmt: skip
+    assert len(list(Path('out/videos').iterdir())) == 2
+    with io.replacing(Path('y' * 255)) as partial:
+        Path(partial).write_text('new')
+    assert Path('y' * 255).read_text() == 'new'
+
+
+def test_a_picture_that_cannot_be_written_is_a_problem_of_its_image(run):
+    photo('d/a.png', 20), photo('d/a.jpg/b.png', 20), photo('d/z.png', 20)
+    status, out = run('d')
+    assert status == 1
+    assert 'pictures/a.jpg' in out.splitlines()[-2]
+    assert out.splitlines()[-1] == '1 problem; 0 of 3 files could not be used'
+    assert len(results()) == 3
+    assert Path('out/pictures/z.jpg').exists()
+
+
 def test_numbers_of_images():
     assert outputs.image_ids(['b', 'a'], 'whole-image') == {'b': 1, 'a': 2}
     boxes = CocoDetections.__new__(CocoDetections)
@@ -513,7 +542,8 @@ def test_numbers_of_images():
 def test_a_written_file_leaves_no_parts_behind(tmp_path):
     """Parts of killed processes are removed, those of running ones stay, errors leave none."""
     killed, running = (
-        tmp_path / f'keypoints.json.{pid}-12ab{io.PARTIAL}' for pid in (2**22 + 1, os.getppid())
+        tmp_path / f'keypoints.json.{io._host()}-{pid}-12ab{io.PARTIAL}'
+        for pid in (2**22 + 1, os.getppid())
     )
     killed.touch()
     running.touch()
@@ -529,7 +559,8 @@ def test_parts_of_pictures_are_removed(run):
     run('data/a.png')
     Path('out/pictures/b').mkdir()
     killed, foreign = (
-        Path(f'out/pictures/b/{name}{io.PARTIAL}') for name in (f'x.jpg.{2**22 + 1}-12ab', 'mine')
+        Path(f'out/pictures/b/{name}{io.PARTIAL}')
+        for name in (f'x.jpg.{io._host()}-{2**22 + 1}-12ab', 'mine')
     )
     killed.touch(), foreign.touch()
     run('data/a.png', 'data/b/c.bmp')

@@ -341,6 +341,24 @@ def test_frames_that_cannot_be_read_again_keep_their_poses(run, monkeypatch):
     assert [row['frame'] for row in lines('out/videos/clip.jsonl')] == [*range(8)]
 
 
+def test_a_video_that_is_deleted_after_its_poses_leaves_them_and_the_next_video(run, monkeypatch):
+    film(Path('a.mp4'), 3), film(Path('b.mp4'), 3)
+    opened, open_file = [], reading.open_video
+
+    def open_once(source):
+        opened.append(source)
+        if opened.count('a.mp4') == 2:
+            Path('a.mp4').unlink(missing_ok=True)
+        return open_file(source)
+
+    monkeypatch.setattr(reading, 'open_video', open_once)
+    status, out = run('a.mp4', 'b.mp4')
+    assert status == 1
+    assert "'a.mp4', 3 frames, 3 persons: out/videos/a.jsonl\n" in out
+    assert "'b.mp4', 3 frames, 3 persons: out/videos/b.mp4, b.jsonl\n" in out
+    assert 'and only 0 could be read again for the drawn video' in out
+
+
 class Fading:
     """Open videos; from the second time on they end after five frames."""
 
