@@ -31,6 +31,7 @@ from .journal import Content, Journal, Stamp
 from .outputs import RESULTS, check_out, image_ids, make_folder, merge, output_names
 from .recording import free_path
 from .shards import (
+    check_paths,
     entry_of,
     is_pretrained,
     journal_name,
@@ -89,6 +90,7 @@ def _predict_files(
         for name in RESULTS if options.force else ():
             (out / name).unlink(missing_ok=True)
         journals = [journal, *([] if options.force else other_journals(options, settings))]
+        check_paths(stamps, journals)
         images_left, videos_left = (
             [name for name in names if not any(j.done(name, stamps[name]) for j in journals)]
             for names in (images, videos)
@@ -246,14 +248,19 @@ class _Prediction:
             path = self.options.out / 'videos' / lines[name]
             key = dict(file=self.stamps[name], settings=self.journals[0].settings)
             entry = predict_video(name, path, self.estimator, self.boxes, self.options, key)
-            self.journals[0].add(dict(entry, file=self.stamps[name]))
+            self.journals[0].add(dict(entry, **_file(name, self.stamps[name])))
 
 
 def _entry(result: ImagePoses, stamp: Stamp) -> dict:
     poses = [pose.to_dict() for pose in result.poses]
-    entry = dict(name=result.name, file=stamp, shape=result.shape, poses=poses)
+    file = _file(result.name, stamp)
+    entry = dict(name=result.name, **file, shape=result.shape, poses=poses)
     if result.problems:
         entry['problems'] = result.problems
     if result.failed:
         entry['failed'] = True
     return entry
+
+
+def _file(name: str, stamp: Stamp) -> dict:
+    return dict(file=stamp, path=os.path.abspath(name))

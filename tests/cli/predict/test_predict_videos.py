@@ -40,7 +40,7 @@ def test_a_video_is_drawn_frame_by_frame(run, network):
     status = Path('clip.avi').stat()
     assert lines()[1] == dict(
         name='clip.avi', kind='video', frames=20, persons=20, lines='videos/clip.jsonl',
-        file=[status.st_size, status.st_mtime_ns],
+        file=[status.st_size, status.st_mtime_ns], path=str(Path('clip.avi').resolve()),
     )  # fmt: skip
     assert {path.name for path in Path('out/videos').iterdir()} == {'clip.jsonl', 'clip.mp4'}
 
