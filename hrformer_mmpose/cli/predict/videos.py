@@ -67,7 +67,7 @@ def _predict_file(
     video: Video, lines: Path, estimator: Estimator, boxes, options: Options, key: dict, entry: dict
 ) -> list[str]:
     """Write lines and drawn video of a file; return the problems."""
-    with RawLines(lines.with_name(f'.part-{lines.name}'), key) as raw:
+    with RawLines(lines.with_name(f'.part-{lines.name}'), key, options.force) as raw:
         if raw.count:
             print(f"continuing '{video.name}' at frame {raw.count}")
         if not raw.is_whole:
