@@ -25,7 +25,7 @@ from .shards import entry_of, journal_name
 
 SHEET = 24  # images on the contact sheet
 JOURNAL = re.compile(r'poses(-\d+-of-\d+)?\.jsonl')
-RECORDING = re.compile(r'camera-\d+(-\d+)?\.(jsonl|mp4)')
+RECORDING = re.compile(r'camera-\d+(-\d+)?\.(jsonl|mp4|jsonl\.part)')
 RESULTS = ('keypoints.json', 'categories.json', 'images.json', 'sheet.jpg')
 FOLDERS = ('pictures', 'videos')
 MAX_STEM = 200  # bytes: numbers, suffixes and prefixes of temporary files are added

@@ -312,7 +312,7 @@ def test_two_recordings_at_once_have_names_of_their_own(run, monkeypatch):
     monkeypatch.setattr(reading, 'OpenCVVideo', Camera)
     Path('out').mkdir()
     Path('out/camera-3.jsonl.part').write_text('of another run')
-    _, out = run('camera:3', '--force')
+    _, out = run('camera:3')
     assert out == "'camera 3', 5 frames, 5 persons: out/camera-3-2.mp4, camera-3-2.jsonl\n"
     assert Path('out/camera-3.jsonl.part').read_text() == 'of another run'
 
