@@ -40,6 +40,12 @@ def test_a_missing_config(monkeypatch):
     )
 
 
+def test_a_checkpoint_in_place_of_the_config(monkeypatch, tmp_path):
+    (tmp_path / 'a.pth').touch()
+    line = complain(monkeypatch, str(tmp_path / 'a.pth'))
+    assert line.endswith("a.pth' is a checkpoint: the config comes first")
+
+
 @pytest.mark.parametrize(
     ('text', 'words'),
     [

@@ -24,6 +24,8 @@ from ...inference.estimator import Estimator, ImagePoses, PoseRuntime
 from ...inference.networks import SUFFIXES
 from ...inference.videos import source_name
 from ...io import DISK_ERRORS, remove_partials
+from ...zoo import CHECKPOINTS
+from ...zoo import find as find_config
 from ..arguments import check_display
 from ..terminal import INTERRUPTED, Progress
 from .arguments import Options, parser, read_options
@@ -45,8 +47,6 @@ from .videos import predict_video
 
 __all__ = ['parser', 'run']
 
-CHECKPOINTS = {'.pth', '.pt', '.safetensors'}
-
 
 def run(args: argparse.Namespace) -> int:
     """Predict.
@@ -59,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
     check_out(options.out, options.force, inputs.camera is not None)
     if options.show:
         check_display()
+    check_model(options)
     moving = inputs.videos if inputs.camera is None else (source_name(inputs.camera),)
     if moving and options.boxes.lower().endswith('.json'):
         raise UserError(
@@ -137,6 +138,33 @@ def _print_left_out(out: Path, journals: Sequence[Content], inputs: Collection[s
         )
 
 
+def check_model(options: Options) -> None:
+    """Check that the network exists and that the options fit its kind, without loading it.
+
+    Raises:
+        UserError: it does not, or they do not.
+    """
+    model, suffix = options.model, Path(options.model).suffix.lower()
+    if suffix in SUFFIXES:
+        _check_flags_of_exported(options)
+        if not Path(model).is_file():
+            raise UserError(f"network '{model}' does not exist")
+        return
+    if suffix in CHECKPOINTS:
+        raise UserError(
+            f'--model {model} is a checkpoint: give it as --checkpoint, and its config as --model'
+        )
+    is_folder = is_pretrained(model)
+    if not is_folder:
+        find_config(model)
+    if options.checkpoint is None and not is_folder:
+        raise UserError(f'--model {model} needs its weights: --checkpoint FILE')
+    if options.checkpoint is not None and is_folder:
+        raise UserError(f'--model {model} has its own weights: leave --checkpoint out')
+    if options.backend is not None:
+        raise UserError(f'--backend is for exported networks: {model} is none')
+
+
 def open_estimator(options: Options) -> Estimator:
     """Load the network, exported or of a config.
 
@@ -146,23 +174,10 @@ def open_estimator(options: Options) -> Estimator:
     common = dict(
         batch_size=options.batch_size, box_threshold=options.box_threshold or 0.0, on_error='skip'
     )
-    suffix = Path(options.model).suffix.lower()
-    if suffix in SUFFIXES:
-        _check_flags_of_exported(options)
+    check_model(options)
+    if Path(options.model).suffix.lower() in SUFFIXES:
         exported = options.model, options.backend, options.threads
         return PoseRuntime(*exported, device=options.device, **common)
-    if suffix in CHECKPOINTS:
-        raise UserError(
-            f'--model {options.model} is a checkpoint: give it as --checkpoint, and its config '
-            'as --model'
-        )
-    is_folder = is_pretrained(options.model)
-    if options.checkpoint is None and not is_folder:
-        raise UserError(f'--model {options.model} needs its weights: --checkpoint FILE')
-    if options.checkpoint is not None and is_folder:
-        raise UserError(f'--model {options.model} has its own weights: leave --checkpoint out')
-    if options.backend is not None:
-        raise UserError(f'--backend is for exported networks: {options.model} is none')
     import torch
 
     from ...inference.torch_network import PoseEstimator
@@ -173,7 +188,7 @@ def open_estimator(options: Options) -> Estimator:
     if device is None and torch.cuda.is_available():  # a GPU for each local process
         device = f'cuda:{int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count()}'
     common.update(device=device, precision=options.precision, flip_test=options.flip)
-    if is_folder:
+    if is_pretrained(options.model):
         return PoseEstimator.from_pretrained(options.model, **common)
     return PoseEstimator(options.model, options.checkpoint, **common)
 

@@ -21,6 +21,8 @@ from tests.inference.films import film
 
 from .helpers import PHOTOS, by_name, coco_box, hrformer, lines, names, photo, results
 
+TINY = 'hrformer_tiny_demo_112x84'
+
 # Images
 
 
@@ -372,18 +374,16 @@ def test_mistakes_are_one_line(run, network, arguments, line):
         ),
         (['--model', 'm.onnx', '--precision', 'auto'], '--precision is for configs'),
         (['--model', 'm.onnx'], "network 'm.onnx' does not exist"),
-        (['--model', 'tiny'], '--model tiny needs its weights: --checkpoint FILE'),
-        (['--model', 'tiny', '--checkpoint', 'c', '--backend', 'openvino'], '--backend is for exp'),
+        (['--model', TINY], f'--model {TINY} needs its weights: --checkpoint FILE'),
+        (['--model', TINY, '--checkpoint', 'c', '--backend', 'openvino'], '--backend is for exp'),
         (
             ['--model', 'a.pth'],
             '--model a.pth is a checkpoint: give it as --checkpoint, and its con',
         ),
         (['--model', ''], "--model '' is empty: give a name or a path"),
-        (['--model', '.'], '--model . needs its weights: --checkpoint FILE'),
-        (
-            ['--model', '/', '--checkpoint', 'c'],
-            "config '/' is neither a file nor one of the names",
-        ),
+        (['--model', 'none'], "config 'none' is neither a file nor one of the names"),
+        (['--model', '.'], "config '.' is a folder: give the .py file in it; a folder that is"),
+        (['--model', '/', '--checkpoint', 'c'], "config '/' is a folder: give the .py file"),
         (['--model', 'm.onnx', '--threads', '0'], 'threads=0: give 1 to '),
     ],
 )
