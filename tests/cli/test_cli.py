@@ -330,6 +330,8 @@ def test_errors_of_ours_are_not_hidden():
         'last):\n  File "x.py"\nhrformer_mmpose.errors.DataError: image \'a.jpg\' is broken\n'
     )
     assert terminal.one_line(wrapped) == "image 'a.jpg' is broken"
+    # Names of files may hold line breaks.
+    assert terminal.one_line(DataError("'no\nsuch.jpg' is broken")) == r"'no\nsuch.jpg' is broken"
 
 
 def test_mmposes_flags_are_there():
