@@ -1,5 +1,6 @@
 """Atomic writes: after a crash a file is the old one or the new one, never a part."""
 
+import errno
 import functools
 import hashlib
 import os
@@ -10,6 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PARTIAL = '.partial'  # suffix of a file that is being written
+MAX_NAME = 255  # bytes of a file's name on usual file systems
+# Errors of the disk or folder, which the next file would meet as well.
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
 
 
 @contextmanager
@@ -24,7 +28,10 @@ def replacing(path: str | os.PathLike, sync: bool = True) -> Iterator[str]:
         Path of an empty temporary file in the same folder, which is renamed to `path` on exit.
         After an error `path` is unchanged and the temporary file is removed.
     """
-    partial = f'{os.fspath(path)}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}{PARTIAL}'
+    folder, name = os.path.split(os.fspath(path))
+    suffix = f'.{_host()}-{os.getpid()}-{secrets.token_hex(4)}{PARTIAL}'
+    is_too_long = len(os.fsencode(name + suffix)) > MAX_NAME
+    partial = os.path.join(folder, suffix if is_too_long else name + suffix)
     # O_EXCL: an existing link of this name would redirect the write.
     os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:

@@ -14,6 +14,7 @@ CONFIGS = next(
     (folder for folder in (_HERE / '.mim/configs', _HERE.parent / 'configs') if folder.is_dir()),
     _HERE / '.mim/configs',
 )
+CHECKPOINTS = {'.pth', '.pt', '.safetensors'}  # suffixes
 
 
 def names() -> list[str]:
@@ -36,6 +37,11 @@ def find(config: str | Path) -> str:
     named = _paths().get(path.name.removesuffix('.py'))
     if named and path.parent.name in ('', 'configs'):
         return str(named)
+    if path.is_dir():
+        raise ConfigError(
+            f"config '{config}' is a folder: give the .py file in it; a folder that is a model "
+            'comes from `hrformer save-pretrained`'
+        )
     raise ConfigError(
         f"config '{config}' is neither a file nor one of the names that `hrformer models` lists"
     )
@@ -50,6 +56,8 @@ def read_config(path: str | Path) -> 'Config':
     from mmengine.config import Config  # names of configs are listed where MMEngine is missing
 
     path = find(path)
+    if Path(path).suffix.lower() in CHECKPOINTS:
+        raise ConfigError(f"'{path}' is a checkpoint: the config comes first")
     try:
         return Config.fromfile(path)
     except SyntaxError as error:

@@ -17,7 +17,7 @@ from ..imaging.poses import Pose
 from ..inference.smoothing import Frame, LocalPolynomial
 from ..inference.torch_network import PoseEstimator
 from ..inference.tracking import Tracker
-from ..inference.videos import open_video
+from ..inference.videos import Video, open_video
 from ..synthetic.motion import Film
 from .poses import random_weights
 from .timing import Timer, device_of
@@ -27,7 +27,7 @@ PEOPLE = 4  # in the film, of whom three to four are in a frame
 FPS = 25.0
 SEED = 3
 NETWORK = 'network'
-Writer = Callable[[Path, float, str | None], AbstractContextManager[Any]]
+Writer = Callable[[Path, float, Video | None], AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def run(args: VideoOptions, open_writer: Writer) -> dict:
 
     Args:
         args: options.
-        open_writer: opens a writer of videos, by path, frames a second and source of the sound.
+        open_writer: opens a writer of videos, by path, frames a second and video with the sound.
 
     Returns:
         `rows` of the table: step, seconds a frame by round, share of the network's time.

@@ -225,10 +225,22 @@ def _read_safetensors(path: str) -> dict:
 def _damaged(path: str | Path, error: Exception) -> WeightsError:
     if isinstance(error, MemoryError):
         return WeightsError(f"'{path}' needs more memory than there is")
+    if os.path.splitext(path)[1].lower() == '.onnx':
+        return WeightsError(
+            f"'{path}' is an exported network: give the checkpoint that it was exported from"
+        )
+    if _is_text(path):
+        return WeightsError(f"'{path}' is a text file, no checkpoint")
     return WeightsError(
         f"'{path}' ({os.path.getsize(path):,} bytes) is damaged or no checkpoint "
         f'({_printable(str(error)) or type(error).__name__}): copy or download it again'
     )
+
+
+def _is_text(path: str | Path) -> bool:
+    """Return whether the first bytes of a file are no control characters."""
+    with open(path, 'rb') as file:
+        return all(byte >= 32 or byte in b'\t\n\r' for byte in file.read(1024))
 
 
 def _printable(text: str) -> str:

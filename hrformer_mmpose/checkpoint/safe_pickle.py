@@ -196,6 +196,8 @@ def _push(make: Callable[[], Any]) -> Callable[[Unpickler, Any], None]:
 
 
 def _get(reader: Unpickler, index: int) -> None:
+    if index not in reader._memo:
+        raise pickle.UnpicklingError(f'there is no value {index}')
     reader._stack.append(reader._memo[index])
 
 

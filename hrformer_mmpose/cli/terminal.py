@@ -77,12 +77,9 @@ def one_line(error: BaseException) -> str | None:
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if isinstance(error, UserError):
         # A worker of a data loader passes its traceback on as text that ends with the message.
-        return (
-            text.strip()
-            .splitlines()[-1]
-            .removeprefix(f'{type(error).__module__}.')
-            .split(f'{type(error).__name__}: ')[-1]
-        )
+        if 'Traceback (most recent call last)' in text:
+            text = text.split(f'{type(error).__name__}: ')[-1]
+        return r'\n'.join(text.strip().splitlines())  # of names of files
     if isinstance(error, KeyError) and 'is not in the' in text and 'registry' in text:
         return text.split('. Please check')[0] + ': check `type` in the config'
     if isinstance(error, KeyError) and 'must contain the key "type"' in text:

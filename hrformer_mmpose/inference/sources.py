@@ -128,9 +128,18 @@ def _files(argument: str) -> list[str]:
     files = []
     for path in matches:
         files += _in_folder(path) if os.path.isdir(path) else [path]
+    files = _without_loops(files)
     if not any(map(_is_input, files)):
         raise UserError(f"nothing that '{argument}' matches is an image or a video{_only(files)}")
     return files
+
+
+def _without_loops(files: list[str]) -> list[str]:
+    """Drop the files of folders that were seen under another name, through a link."""
+    names: dict[str, str] = {}
+    folders = dict.fromkeys(map(os.path.dirname, files))
+    kept = {name for name in folders if names.setdefault(os.path.realpath(name), name) == name}
+    return [path for path in files if os.path.dirname(path) in kept]
 
 
 def _only(files: list[str]) -> str:

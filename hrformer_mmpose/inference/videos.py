@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from ..errors import DataError
+from .video_files import lacks_end
 
 if TYPE_CHECKING:
     import av
@@ -68,6 +69,7 @@ class Video:
         name: for messages.
         fps: frames per second, on average.
         frames: number of frames as stated by the file; None if it states none.
+        start: time of the first frame in the file, in seconds; known after it is read.
         read: number of frames read so far.
         infos: of frames that were read; the caller removes them.
     """
@@ -76,6 +78,7 @@ class Video:
         self.name = name
         self.fps = fps if 0 < fps < 1000 else 25.0
         self.frames = frames or None
+        self.start = 0.0
         self.read = 0
         self.infos: deque[FrameInfo] = deque()
         self._thumbnail: np.ndarray | None = None
@@ -89,7 +92,7 @@ class Video:
         """Return one line if frames are missing at the end; call it after reading all frames."""
         if self.read == 0:
             return f"'{self.name}' is broken: no frame can be read"
-        if _lacks_end(self.name):
+        if lacks_end(self.name):
             return f"'{self.name}' is cut short: {self.read} frames can be read"
         if self.frames is None or self.read >= self.frames * (1 - MAX_MISSING_FRAMES) - 1:
             return None
@@ -187,6 +190,7 @@ class AvVideo(Video):
             raise DataError(f"'{path}' holds sound and no video") if has_sound else broken
         self._stream = streams[0]
         self._stream.thread_type = 'AUTO'
+        self._error: av.FFmpegError | OSError | None = None
         rate = self._stream.average_rate or self._stream.guessed_rate or 0
         super().__init__(path, float(rate), self._stream.frames or self._count())
 
@@ -204,7 +208,8 @@ class AvVideo(Video):
             for frame in self._decoded():
                 time = frame.time
                 if time is not None:
-                    start = time if start is None else start
+                    if start is None:
+                        start = self.start = time
                     time -= start
                 image = frame.to_ndarray(format='bgr24')
                 yield self._add(_upright(image, frame), time)
@@ -225,19 +230,15 @@ class AvVideo(Video):
             if deinterlacer is not None:
                 deinterlacer.push(None)
                 yield from _pulled(deinterlacer)
-        except (av.FFmpegError, OSError):
-            return  # `truncation` reports it
+        except (av.FFmpegError, OSError) as error:
+            self._error = error
 
-
-def _lacks_end(path: str) -> bool:
-    """Return whether a file is an animated GIF or PNG without its end; it states no length."""
-    ends = {'.gif': b';', '.apng': b'IEND\xaeB`\x82'}
-    end = ends.get(os.path.splitext(path)[1].lower())
-    if end is None or not os.path.isfile(path):
-        return False
-    with open(path, 'rb') as file:
-        file.seek(max(os.path.getsize(path) - 16, 0))
-        return not file.read().rstrip(b'\0').endswith(end)
+    def truncation(self) -> str | None:
+        """Return one line if frames are missing at the end; call it after reading all frames."""
+        line = super().truncation()
+        if line or self._error is None or self.read >= (self.frames or float('inf')):
+            return line
+        return f"'{self.name}' is damaged: {self.read} frames can be read ({self._error.strerror})"
 
 
 def _is_cover(stream: 'av.VideoStream') -> bool:

@@ -64,6 +64,9 @@ def _regions(result: list[dict], notes: Counter) -> tuple[list[Point], list[Box]
             )
         size = region['original_width'], region['original_height']
         value = region['value']
+        if not value.get(kind):
+            notes['region', 'without a label: not read'] += 1
+            continue
         label = value[kind][0].strip()
         x, y = value['x'] * size[0] / 100, value['y'] * size[1] / 100
         if kind == 'rectanglelabels':

@@ -28,7 +28,7 @@ def read(path: Path) -> Source:
         DataError: no such file, or a broken one.
     """
     root = path if path.is_dir() else path.parent
-    files = sorted(path.rglob('*.json')) if path.is_dir() else [path]
+    files = sorted(filter(Path.is_file, path.rglob('*.json'))) if path.is_dir() else [path]
     builder, ignored, other = Builder(str(path), 'LabelMe'), Counter(), 0
     for file in files:
         try:

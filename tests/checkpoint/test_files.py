@@ -156,15 +156,23 @@ def test_one_wrong_bit(tmp_path):
         (b'\n<!DOCTYPE html><html><body>Sign in</body></html>', 'is a web page'),
         (b'<HTML><head></head></HTML>', 'is a web page'),
         (b'version https://git-lfs.github.com/spec/v1\noid sha256:1\n', 'Git LFS pointer'),
-        (b'epoch 3\n', 'is damaged or no checkpoint'),
+        (b'epoch 3\n', 'is a text file, no checkpoint'),
+        (b'half a model', 'is a text file, no checkpoint'),
+        (b'\x80\x02h\x05.', 'is damaged or no checkpoint (there is no value 5)'),
         (os.urandom(3000), 'is damaged or no checkpoint'),
     ],
-    ids=['empty', 'zeros', 'html', 'HTML', 'lfs', 'text', 'noise'],
+    ids=['empty', 'zeros', 'html', 'HTML', 'lfs', 'text', 'words', 'pickle', 'noise'],
 )
 def test_what_is_no_checkpoint_says_so(tmp_path, content, says):
     path = tmp_path / 'weights.pth'
     path.write_bytes(content)
     assert says in damaged(path)
+
+
+def test_an_exported_network_is_no_checkpoint(tmp_path):
+    path = tmp_path / 'hrformer.onnx'
+    path.write_bytes(b'\x08\x08\x12\x07pytorch')
+    assert 'is an exported network: give the checkpoint that it was exp' in damaged(path)
 
 
 def test_files_without_weights_say_what_they_hold(tmp_path):

@@ -40,6 +40,12 @@ def test_a_missing_config(monkeypatch):
     )
 
 
+def test_a_checkpoint_in_place_of_the_config(monkeypatch, tmp_path):
+    (tmp_path / 'a.pth').touch()
+    line = complain(monkeypatch, str(tmp_path / 'a.pth'))
+    assert line.endswith("a.pth' is a checkpoint: the config comes first")
+
+
 @pytest.mark.parametrize(
     ('text', 'words'),
     [
@@ -324,6 +330,8 @@ def test_errors_of_ours_are_not_hidden():
         'last):\n  File "x.py"\nhrformer_mmpose.errors.DataError: image \'a.jpg\' is broken\n'
     )
     assert terminal.one_line(wrapped) == "image 'a.jpg' is broken"
+    # Names of files may hold line breaks.
+    assert terminal.one_line(DataError("'no\nsuch.jpg' is broken")) == r"'no\nsuch.jpg' is broken"
 
 
 def test_mmposes_flags_are_there():

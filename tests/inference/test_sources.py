@@ -67,6 +67,12 @@ def test_a_file_whose_name_looks_like_a_pattern(folder):
     assert collect(['data/[1].jpg']).images == ('data/[1].jpg',)
 
 
+def test_a_loop_of_links_is_followed_once_by_a_pattern(folder):
+    whole = collect(['data']).images
+    os.symlink('.', 'data/loop')
+    assert set(collect(['data/**']).images) == set(whole)
+
+
 def test_links_to_folders_are_followed_once(folder):
     os.symlink(folder.parent / 'data/sub', 'data/linked')
     os.symlink(folder.parent / 'data', 'data/sub/circle')

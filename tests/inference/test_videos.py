@@ -62,6 +62,20 @@ def test_a_video_that_is_cut_short(tmp_path):
     assert video.truncation() == f"'{path}' is cut short: {count} of 20 frames can be read"
 
 
+def test_matroska_that_is_cut_short(tmp_path):
+    """It states no number of frames."""
+    path = film(tmp_path / 'a.mkv')
+    video = open_video(str(path))
+    assert len(list(video)) == 20
+    assert video.truncation() is None
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 6 // 10])
+    video = open_video(str(path))
+    count = len(list(video))
+    assert 0 < count < 19
+    assert video.truncation() == f"'{path}' is cut short: {count} frames can be read"
+
+
 def test_videos_that_cannot_be_opened(tmp_path, capfd):
     whole = film(tmp_path / 'a.mp4').read_bytes()
     path = tmp_path / 'cut.mp4'
@@ -195,6 +209,21 @@ class TestAv:
         frames = list(video)
         assert [round(info.time, 3) for info in video.infos] == times
         assert [round(float(f.mean())) for f in frames] == pytest.approx(LEVELS[:5], abs=5)
+
+    def test_a_frame_that_is_damaged(self, tmp_path):
+        """The frames behind it are missing, and the container states no number of frames."""
+        times = [0, 0.1, 0.2, 2, 5]
+        path = encoded(tmp_path / 'a.webm', levels(5), 'libvpx', times=times, options={'g': '1'})
+        video = open_video(str(path))
+        assert len(list(video)) == 5
+        assert video.truncation() is None
+        code = b'\x9d\x01\x2a'  # of key frames
+        images = path.read_bytes().split(code)
+        path.write_bytes(code.join(images[:4]) + b'\0\0\0' + code.join(images[4:]))
+        video = open_video(str(path))
+        assert len(list(video)) == 3
+        line = video.truncation()
+        assert line.startswith(f"'{path}' is damaged: 3 frames can be read (")
 
     def test_ten_bits_and_odd_sizes(self, tmp_path):
         path = encoded(tmp_path / 'a.mkv', levels(3, (47, 63)), 'ffv1', 'yuv444p10le')

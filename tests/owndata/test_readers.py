@@ -62,7 +62,9 @@ def _name(content, annotation) -> str:
 
 def test_labelme(three_persons, expected, tmp_path):
     content, images = three_persons
-    labels = labels_of(writers.labelme(content, tmp_path), images)
+    folder = writers.labelme(content, tmp_path)
+    (folder / 'odd.json').mkdir()  # no file
+    labels = labels_of(folder, images)
     assert_same(labels, expected)
     assert not labels.notes or all('area' in note for note in labels.notes)
 
@@ -124,6 +126,13 @@ def test_label_studio(three_persons, expected, tmp_path):
     content, images = three_persons
     path = writers.label_studio(content, tmp_path)
     assert_same(labels_of(path, images), expected, with_hidden=False)
+    tasks = json.loads(path.read_text())
+    region = next(r for r in tasks[0]['annotations'][0]['result'] if r['type'] == 'keypointlabels')
+    tasks[0]['annotations'][0]['result'].append(region | dict(id='x', value=dict(x=1, y=1)))
+    path.write_text(json.dumps(tasks))
+    labels = labels_of(path, images)
+    assert '1 region without a label: not read' in labels.notes
+    assert_same(labels, expected, with_hidden=False)
 
 
 @pytest.mark.parametrize('way', ['relation', 'containment'])

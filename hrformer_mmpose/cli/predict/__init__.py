@@ -23,13 +23,16 @@ from ...inference import detectors, sources
 from ...inference.estimator import Estimator, ImagePoses, PoseRuntime
 from ...inference.networks import SUFFIXES
 from ...inference.videos import source_name
-from ...io import remove_partials
+from ...io import DISK_ERRORS, remove_partials
+from ...zoo import CHECKPOINTS
+from ...zoo import find as find_config
 from ..terminal import INTERRUPTED, Progress, check_display
 from .arguments import Options, parser, read_options
 from .journal import Content, Journal, Stamp
 from .outputs import RESULTS, check_out, image_ids, make_folder, merge, output_names
 from .recording import free_path
 from .shards import (
+    check_paths,
     entry_of,
     is_pretrained,
     journal_name,
@@ -43,8 +46,6 @@ from .videos import predict_video
 
 __all__ = ['parser', 'run']
 
-CHECKPOINTS = {'.pth', '.pt', '.safetensors'}
-
 
 def run(args: argparse.Namespace) -> int:
     """Predict.
@@ -57,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     check_out(options.out, options.force, inputs.camera is not None)
     if options.show:
         check_display()
+    check_model(options)
     moving = inputs.videos if inputs.camera is None else (source_name(inputs.camera),)
     if moving and options.boxes.lower().endswith('.json'):
         raise UserError(
@@ -88,6 +90,7 @@ def _predict_files(
         for name in RESULTS if options.force else ():
             (out / name).unlink(missing_ok=True)
         journals = [journal, *([] if options.force else other_journals(options, settings))]
+        check_paths(stamps, journals)
         images_left, videos_left = (
             [name for name in names if not any(j.done(name, stamps[name]) for j in journals)]
             for names in (images, videos)
@@ -134,6 +137,33 @@ def _print_left_out(out: Path, journals: Sequence[Content], inputs: Collection[s
         )
 
 
+def check_model(options: Options) -> None:
+    """Check that the network exists and that the options fit its kind, without loading it.
+
+    Raises:
+        UserError: it does not, or they do not.
+    """
+    model, suffix = options.model, Path(options.model).suffix.lower()
+    if suffix in SUFFIXES:
+        _check_flags_of_exported(options)
+        if not Path(model).is_file():
+            raise UserError(f"network '{model}' does not exist")
+        return
+    if suffix in CHECKPOINTS:
+        raise UserError(
+            f'--model {model} is a checkpoint: give it as --checkpoint, and its config as --model'
+        )
+    is_folder = is_pretrained(model)
+    if not is_folder:
+        find_config(model)
+    if options.checkpoint is None and not is_folder:
+        raise UserError(f'--model {model} needs its weights: --checkpoint FILE')
+    if options.checkpoint is not None and is_folder:
+        raise UserError(f'--model {model} has its own weights: leave --checkpoint out')
+    if options.backend is not None:
+        raise UserError(f'--backend is for exported networks: {model} is none')
+
+
 def open_estimator(options: Options) -> Estimator:
     """Load the network, exported or of a config.
 
@@ -143,23 +173,10 @@ def open_estimator(options: Options) -> Estimator:
     common = dict(
         batch_size=options.batch_size, box_threshold=options.box_threshold or 0.0, on_error='skip'
     )
-    suffix = Path(options.model).suffix.lower()
-    if suffix in SUFFIXES:
-        _check_flags_of_exported(options)
+    check_model(options)
+    if Path(options.model).suffix.lower() in SUFFIXES:
         exported = options.model, options.backend, options.threads
         return PoseRuntime(*exported, device=options.device, **common)
-    if suffix in CHECKPOINTS:
-        raise UserError(
-            f'--model {options.model} is a checkpoint: give it as --checkpoint, and its config '
-            'as --model'
-        )
-    is_folder = is_pretrained(options.model)
-    if options.checkpoint is None and not is_folder:
-        raise UserError(f'--model {options.model} needs its weights: --checkpoint FILE')
-    if options.checkpoint is not None and is_folder:
-        raise UserError(f'--model {options.model} has its own weights: leave --checkpoint out')
-    if options.backend is not None:
-        raise UserError(f'--backend is for exported networks: {options.model} is none')
     import torch
 
     from ...inference.torch_network import PoseEstimator
@@ -170,7 +187,7 @@ def open_estimator(options: Options) -> Estimator:
     if device is None and torch.cuda.is_available():  # a GPU for each local process
         device = f'cuda:{int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count()}'
     common.update(device=device, precision=options.precision, flip_test=options.flip)
-    if is_folder:
+    if is_pretrained(options.model):
         return PoseEstimator.from_pretrained(options.model, **common)
     return PoseEstimator(options.model, options.checkpoint, **common)
 
@@ -221,12 +238,22 @@ class _Prediction:
             for result in self.estimator.stream(names, self.boxes, keep_images=options.pictures):
                 entry = _entry(result, self.stamps[result.name])
                 if result.image is not None:
-                    entry['picture'] = f'pictures/{pictures[result.name]}'
-                    path = options.out / entry['picture']
-                    make_folder(path.parent)
-                    write_image(path, draw_poses(result.image, result.poses, options.threshold))
+                    self._write_picture(result, f'pictures/{pictures[result.name]}', entry)
                 self.journals[0].add(entry)
                 progress.step(len(result.poses))
+
+    def _write_picture(self, result: ImagePoses, name: str, entry: dict) -> None:
+        """Write a picture; an error is a problem of the image unless others would meet it, too."""
+        path = self.options.out / name
+        try:
+            make_folder(path.parent)
+            write_image(path, draw_poses(result.image, result.poses, self.options.threshold))
+        except UserError as error:
+            if getattr(error.__cause__, 'errno', None) in DISK_ERRORS:
+                raise
+            entry['problems'] = [*entry.get('problems', ()), str(error)]
+        else:
+            entry['picture'] = name
 
     def predict_videos(self, names: list[str]) -> None:
         """Predict videos; each gets a line in the journal."""
@@ -235,14 +262,19 @@ class _Prediction:
             path = self.options.out / 'videos' / lines[name]
             key = dict(file=self.stamps[name], settings=self.journals[0].settings)
             entry = predict_video(name, path, self.estimator, self.boxes, self.options, key)
-            self.journals[0].add(dict(entry, file=self.stamps[name]))
+            self.journals[0].add(dict(entry, **_file(name, self.stamps[name])))
 
 
 def _entry(result: ImagePoses, stamp: Stamp) -> dict:
     poses = [pose.to_dict() for pose in result.poses]
-    entry = dict(name=result.name, file=stamp, shape=result.shape, poses=poses)
+    file = _file(result.name, stamp)
+    entry = dict(name=result.name, **file, shape=result.shape, poses=poses)
     if result.problems:
         entry['problems'] = result.problems
     if result.failed:
         entry['failed'] = True
     return entry
+
+
+def _file(name: str, stamp: Stamp) -> dict:
+    return dict(file=stamp, path=os.path.abspath(name))

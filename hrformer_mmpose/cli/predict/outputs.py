@@ -25,9 +25,10 @@ from .shards import entry_of, journal_name
 
 SHEET = 24  # images on the contact sheet
 JOURNAL = re.compile(r'poses(-\d+-of-\d+)?\.jsonl')
-RECORDING = re.compile(r'camera-\d+(-\d+)?\.(jsonl|mp4)')
+RECORDING = re.compile(r'camera-\d+(-\d+)?\.(jsonl|mp4|jsonl\.part)')
 RESULTS = ('keypoints.json', 'categories.json', 'images.json', 'sheet.jpg')
 FOLDERS = ('pictures', 'videos')
+MAX_STEM = 200  # bytes: numbers, suffixes and prefixes of temporary files are added
 
 
 def make_folder(path: Path) -> None:
@@ -85,6 +86,7 @@ def output_names(
     """Return a distinct path for the result of each input, relative to a folder of results.
 
     The common folder of the inputs is removed, and so are extensions where the names stay distinct.
+    Long names are shortened.
 
     Args:
         names: paths of the inputs.
@@ -102,11 +104,18 @@ def output_names(
         if name in taken:
             results[name] = taken[name]
             continue
-        stem = stems[name] if counts[stems[name]] == 1 else path
+        stem = _shortened(stems[name] if counts[stems[name]] == 1 else path)
         free = (f'{stem}{f"-{n}" if n > 1 else ""}{suffix}' for n in itertools.count(1))
         results[name] = next(candidate for candidate in free if candidate not in used)
         used.add(results[name])
     return results
+
+
+def _shortened(path: str) -> str:
+    folder, slash, name = path.rpartition('/')
+    while len(os.fsencode(name)) > MAX_STEM:
+        name = name[:-1]
+    return folder + slash + name
 
 
 def image_ids(names: Sequence[str], boxes) -> dict[str, int]:

@@ -19,6 +19,7 @@ class RawLines:
     Args:
         path: `.jsonl` file.
         key: what the poses depend on, as plain data.
+        force: drop all lines.
 
     Attributes:
         count: number of frames in the file.
@@ -28,7 +29,7 @@ class RawLines:
         UserError: the file cannot be read or written, or another run is writing it.
     """
 
-    def __init__(self, path: Path, key: dict):
+    def __init__(self, path: Path, key: dict, force: bool = False):
         self.path, self.count, self.is_whole = path, 0, False
         self._problems: list[str] = []
         try:
@@ -38,7 +39,7 @@ class RawLines:
         if not lock(self._file):
             self._file.close()
             raise UserError(f"'{path}' is being written by another run")
-        self._start = self._resume(plain(key))
+        self._start = 0 if force else self._resume(plain(key))
         if not self._start:
             self._file.truncate(0)
             self._start = write_line(self._file, dict(key=plain(key)))

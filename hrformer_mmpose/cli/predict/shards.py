@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ...errors import UserError
@@ -121,6 +121,26 @@ def entry_of(name: str, journals: Sequence[Content], stamp: Stamp = None) -> dic
     entries = [journal.current(name, stamp) for journal in journals]
     entries = [entry for entry in entries if entry is not None]
     return min(entries, key=lambda entry: bool(entry.get('failed')), default=None)
+
+
+def check_paths(stamps: Mapping[str, Stamp], journals: Sequence[Content]) -> None:
+    """Check that no name stood for another file in an earlier run, as in another working directory.
+
+    A file that was moved, or is mounted elsewhere, keeps its stamp.
+
+    Args:
+        stamps: present stamp of each input.
+        journals: journals of all shards; entries of earlier versions state no path.
+
+    Raises:
+        UserError: results of another file would be replaced.
+    """
+    for name, stamp in stamps.items():
+        path = os.path.abspath(name)
+        for entry in (journal.entries.get(name, {}) for journal in journals):
+            other = entry.get('path', path)
+            if other != path and stamp is not None and entry.get('file') != stamp:
+                raise UserError(f"--out has results of '{other}' as those of '{name}': {ADVICE}")
 
 
 def results_of(key: str, journals: Sequence[Content]) -> dict[str, str]:

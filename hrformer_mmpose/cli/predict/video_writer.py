@@ -4,12 +4,16 @@ import contextlib
 import errno
 import os
 import sys
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+
+from ...inference.videos import Video
+from ...io import DISK_ERRORS
 
 if TYPE_CHECKING:
     import av
@@ -84,15 +88,16 @@ class AvWriter:
     Args:
         path: `.mp4` file.
         fps: frames a second, on average.
-        sound: video file whose first sound track is copied; None: no sound.
+        source: the video that is drawn, whose first sound track is copied; None: no sound.
     """
 
-    def __init__(self, path: Path, fps: float, sound: str | None = None):
-        self.path, self._fps, self._sound = path, fps, sound
+    def __init__(self, path: Path, fps: float, source: Video | None = None):
+        self.path, self._fps, self._source = path, fps, source
         self._partial = path.with_name(f'.part-{path.name}')
         self._container = self._stream = self._packets = None
         self._tracks = contextlib.ExitStack()
         self._problems: list[str] = []
+        self._pts = -1  # of the last frame, in ticks
 
     def write(self, frame: np.ndarray, time: float) -> None:
         """Add a frame.
@@ -107,13 +112,31 @@ class AvWriter:
         rows, columns = (n % 2 for n in frame.shape[:2])
         if rows or columns:
             frame = np.pad(frame, ((0, rows), (0, columns), (0, 0)), 'edge')
-        if self._container is None:
-            self._open(*frame.shape[:2])
-        if self._stream is None:  # no encoder
-            return
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format='bgr24')
-        picture.pts, picture.time_base = round(time * CLOCK), Fraction(1, CLOCK)
-        self._container.mux(self._stream.encode(picture))
+        with self._problem_of_encoder():
+            if self._container is None:
+                self._open(*frame.shape[:2])
+            if self._stream is None:  # no encoder, or an earlier problem
+                return
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format='bgr24')
+            self._pts = max(round(time * CLOCK), self._pts + 1)  # equal times are refused
+            picture.pts, picture.time_base = self._pts, Fraction(1, CLOCK)
+            self._container.mux(self._stream.encode(picture))
+
+    @contextlib.contextmanager
+    def _problem_of_encoder(self) -> Iterator[None]:
+        """Record an error of FFmpeg as a problem and end the drawing; raise errors of the disk."""
+        import av
+
+        try:
+            yield
+        except av.FFmpegError as error:
+            if error.errno in DISK_ERRORS:
+                raise
+            self._stream = None
+            self._problems.append(
+                f"'{self.path}' cannot be written as video ({error.strerror}): --no-pictures "
+                'leaves it out'
+            )
 
     def _open(self, height: int, width: int) -> None:
         import av
@@ -129,7 +152,7 @@ class AvWriter:
             self._stream.codec_context.bit_rate = int(BITS_A_PIXEL * width * height * rate)
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, 'yuv420p'
         self._stream.codec_context.time_base = Fraction(1, CLOCK)
-        if self._sound is not None:
+        if self._source is not None:
             self._open_sound()
 
     def _add_stream(self, rate: Fraction) -> 'av.VideoStream | None':
@@ -154,15 +177,17 @@ class AvWriter:
     def _open_sound(self) -> None:
         import av
 
-        source = self._tracks.enter_context(av.open(self._sound, metadata_errors='ignore'))
-        if not source.streams.audio:
+        container = self._tracks.enter_context(av.open(self._source.name, metadata_errors='ignore'))
+        if not container.streams.audio:
             return
-        track = source.streams.audio[0]
+        track = container.streams.audio[0]
         try:
             copy = self._container.add_stream_from_template(track)
-            self._packets = source.demux(track), copy
+            self._packets = container.demux(track), copy
         except (av.FFmpegError, ValueError) as error:
-            self._problems.append(f"the sound of '{self._sound}' cannot be copied to mp4: {error}")
+            self._problems.append(
+                f"the sound of '{self._source.name}' cannot be copied to mp4: {error}"
+            )
 
     def _copy_sound(self) -> None:
         import av
@@ -170,23 +195,28 @@ class AvWriter:
         packets, copy = self._packets
         try:
             for packet in packets:
-                if packet.dts is not None:
+                if packet.pts is None or packet.dts is None:
+                    continue
+                start = round(self._source.start / packet.time_base)
+                packet.pts, packet.dts = packet.pts - start, packet.dts - start
+                if packet.pts + (packet.duration or 0) >= 0:  # the first one may prime the decoder
                     packet.stream = copy
                     self._container.mux(packet)
         except av.FFmpegError as error:
-            if getattr(error, 'errno', None) == errno.ENOSPC:
+            if error.errno in DISK_ERRORS:
                 raise
-            self._problems.append(f"the sound of '{self._sound}' was copied in part: {error}")
+            self._problems.append(f"the sound of '{self._source.name}' was copied in part: {error}")
 
     def publish(self) -> list[str]:
         """Finish and rename the file; return problems, one line each."""
         if self._stream is None:
             return self._problems
-        self._container.mux(self._stream.encode())
-        if self._packets is not None:
-            self._copy_sound()
-        self._container.close()
-        os.replace(self._partial, self.path)
+        with self._problem_of_encoder():
+            self._container.mux(self._stream.encode())
+            if self._packets is not None:
+                self._copy_sound()
+            self._container.close()
+            os.replace(self._partial, self.path)
         return self._problems
 
     def __enter__(self) -> 'AvWriter':
@@ -200,13 +230,13 @@ class AvWriter:
         self._partial.unlink(missing_ok=True)
 
 
-def open_writer(path: Path, fps: float, source: str | None) -> AvWriter | OpenCVWriter:
+def open_writer(path: Path, fps: float, source: Video | None) -> AvWriter | OpenCVWriter:
     """Return the best writer that is installed.
 
     Args:
         path: `.mp4` file.
         fps: frames a second, on average.
-        source: video file with the sound; None for a camera.
+        source: the video that is drawn; None for a camera.
     """
     try:
         import av  # noqa: F401

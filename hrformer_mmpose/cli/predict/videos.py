@@ -67,7 +67,7 @@ def _predict_file(
     video: Video, lines: Path, estimator: Estimator, boxes, options: Options, key: dict, entry: dict
 ) -> list[str]:
     """Write lines and drawn video of a file; return the problems."""
-    with RawLines(lines.with_name(f'.part-{lines.name}'), key) as raw:
+    with RawLines(lines.with_name(f'.part-{lines.name}'), key, options.force) as raw:
         if raw.count:
             print(f"continuing '{video.name}' at frame {raw.count}")
         if not raw.is_whole:
@@ -124,13 +124,15 @@ def write_results(
     partial = lines.with_name(f'.final-{lines.name}')
     undrawn = 0
     with contextlib.ExitStack() as stack:
-        images = iter(videos.open_video(video.name) if options.pictures else ())
+        source, images = video, iter(())
         if options.pictures:
-            stack.callback(images.close)
+            with contextlib.suppress(DataError):  # deleted since, which is reported below
+                source = videos.open_video(video.name)
+                images = stack.enter_context(contextlib.closing(iter(source)))
         stack.callback(partial.unlink, missing_ok=True)
         stack.enter_context(naming(lines))
         rows = stack.enter_context(open(partial, 'w', encoding='utf-8'))
-        writer = open_writer(lines.with_suffix('.mp4'), video.fps, video.name)
+        writer = open_writer(lines.with_suffix('.mp4'), video.fps, source)
         stack.enter_context(writer)
         for frame, smooth in refine(frames, options):
             write_line(rows, frame, smooth, entry)

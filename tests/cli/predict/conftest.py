@@ -44,12 +44,13 @@ def network(monkeypatch) -> Network:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch, network) -> Path:
-    """A working directory with the images of `PHOTOS`, spots at x = 20, 28, ..., in data."""
+    """A working directory with the images of `PHOTOS`, spots at x = 20, 28, ..., and a model."""
     monkeypatch.chdir(tmp_path)
     for name in ('RANK', 'WORLD_SIZE'):
         monkeypatch.delenv(name, raising=False)
     for number, name in enumerate(PHOTOS):
         photo(name, 20 + 8 * number)
+    Path('m.onnx').touch()
     return tmp_path
 
 

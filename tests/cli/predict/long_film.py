@@ -24,6 +24,8 @@ def main(folder: str, frames: int) -> None:
     video, raw = Path(folder, 'clip.avi'), Path(folder, 'out/videos/.part-clip.jsonl')
     predict.open_estimator = lambda options: Estimator(Brightest(), 8, 0.0, 'skip')
     predict.detectors.make_detector = lambda *arguments: Detector()
+    network = Path(folder, 'm.onnx')
+    network.touch()
     early = []
 
     def watch():
@@ -33,7 +35,7 @@ def main(folder: str, frames: int) -> None:
                 early.append(peak())
 
     threading.Thread(target=watch, daemon=True).start()
-    flags = [str(video), '--model', 'm.onnx', '--boxes', 'hog', '--track', '--smooth', 'savgol']
+    flags = [str(video), '--model', str(network), '--boxes', 'hog', '--track', '--smooth', 'savgol']
     options = predict.parser().parse_args([*flags, '--out', str(Path(folder, 'out'))])
     predict.run(options)
     print('peak', *early, peak())

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import cv2
@@ -16,8 +17,11 @@ from hrformer_mmpose.errors import UserError
 from hrformer_mmpose.imaging.skeleton import COCO, Skeleton
 from hrformer_mmpose.inference.detectors import CocoDetections
 from hrformer_mmpose.inference.estimator import Estimator
+from tests.inference.films import film
 
 from .helpers import PHOTOS, by_name, coco_box, hrformer, lines, names, photo, results
+
+TINY = 'hrformer_tiny_demo_112x84'
 
 # Images
 
@@ -377,18 +381,16 @@ def test_mistakes_are_one_line(run, network, arguments, line):
         ),
         (['--model', 'm.onnx', '--precision', 'auto'], '--precision is for configs'),
         (['--model', 'm.onnx'], "network 'm.onnx' does not exist"),
-        (['--model', 'tiny'], '--model tiny needs its weights: --checkpoint FILE'),
-        (['--model', 'tiny', '--checkpoint', 'c', '--backend', 'openvino'], '--backend is for exp'),
+        (['--model', TINY], f'--model {TINY} needs its weights: --checkpoint FILE'),
+        (['--model', TINY, '--checkpoint', 'c', '--backend', 'openvino'], '--backend is for exp'),
         (
             ['--model', 'a.pth'],
             '--model a.pth is a checkpoint: give it as --checkpoint, and its con',
         ),
         (['--model', ''], "--model '' is empty: give a name or a path"),
-        (['--model', '.'], '--model . needs its weights: --checkpoint FILE'),
-        (
-            ['--model', '/', '--checkpoint', 'c'],
-            "config '/' is neither a file nor one of the names",
-        ),
+        (['--model', 'none'], "config 'none' is neither a file nor one of the names"),
+        (['--model', '.'], "config '.' is a folder: give the .py file in it; a folder that is"),
+        (['--model', '/', '--checkpoint', 'c'], "config '/' is a folder: give the .py file"),
         (['--model', 'm.onnx', '--threads', '0'], 'threads=0: give 1 to '),
     ],
 )
@@ -504,6 +506,33 @@ def test_many_names_of_one_stem_take_no_time():
     assert (found['d/7.jpg'], found['d/7.png'], found['d/8.jpg']) == (
         '7.jpg.jpg', '7.png.jpg', '8.jpg'
     )  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='systems differ in the length of names')
+def test_names_of_the_greatest_length(run):
+    """Temporary names are longer than those of the results."""
+    names = ['x' * 251, 'é' * 125 + 'x', 'x' * 250 + 'y']
+    for name in names:
+        photo(f'long/{name}.png', 20)
+    film(Path(f'long/{"v" * 251}.avi'), 3)
+    assert run('long')[0] == 0
+    assert {path.name for path in Path('out/pictures').iterdir()} == {
+        'x' * 200 + '.jpg', 'x' * 200 + '-2.jpg', 'é' * 100 + '.jpg'
+    }  # fmt: skip
+    assert len(list(Path('out/videos').iterdir())) == 2
+    with io.replacing(Path('y' * 255)) as partial:
+        Path(partial).write_text('new')
+    assert Path('y' * 255).read_text() == 'new'
+
+
+def test_a_picture_that_cannot_be_written_is_a_problem_of_its_image(run):
+    photo('d/a.png', 20), photo('d/a.jpg/b.png', 20), photo('d/z.png', 20)
+    status, out = run('d')
+    assert status == 1
+    assert 'pictures/a.jpg' in out.splitlines()[-2]
+    assert out.splitlines()[-1] == '1 problem; 0 of 3 files could not be used'
+    assert len(results()) == 3
+    assert Path('out/pictures/z.jpg').exists()
 
 
 def test_numbers_of_images():

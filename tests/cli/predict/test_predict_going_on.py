@@ -219,6 +219,28 @@ def test_a_result_is_not_written_over_where_the_folders_in_common_change(run):
     assert len(list(open_video('out/videos/clip-2.mp4'))) == 4
 
 
+def test_files_of_another_folder_with_the_same_names_replace_nothing(run, network, monkeypatch):
+    photo('x/0.png', 20), photo('y/0.png', 60, size=(62, 80))
+    Path('x/m.onnx').touch(), Path('y/m.onnx').touch()
+    first = Path('x/0.png').resolve()
+    monkeypatch.chdir('x')
+    run('.', out='../out')
+    before = {path: path.read_bytes() for path in Path('../out').rglob('*.*')}
+    monkeypatch.chdir('../y')
+    status, _ = run('.', out='../out')
+    assert status == (
+        f"error: --out has results of '{first}' as those of './0.png': choose another --out, "
+        'or --force to begin anew'
+    )
+    assert {path: path.read_bytes() for path in before} == before
+    # Moved together with its results, a file is the same.
+    monkeypatch.chdir('..')
+    Path('x').rename('z')
+    monkeypatch.chdir('z')
+    assert 'already holds all of this' in run('.', out='../out')[1]
+    assert network.seen == 1
+
+
 def test_force_begins_anew(run, network):
     run('data')
     photo('data/a.png', 60)
@@ -283,6 +305,12 @@ def test_other_settings_do_not_go_on(run, network, flags, what):
     )
     assert Path('out/poses.jsonl').read_bytes() == before
     assert network.seen == 5
+
+
+def test_a_network_that_does_not_exist_is_named_before_the_journal(run):
+    run('data')
+    Path('m.onnx').unlink()
+    assert run('data')[0] == "error: network 'm.onnx' does not exist"
 
 
 def test_another_network_under_the_same_name_does_not_go_on(run):

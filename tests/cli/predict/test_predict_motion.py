@@ -121,6 +121,16 @@ def test_a_damaged_end_of_the_raw_lines_is_predicted_again(run, network, detecto
     assert [row['frame'] for row in rows()] == list(range(COUNT))
 
 
+def test_force_begins_an_interrupted_video_anew(run, network, detector):
+    film('clip.avi')
+    network.left, network.error = 20, SystemExit(9)
+    run('clip.avi', '--batch-size', '1')
+    network.left, seen = float('inf'), network.seen
+    _, printed = run('clip.avi', '--force')
+    assert 'continuing' not in printed
+    assert network.seen == seen + 2 * COUNT
+
+
 def test_raw_lines_of_another_video_are_not_continued(run, network, detector):
     film('clip.avi')
     network.left, network.error = 20, SystemExit(9)

@@ -150,7 +150,15 @@ def test_each_process_of_torchrun_has_a_gpu_of_its_own(monkeypatch):
     monkeypatch.setattr(
         inference, 'PoseEstimator', lambda *args, **options: given.append(options['device'])
     )
-    flags = ['a.png', '--model', 'tiny', '--checkpoint', 'c.pth', '--boxes', 'whole-image']
+    flags = [
+        'a.png',
+        '--model',
+        'hrformer_tiny_demo_112x84',
+        '--checkpoint',
+        'c.pth',
+        '--boxes',
+        'whole-image',
+    ]
     for gpus, rank, device, expected in (
         (0, '1', None, None),
         (4, '0', None, 'cuda:0'),

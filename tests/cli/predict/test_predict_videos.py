@@ -40,7 +40,7 @@ def test_a_video_is_drawn_frame_by_frame(run, network):
     status = Path('clip.avi').stat()
     assert lines()[1] == dict(
         name='clip.avi', kind='video', frames=20, persons=20, lines='videos/clip.jsonl',
-        file=[status.st_size, status.st_mtime_ns],
+        file=[status.st_size, status.st_mtime_ns], path=str(Path('clip.avi').resolve()),
     )  # fmt: skip
     assert {path.name for path in Path('out/videos').iterdir()} == {'clip.jsonl', 'clip.mp4'}
 
@@ -312,7 +312,7 @@ def test_two_recordings_at_once_have_names_of_their_own(run, monkeypatch):
     monkeypatch.setattr(reading, 'OpenCVVideo', Camera)
     Path('out').mkdir()
     Path('out/camera-3.jsonl.part').write_text('of another run')
-    _, out = run('camera:3', '--force')
+    _, out = run('camera:3')
     assert out == "'camera 3', 5 frames, 5 persons: out/camera-3-2.mp4, camera-3-2.jsonl\n"
     assert Path('out/camera-3.jsonl.part').read_text() == 'of another run'
 
@@ -341,6 +341,24 @@ def test_frames_that_cannot_be_read_again_keep_their_poses(run, monkeypatch):
     assert [row['frame'] for row in lines('out/videos/clip.jsonl')] == [*range(8)]
 
 
+def test_a_video_that_is_deleted_after_its_poses_leaves_them_and_the_next_video(run, monkeypatch):
+    film(Path('a.mp4'), 3), film(Path('b.mp4'), 3)
+    opened, open_file = [], reading.open_video
+
+    def open_once(source):
+        opened.append(source)
+        if opened.count('a.mp4') == 2:
+            Path('a.mp4').unlink(missing_ok=True)
+        return open_file(source)
+
+    monkeypatch.setattr(reading, 'open_video', open_once)
+    status, out = run('a.mp4', 'b.mp4')
+    assert status == 1
+    assert "'a.mp4', 3 frames, 3 persons: out/videos/a.jsonl\n" in out
+    assert "'b.mp4', 3 frames, 3 persons: out/videos/b.mp4, b.jsonl\n" in out
+    assert 'and only 0 could be read again for the drawn video' in out
+
+
 class Fading:
     """Open videos; from the second time on they end after five frames."""
 
@@ -350,7 +368,17 @@ class Fading:
     def __call__(self, source):
         self.calls += 1
         video = self.open_video(source)
-        return video if self.calls == 1 else (frame for frame in itertools.islice(video, 5))
+        return video if self.calls == 1 else FirstFrames(video)
+
+
+class FirstFrames:
+    """The first five frames of a video."""
+
+    def __init__(self, video):
+        self.video, self.name, self.start = video, video.name, video.start
+
+    def __iter__(self):
+        yield from itertools.islice(self.video, 5)
 
 
 def test_a_recording_is_written_beside_files_of_others(run, monkeypatch):

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,10 @@ from .test_predict_motion import film
 UNEVEN = [0.0, 0.04, 0.2, 0.21, 0.5]
 
 
-def write(path: Path, times=UNEVEN) -> list[str]:
+def write(path: Path, times=UNEVEN, width=64) -> list[str]:
     with open_writer(path, 25, None) as writer:
         for number, time in enumerate(times):
-            writer.write(np.full((48, 64, 3), 40 * number, np.uint8), time)
+            writer.write(np.full((48, width, 3), 40 * number, np.uint8), time)
         return writer.publish()
 
 
@@ -55,6 +56,55 @@ def test_without_any_encoder_there_are_poses_and_no_drawn_video(run, monkeypatch
         '(--no-pictures does not need one; pip install av brings one)'
     ) in out
     assert [path.name for path in Path('out/videos').iterdir()] == ['clip.jsonl']
+
+
+def test_frames_closer_than_a_tick_are_all_written(tmp_path):
+    pytest.importorskip('av')
+    assert write(tmp_path / 'a.mp4', [0, 0.1, 0.100004, 0.100008, 0.3]) == []
+    assert len(list(open_video(str(tmp_path / 'a.mp4')))) == 5
+
+
+@pytest.mark.parametrize(
+    ('times', 'width'), [([0, 40_000, 80_000], 64), ([0, 0.1, 0.2], 17_000)], ids=['times', 'size']
+)
+def test_what_mp4_or_its_encoder_refuses_is_one_problem(tmp_path, times, width):
+    pytest.importorskip('av')
+    path = tmp_path / 'a.mp4'
+    (problem,) = write(path, times, width)
+    assert problem.startswith(f"'{path}' cannot be written as video (")
+    assert problem.endswith('): --no-pictures leaves it out')
+    assert list(tmp_path.iterdir()) == []
+
+
+def with_sound(path: str, start: float, sound_start: float) -> None:
+    """Five frames and one second of silence, which begin at the given times."""
+    import av
+
+    with av.open(path, 'w') as container:
+        video = container.add_stream('mpeg4', 10)
+        video.width, video.height, video.pix_fmt = 64, 48, 'yuv420p'
+        sound = container.add_stream('flac', 8000, layout='mono')
+        for number in range(5):
+            frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), 'bgr24')
+            frame.pts, frame.time_base = number + round(10 * start), Fraction(1, 10)
+            container.mux(video.encode(frame))
+        for number in range(8):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1000), np.int16), 's16', 'mono')
+            frame.sample_rate, frame.pts = 8000, 1000 * number + round(8000 * sound_start)
+            container.mux(sound.encode(frame))
+        for stream in (video, sound):
+            container.mux(stream.encode())
+
+
+@pytest.mark.parametrize(('start', 'sound_start'), [(0, 0), (2, 2), (2, 2.5), (1, 0.5)])
+def test_the_sound_keeps_its_distance_to_the_frames(run, start, sound_start):
+    """Sound before the first frame is left out."""
+    av = pytest.importorskip('av')
+    with_sound('clip.mkv', start, sound_start)
+    assert run('clip.mkv')[0] == 0
+    with av.open('out/videos/clip.mp4') as container:
+        first = next(container.decode(audio=0))
+    assert first.time == pytest.approx(max(sound_start - start, 0), abs=0.002)
 
 
 @pytest.fixture
