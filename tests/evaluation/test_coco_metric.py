@@ -160,7 +160,8 @@ import torch.distributed as dist
 import hrformer_mmpose
 from tests.evaluation.test_coco_metric import build, run
 path, shares = pickle.load(open(sys.argv[1], 'rb'))
-dist.init_process_group('gloo')
+store = f'file://{sys.argv[1]}.store'
+dist.init_process_group('gloo', init_method=store, rank=int(sys.argv[2]), world_size=2)
 metric = build('hrformer_mmpose', ann_file=path)
 figures = run(metric, shares[dist.get_rank()], batch=4)
 if dist.get_rank() == 0:
@@ -184,11 +185,10 @@ def test_two_processes_give_exactly_ones_figures(case, tmp_path, division):
     }[division]
     file = tmp_path / 'shares.pkl'
     file.write_bytes(pickle.dumps((path, shares)))
-    environ = dict(os.environ, MASTER_ADDR='127.0.0.1', MASTER_PORT='29533', WORLD_SIZE='2')
     started = [
         subprocess.Popen(
-            [sys.executable, '-c', PROCESS, str(file)],
-            env=dict(environ, RANK=str(rank), OMP_NUM_THREADS='1'),
+            [sys.executable, '-c', PROCESS, str(file), str(rank)],
+            env=dict(os.environ, OMP_NUM_THREADS='1'),
             stdout=subprocess.PIPE,
             text=True,
         )
