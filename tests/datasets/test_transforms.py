@@ -248,6 +248,23 @@ def test_reduced_decoding_shows_the_same_crop(tmp_path, box, reduction, flip):
     assert difference.mean() < 1.0
 
 
+def test_the_reduction_is_that_of_each_box(photo):
+    step = TRANSFORMS.build(dict(type='hrformer_mmpose.LoadImage', reduce_to=(48, 64)))
+    people = [person(photo, BOXES[i]) for i in (1, 4, 1)]
+    results = [step(someone) for someone in people]
+    assert [r.get('img_reduction', 1) for r in results] == [8, 1, 8]
+    assert [r['img'].shape[0] for r in results] == [42, 333, 42]
+
+
+def test_a_truncated_jpeg_is_named_in_reduced_decoding(photo, tmp_path, monkeypatch):
+    """Also with an OpenCV that fills the missing part."""
+    monkeypatch.setattr(cv2, 'imdecode', lambda *_: np.zeros((42, 63, 3), np.uint8))
+    path, data = tmp_path / 'part.jpg', photo.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(DataError, match=r"part\.jpg' is cut short"):
+        load(path, reduce_to=(48, 64), bbox=np.array([BOXES[1]]))
+
+
 @pytest.fixture
 def draws():
     """Shift (N, 2), scale (N,) and rotation (N,) of 20,000 boxes of 100x100 pixels."""
