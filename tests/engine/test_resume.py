@@ -12,19 +12,12 @@ import sys
 import time
 from collections import defaultdict
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 pytest.importorskip('mmpose')
-from mmengine.logging import MessageHub
-from torch.utils.data import DataLoader
-
 from hrformer_mmpose import io
-from hrformer_mmpose.datasets.sampler import DefaultSampler
-from hrformer_mmpose.engine import loops
-from hrformer_mmpose.engine.loops import EpochBasedTrainLoop
 from tests.conftest import ROOT
 from tests.engine.conftest import Killed
 from tests.tiny import NETWORK
@@ -163,49 +156,6 @@ def test_a_missed_validation_follows_the_dynamic_intervals(train, tmp_path):
         train(tmp_path, defaultdict(end), **intervals)
     runner = train(tmp_path, {1: 0.1, 2: 0.2}, resume=True, **intervals)
     assert list(runner.message_hub.get_scalar('val/coco/AP').data[0]) == [0.1, 0.2]
-
-
-@pytest.fixture
-def loop(tmp_path):
-    """A loop of two epochs of two iterations with a model that does nothing."""
-    step = SimpleNamespace(train=lambda: None, train_step=lambda *args, **kwargs: {})
-    runner = SimpleNamespace(
-        model=step, optim_wrapper=None, call_hook=lambda *args, **kwargs: None, hooks=[], seed=7,
-        work_dir=str(tmp_path), message_hub=MessageHub(tmp_path.name), val_loop=None,
-        _randomness_cfg={},
-    )  # fmt: skip
-    sampler = DefaultSampler(range(4), shuffle=True, seed=0)
-    return EpochBasedTrainLoop(runner, DataLoader(range(4), 2, sampler=sampler), max_epochs=2)
-
-
-@pytest.mark.parametrize(
-    ('iteration', 'validated', 'expected'),
-    [(2, None, [1, 2]), (2, 1, [2]), (3, None, [2]), (3, 1, [2])],
-)
-def test_a_validation_is_repeated_if_it_was_missed(loop, iteration, validated, expected):
-    """Resumed after the first epoch, or within the second one."""
-    place = dict(epoch=1, iter=2, batches=2) if iteration == 3 else dict(epoch=0, iter=0, batches=2)
-    loop.runner.message_hub.update_info('epoch_begun', place)
-    loop.runner.message_hub.update_info('epoch_validated', validated)
-    validations = []
-    loop.runner.val_loop = SimpleNamespace(run=lambda: validations.append(loop.epoch))
-    loop._epoch, loop._iter = 1, iteration
-    loop.run()
-    assert validations == expected
-    assert loop.iter == 4
-
-
-@pytest.mark.parametrize('differ', [False, True])
-def test_the_random_numbers_of_a_second_process(loop, monkeypatch, differ):
-    """From the common seed, without the rank that MMEngine adds to it, and the rank."""
-    loop.runner._randomness_cfg = dict(diff_rank_seed=differ)
-    loop.runner.seed = 7 + differ
-    seeds = []
-    monkeypatch.setattr(loops, 'get_rank', lambda: 1)
-    monkeypatch.setattr(loops, 'seed_all', lambda *entropy: seeds.append(entropy))
-    loop.run()
-    assert seeds == [(7, 1, iteration) for iteration in range(4)]
-    assert loop.dataloader.sampler.seed == 7
 
 
 @pytest.mark.slow

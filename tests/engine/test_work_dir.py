@@ -1,7 +1,6 @@
 """A run's folder: held by one run, never emptied by a start that fails, repaired after a kill."""
 
 import json
-import logging
 import multiprocessing
 import os
 import shutil
@@ -10,14 +9,11 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 pytest.importorskip('mmpose')
-from mmengine.logging import MessageHub
-
 from hrformer_mmpose.engine import checkpoint_hook, work_dir
 from hrformer_mmpose.errors import ConfigError, UserError
 from tests.engine.conftest import Killed
@@ -29,45 +25,6 @@ def listing(folder) -> dict[str, bytes]:
     """Names and contents of the checkpoints of a folder."""
     paths = [*Path(folder).glob('*.pth'), *Path(folder).glob('last_checkpoint')]
     return {path.name: path.read_bytes() for path in paths}
-
-
-# Rotation, without training: checkpoints are empty files.
-
-
-def rotation(folder, save_best):
-    """Return a function that ends an epoch with metrics and returns the names of the files."""
-    runner = SimpleNamespace(
-        work_dir=str(folder), _resume=False, _load_from=None, epoch=0, iter=0,
-        message_hub=MessageHub(folder.name), logger=logging.getLogger('rotation'),
-        save_checkpoint=lambda folder, filename, *args, **kwargs: Path(folder, filename).touch(),
-    )  # fmt: skip
-    hook = checkpoint_hook.CheckpointHook(
-        interval=1, save_best=save_best, rule='greater', max_keep_ckpts=2
-    )
-    hook.before_train(runner)
-
-    def end_epoch(**metrics):
-        hook._save_checkpoint(runner)
-        runner.epoch += 1
-        hook.after_val_epoch(runner, metrics)
-        return {*listing(folder)} - {'last_checkpoint'}
-
-    return end_epoch
-
-
-def test_the_best_file_stays_until_a_better_one(tmp_path):
-    end_epoch = rotation(tmp_path, 'AP')
-    for number, score, best in ((1, 0.2, 1), (2, 0.1, 1), (3, 0.2, 1), (4, 0.3, 4)):
-        newest = {f'epoch_{n}.pth' for n in (number - 1, number) if n}
-        assert end_epoch(AP=score) == {*newest, f'best_AP_epoch_{best}.pth'}
-
-
-def test_the_best_file_of_each_metric_stays(tmp_path):
-    end_epoch = rotation(tmp_path, ['AP', 'AR'])
-    end_epoch(AP=0.2, AR=0.4)
-    best = {'best_AP_epoch_2.pth', 'best_AR_epoch_1.pth'}
-    assert end_epoch(AP=0.3, AR=0.3) == {*best, 'epoch_1.pth', 'epoch_2.pth'}
-    assert end_epoch(AP=0.1, AR=0.1) == {*best, 'epoch_2.pth', 'epoch_3.pth'}
 
 
 # Files of other folders.
