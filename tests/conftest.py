@@ -2,8 +2,11 @@
 
 import importlib.util
 import os
+import random
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -53,13 +56,17 @@ def _unformatted_configs():
 
 
 @pytest.fixture(autouse=True)
-def _seed_and_threads():
-    """Start each test with the same seed, and keep what it does to the threads from the next."""
+def _global_state():
+    """Seed all generators, and restore the number of threads and MMEngine's scope on exit."""
+    random.seed(0)
+    np.random.seed(0)
     torch.manual_seed(0)
     threads = torch.get_num_threads()
     yield
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
+    if registry := sys.modules.get('mmengine.registry'):
+        registry.DefaultScope._instance_dict.clear()
 
 
 def relative_error(ours: torch.Tensor, expected: torch.Tensor) -> float:

@@ -18,7 +18,7 @@ from hrformer_mmpose.datasets.image_transforms import CenterCrop, RandomResizedC
 CONFIG = zoo.find('hrformer_tiny_imagenet_224')
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture
 def cfg() -> Config:
     init_default_scope('mmpose')
     return Config.fromfile(CONFIG)

@@ -111,6 +111,11 @@ class Settings:
                 if name in scheduled:
                     group[name] = group[name] * now[key] / before if before else now[key]
                 group[key] = now[key]
+            if 'betas' in now.keys() & scheduled:
+                betas = group['momentum'], *now['betas'][1:]
+                if betas[1:] != tuple(group['betas'][1:]):
+                    changed['betas'] = f'betas: {group["betas"]} before, {betas} from here on'
+                group['betas'] = betas
         for schedule, then in zip(schedulers, self._schedules, strict=True):
             schedule.end = then['end']
             if changed and 'base_values' in then:

@@ -99,6 +99,36 @@ def test_the_crop_of_a_very_long_image_is_its_middle(shape, box):
     assert crop._box(*shape) == box
 
 
+def test_the_ratio_of_a_random_crop_is_width_by_height():
+    crop = image_transforms.RandomResizedCrop(32, area=(0.2, 0.3), ratio=(2.0, 2.0))
+    for _ in range(10):
+        top, left, height, width = crop._box(100, 100)
+        assert width == pytest.approx(2 * height, abs=1)
+        assert 0.19 < height * width / 100**2 < 0.31
+        assert top + height <= 100
+        assert left + width <= 100
+
+
+def test_operations_of_strength_0_and_1():
+    image = np.random.randint(0, 256, (20, 30, 3), np.uint8)
+    _, _, _, rotate, posterize, *others = image_transforms._OPERATIONS
+    for operation in (rotate, *others):
+        assert np.array_equal(operation(image.copy(), 0.0), image)
+        assert not np.array_equal(operation(image.copy(), 1.0), image)
+    for strength, bits in ((0.0, 4), (0.5, 2), (1.0, 1)):
+        assert len(np.unique(posterize(image, strength))) == 2**bits
+
+
+@pytest.mark.parametrize(('magnitude', 'expected'), [(0, 0.0), (4, 0.4), (10, 1.0)])
+def test_the_strength_is_a_tenth_of_the_magnitude(monkeypatch, magnitude, expected):
+    strengths = []
+    operations = [lambda image, m: strengths.append(m) or image]
+    monkeypatch.setattr(image_transforms, '_OPERATIONS', operations)
+    image = np.zeros((4, 4, 3), np.uint8)
+    apply('RandAugment', image, magnitude=magnitude, spread=0, probability=1.0)
+    assert strengths == [expected] * 2
+
+
 @pytest.mark.parametrize('operation', image_transforms._OPERATIONS)
 def test_every_operation_keeps_form_and_type(operation):
     np.random.seed(1)

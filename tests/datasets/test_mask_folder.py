@@ -270,6 +270,21 @@ class TestTransforms:
         assert 1.07 < aspect.max() < 1.15
         assert np.allclose(sizes.prod(1), 1200, rtol=0.06)
 
+    def test_the_aspect_is_width_by_height(self, sample):
+        result = RandomScaleCrop((60, 80), (1.0, 1.0), (1.44, 1.44))(dict(sample))
+        inside = result['mask'] != IGNORED
+        assert (inside.any(1).sum(), inside.any(0).sum()) == (25, 48)
+
+    def test_a_small_image_is_padded_on_all_sides(self, sample):
+        crop = RandomScaleCrop((60, 80), (1.0, 1.0), (1.0, 1.0))
+        inside = [crop(dict(sample))['mask'] != IGNORED for _ in range(60)]
+        tops = {int(mask.any(1).argmax()) for mask in inside}
+        lefts = {int(mask.any(0).argmax()) for mask in inside}
+        assert min(len(tops), len(lefts)) > 15
+        assert max(tops) <= 30
+        assert max(lefts) <= 40
+        assert all(mask.sum() == 1200 for mask in inside)
+
     @pytest.mark.parametrize(
         'settings',
         [dict(size=(4,)), dict(size=(0, 4)), dict(scale=(2.0, 1.0)), dict(aspect=(0.0, 1.0))],

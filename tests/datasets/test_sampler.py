@@ -1,6 +1,7 @@
 """Each sample once, in one piece a process; MMEngine's counts; random numbers by sample."""
 
 import itertools
+import pickle
 import random
 
 import cv2
@@ -46,6 +47,13 @@ def test_shuffled_indices_are_mmengines_and_carry_their_origin():
     indices = [*ours]
     assert indices == [*theirs]
     assert indices[0].entropy == (3, 2, indices[0])
+
+
+def test_an_index_reaches_a_worker_with_its_entropy():
+    index = SampleIndex(5, (3, 2))
+    copy = pickle.loads(pickle.dumps(index))
+    assert copy == 5
+    assert copy.entropy == index.entropy == (3, 2, 5)
 
 
 class Noise(BaseTransform):

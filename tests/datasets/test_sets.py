@@ -273,7 +273,7 @@ def message(read, name: str, root, use: str = 'val') -> str:
 def test_a_missing_root_file_or_image_folder_names_the_variable(read, root, tmp_path, name):
     variable = SETS[name].variable
     text = message(read, name, tmp_path / 'nowhere')
-    assert f"data root '{tmp_path}/nowhere' is not a folder: set {variable} to the folder" in text
+    assert f"data root '{tmp_path}/nowhere' is not a folder: set {variable}, or" in text
     folder = root(name)
     cfg = read(name, root=folder)
     images = folder / cfg.val_dataloader.dataset.data_prefix.img

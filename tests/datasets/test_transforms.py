@@ -12,7 +12,7 @@ from mmengine.registry import init_default_scope
 from mmpose.registry import TRANSFORMS
 
 from hrformer_mmpose.datasets import transforms
-from hrformer_mmpose.errors import ConfigError, DataError
+from hrformer_mmpose.errors import DataError
 from hrformer_mmpose.imaging.headers import conversion_note, is_truncated
 
 
@@ -248,50 +248,18 @@ def test_reduced_decoding_shows_the_same_crop(tmp_path, box, reduction, flip):
     assert difference.mean() < 1.0
 
 
-@pytest.fixture
-def draws():
-    """Shift (N, 2), scale (N,) and rotation (N,) of 20,000 boxes of 100x100 pixels."""
-
-    def draw(scope: str, count: int = 20_000, **options):
-        step = TRANSFORMS.build(dict(type=f'{scope}.RandomBBoxTransform', **options))
-        np.random.seed(0)
-        boxes = dict(bbox_center=np.zeros((count, 2)), bbox_scale=np.full((count, 2), 100.0))
-        out = step(boxes)
-        return out['bbox_center'], out['bbox_scale'][:, 0] / 100, out['bbox_rotation']
-
-    return draw
+def test_the_reduction_is_that_of_each_box(photo):
+    step = TRANSFORMS.build(dict(type='hrformer_mmpose.LoadImage', reduce_to=(48, 64)))
+    people = [person(photo, BOXES[i]) for i in (1, 4, 1)]
+    results = [step(someone) for someone in people]
+    assert [r.get('img_reduction', 1) for r in results] == [8, 1, 8]
+    assert [r['img'].shape[0] for r in results] == [42, 333, 42]
 
 
-def test_the_default_draws_what_mmpose_draws(draws):
-    for ours, theirs in zip(draws('hrformer_mmpose'), draws('mmpose'), strict=True):
-        assert np.allclose(ours, theirs, rtol=1e-5, atol=1e-5)
-
-
-def test_clipped_draws_what_the_authors_draw(draws):
-    """Figures measured in their code; the shift is 20 % of a box before its padding."""
-    shift, scale, rotation = draws('hrformer_mmpose', distribution='clipped')
-    assert np.mean((scale == 0.5) | (scale == 1.5)) == pytest.approx(0.317, abs=0.01)
-    assert scale.std() == pytest.approx(0.359, abs=0.004)
-    rotated = rotation[rotation != 0]
-    assert len(rotated) / len(rotation) == pytest.approx(0.6, abs=0.01)
-    assert rotated.std() == pytest.approx(38.3, abs=0.5)
-    assert np.mean(np.abs(rotated) > 60) == pytest.approx(0.134, abs=0.01)
-    assert np.abs(rotated).max() == 80
-    shifted = shift[(shift != 0).any(1)] / 100 * 1.25
-    assert len(shifted) / len(shift) == pytest.approx(0.3, abs=0.01)
-    assert np.abs(shifted).max() == pytest.approx(0.2, abs=1e-3)
-    assert shifted.std() == pytest.approx(0.4 / 12**0.5, abs=0.003)  # uniform
-
-
-def test_mmposes_own_figures_are_others(draws):
-    _, scale, rotation = draws('mmpose')
-    rotated = rotation[rotation != 0]
-    assert scale.std() == pytest.approx(0.269, abs=0.004)
-    assert np.mean((scale == 0.5) | (scale == 1.5)) < 1e-3
-    assert rotated.std() == pytest.approx(43.1, abs=0.5)
-    assert np.mean(np.abs(rotated) > 60) == pytest.approx(0.20, abs=0.01)
-
-
-def test_a_distribution_that_is_neither_is_named():
-    with pytest.raises(ConfigError, match="distribution='normal' of RandomBBoxTransform is not"):
-        TRANSFORMS.build(dict(type='hrformer_mmpose.RandomBBoxTransform', distribution='normal'))
+def test_a_truncated_jpeg_is_named_in_reduced_decoding(photo, tmp_path, monkeypatch):
+    """Also with an OpenCV that fills the missing part."""
+    monkeypatch.setattr(cv2, 'imdecode', lambda *_: np.zeros((42, 63, 3), np.uint8))
+    path, data = tmp_path / 'part.jpg', photo.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(DataError, match=r"part\.jpg' is cut short"):
+        load(path, reduce_to=(48, 64), bbox=np.array([BOXES[1]]))

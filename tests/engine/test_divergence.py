@@ -1,9 +1,12 @@
 """A training that diverges ends with a line, and its last finite checkpoint is there."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
+from torch import nn
 
 pytest.importorskip('mmpose')
 from hrformer_mmpose.engine import finite_hook
@@ -94,6 +97,36 @@ def test_skipped_steps_are_no_divergence(train, tmp_path, scaled):
     assert (tmp_path / 'epoch_2.pth').exists()
     losses = runner.message_hub.get_scalar('train/loss').data[0]
     assert losses[2] == float('inf')
+
+
+@pytest.fixture
+def runner():
+    """Of a model with finite weights, and of a loss that is not finite."""
+    losses = SimpleNamespace(current=lambda: float('nan'))
+    return SimpleNamespace(
+        model=nn.BatchNorm1d(2), iter=0, last_checkpoint=lambda: None,
+        message_hub=SimpleNamespace(log_scalars={'train/loss': losses}),
+    )  # fmt: skip
+
+
+def test_50_losses_in_a_row_that_are_not_finite_end_training(runner):
+    hook = finite_hook.FiniteHook()
+    for iteration in range(7, 57):
+        runner.iter = iteration
+        hook.after_train_iter(runner)
+    runner.iter = 57
+    with pytest.raises(DivergenceError, match='diverged at iteration 8: the loss is not finite'):
+        hook.after_train_iter(runner)
+
+
+@pytest.mark.parametrize('part', ['state_dict', 'ema_state_dict'])
+def test_weights_and_averages_are_checked_before_they_are_saved(runner, part):
+    weights = dict(runner.model.state_dict())
+    checkpoint = dict(state_dict=weights, ema_state_dict=weights, meta=dict(iter=3))
+    finite_hook.FiniteHook().before_save_checkpoint(runner, checkpoint)
+    checkpoint[part] = {'module.weight': torch.tensor([1.0, torch.nan])}
+    with pytest.raises(DivergenceError, match='diverged at iteration 3: weight is not finite'):
+        finite_hook.FiniteHook().before_save_checkpoint(runner, checkpoint)
 
 
 @pytest.mark.slow

@@ -125,21 +125,22 @@ def test_evaluators_of_others_are_only_saved(tmp_path):
     assert json.loads(out.read_text()) == {'PCK': 0.5}
 
 
-def test_what_is_left_out_is_told_once(caplog):
+@pytest.mark.parametrize('use', ['train', 'val', 'test'])
+def test_what_is_left_out_is_told_once(caplog, use):
     lines = ['image 1', 'image 2']
     skipping = SimpleNamespace(on_error='skip', skipped=lambda: list(lines))
     wrapped = SimpleNamespace(dataset=SimpleNamespace(datasets=[SimpleNamespace(), skipping]))
     runner = SimpleNamespace(
-        train_dataloader=SimpleNamespace(dataset=wrapped), logger=logging.getLogger('left')
+        logger=logging.getLogger('left'), **{f'{use}_dataloader': SimpleNamespace(dataset=wrapped)}
     )
-    hook = SkippedHook()
+    after_epoch = getattr(SkippedHook(), f'after_{use}_epoch')
     with caplog.at_level('WARNING', 'left'):
-        hook.after_train_epoch(runner)
-        hook.after_train_epoch(runner)
+        after_epoch(runner)
+        after_epoch(runner)
         assert len(caplog.records) == 1
         assert 'left out so far: 2' in caplog.text
         lines.append('image 3')
-        hook.after_train_epoch(runner)
+        after_epoch(runner)
     assert len(caplog.records) == 2
 
 

@@ -6,6 +6,7 @@ import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -60,13 +61,18 @@ def straight(config, tmp_path_factory):
     return work_dir
 
 
-def start(config, root, work_dir, *arguments, processes=1, port=29517, log='log'):
+def free_port() -> int:
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        return server.getsockname()[1]
+
+
+def start(config, root, work_dir, *arguments, processes=1, log='log'):
     """Start tools/train.py (or dist_train.sh) in a process group of its own."""
     command = [sys.executable, 'tools/train.py', str(config)]
     if processes > 1:
         command = ['bash', 'tools/dist_train.sh', str(config), str(processes)]
     path = os.path.dirname(sys.executable) + os.pathsep + os.environ['PATH']
-    env = {**os.environ, 'DEMO_ROOT': str(root), 'PORT': str(port), 'PATH': path}
+    env = {**os.environ, 'DEMO_ROOT': str(root), 'PORT': str(free_port()), 'PATH': path}
     env['OMP_NUM_THREADS'] = '1'
     command += ['--work-dir', str(work_dir), *arguments]
     with open(Path(work_dir).with_suffix(f'.{log}'), 'a') as output:
@@ -197,7 +203,7 @@ def test_killed_on_two_processes(config, tmp_path):
     process = run(killed, *scaled, processes=2)
     wait_for(killed / 'epoch_2.pth', process)
     kill(process)
-    finish(run(killed, '--resume', '--auto-scale-lr', port=29519, processes=2), killed)
+    finish(run(killed, '--resume', '--auto-scale-lr', processes=2), killed)
     assert_same(straight / 'epoch_4.pth', killed / 'epoch_4.pth')
 
 

@@ -4,6 +4,10 @@ import pytest
 import torch
 
 pytest.importorskip('mmpose')
+from mmengine.optim import MultiStepLR, MultiStepMomentum, OptimWrapper
+from torch import nn
+
+from hrformer_mmpose.engine.resuming import Settings
 from hrformer_mmpose.errors import ConfigError
 
 LR = 'optim_wrapper.optimizer.lr'
@@ -29,6 +33,78 @@ def test_unchanged_settings_say_nothing(train, first):
     text = log_of(first)
     assert 'from here on' not in text
     assert 'batches' not in text
+
+
+# Without training: the state of an optimizer after two epochs, a milestone behind it.
+
+
+def build(lr=2e-3, betas=(0.9, 0.99), end=9, kinds=(MultiStepLR,)):
+    """Build an optimizer of one weight and its schedules."""
+    weight = nn.Parameter(torch.ones(1))
+    wrapper = OptimWrapper(torch.optim.AdamW([weight], lr=lr, betas=betas))
+    schedules = [kind(wrapper, milestones=[1, 3], gamma=0.5, end=end) for kind in kinds]
+    return wrapper, schedules
+
+
+@pytest.fixture
+def resume():
+    """Take up the state in a new optimizer; returns the log lines."""
+
+    def take_up(before, wrapper, schedules):
+        settings = Settings(wrapper, schedules)
+        saved, saved_schedules = before
+        saved.optimizer.step()
+        for _ in range(2):
+            for schedule in saved_schedules:
+                schedule.step()
+        states = [schedule.state_dict() for schedule in saved_schedules]
+        content = dict(optimizer=saved.state_dict(), param_schedulers=states)
+        settings.check(content, 'epoch_2.pth')
+        wrapper.load_state_dict(content['optimizer'])
+        for schedule, state in zip(schedules, states, strict=True):
+            schedule.load_state_dict(state)
+        return settings.apply(wrapper, schedules)
+
+    return take_up
+
+
+def test_a_scheduled_rate_changes_in_proportion(resume):
+    wrapper, (schedule,) = now = build(lr=5e-4, end=30)
+    assert resume(build(), *now) == ['lr: 0.002 before, 0.0005 from here on']
+    (group,) = wrapper.param_groups
+    assert group['lr'] == pytest.approx(5e-4 / 2)
+    assert group['initial_lr'] == 5e-4
+    assert schedule.base_values == [5e-4]
+    assert schedule.end == 30
+    wrapper.optimizer.step()
+    schedule.step()
+    assert group['lr'] == pytest.approx(5e-4 / 4)
+
+
+@pytest.mark.parametrize(
+    ('betas', 'changed'),
+    [((0.9, 0.99), []), ((0.8, 0.99), ['momentum']), ((0.9, 0.9), ['betas'])],
+)
+def test_a_scheduled_beta_changes_in_proportion(resume, betas, changed):
+    """The second one is not scheduled."""
+    kinds = (MultiStepLR, MultiStepMomentum)
+    wrapper, schedules = now = build(betas=betas, kinds=kinds)
+    lines = resume(build(kinds=kinds), *now)
+    assert [line.split(':')[0] for line in lines] == changed
+    (group,) = wrapper.param_groups
+    assert group['betas'] == pytest.approx((betas[0] / 2, betas[1]))
+    for schedule in schedules:
+        wrapper.optimizer.step()
+        schedule.step()
+    assert group['betas'] == pytest.approx((betas[0] / 4, betas[1]))
+
+
+@pytest.mark.parametrize(('before', 'now'), [(9, 2), (2, 9), (9, 1)])
+def test_another_end_that_is_past_is_refused(resume, before, now):
+    """Epoch 2 is done: a schedule can no longer end at epoch 1 or 2, nor go on."""
+    with pytest.raises(ConfigError, match=rf'param_scheduler\[0\]: end is {now}, and .* {before}'):
+        resume(build(end=before), *build(end=now))
+    resume(build(end=9), *build(end=3))
 
 
 @pytest.mark.slow

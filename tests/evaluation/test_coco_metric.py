@@ -19,6 +19,7 @@ from mmpose.registry import METRICS
 
 from hrformer_mmpose.coco import annotations
 from hrformer_mmpose.errors import ConfigError, DataError
+from hrformer_mmpose.evaluation.predictions import concatenate, from_samples, write_json
 
 from .cases import random_case, write
 
@@ -124,6 +125,28 @@ def test_without_boxes_the_keypoints_extent_is_the_area(case):
     assert ours == pytest.approx(theirs, abs=1e-6)
 
 
+@pytest.mark.parametrize('score_mode', ['bbox_keypoint', 'bbox_rle'])
+def test_samples_of_several_poses_are_mmposes(case, score_mode):
+    """As of a bottom-up model: the number of annotated boxes is another one."""
+    path, singles = case
+    samples = []
+    for image in sorted({s['img_id'] for s in singles}):
+        group = [s for s in singles if s['img_id'] == image]
+        predicted = {
+            key: np.concatenate([s['pred_instances'][key] for s in group])
+            for key in ('keypoints', 'keypoint_scores')
+        }
+        annotated = dict(bbox_scores=np.full(1, 0.5, np.float32))
+        ids = [s['id'] for s in group]
+        samples.append(dict(id=ids, img_id=image, pred_instances=predicted, gt_instances=annotated))
+    ours, theirs = (
+        run(build(scope, ann_file=path, score_mode=score_mode), samples)
+        for scope in ('hrformer_mmpose', 'mmpose')
+    )
+    assert ours == pytest.approx(theirs, abs=1e-6)
+    assert 0.1 < ours['coco/AP'] < 0.9
+
+
 def test_converters_are_mmposes(case):
     path, samples = case
     converter = dict(num_keypoints=5, mapping=[(0, 0), (5, 1), (6, 2), (11, 3), (12, 4)])
@@ -160,7 +183,8 @@ import torch.distributed as dist
 import hrformer_mmpose
 from tests.evaluation.test_coco_metric import build, run
 path, shares = pickle.load(open(sys.argv[1], 'rb'))
-dist.init_process_group('gloo')
+store = f'file://{sys.argv[1]}.store'
+dist.init_process_group('gloo', init_method=store, rank=int(sys.argv[2]), world_size=2)
 metric = build('hrformer_mmpose', ann_file=path)
 figures = run(metric, shares[dist.get_rank()], batch=4)
 if dist.get_rank() == 0:
@@ -184,11 +208,10 @@ def test_two_processes_give_exactly_ones_figures(case, tmp_path, division):
     }[division]
     file = tmp_path / 'shares.pkl'
     file.write_bytes(pickle.dumps((path, shares)))
-    environ = dict(os.environ, MASTER_ADDR='127.0.0.1', MASTER_PORT='29533', WORLD_SIZE='2')
     started = [
         subprocess.Popen(
-            [sys.executable, '-c', PROCESS, str(file)],
-            env=dict(environ, RANK=str(rank), OMP_NUM_THREADS='1'),
+            [sys.executable, '-c', PROCESS, str(file), str(rank)],
+            env=dict(os.environ, OMP_NUM_THREADS='1'),
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -235,6 +258,17 @@ def test_the_written_file_is_cocos_and_compact(case, tmp_path, format_only):
         assert row['keypoints'] == pytest.approx(other['keypoints'], abs=6e-5)
         assert row['score'] == pytest.approx(other['score'])
     assert (figures == {}) == format_only
+
+
+def test_a_file_of_more_than_1000_predictions(case, tmp_path):
+    part = from_samples(case[1])
+    many = concatenate([part] * (2500 // len(part)))
+    scores = np.arange(len(many)) / 7
+    assert len(many) > 2000
+    write_json(many, scores, tmp_path / 'many.json', dict(keypoints=slice(None)))
+    rows = json.loads((tmp_path / 'many.json').read_text())
+    assert [row['score'] for row in rows] == scores.tolist()
+    assert [row['image_id'] for row in rows] == many.image.tolist()
 
 
 def test_format_only_needs_no_annotations(case, tmp_path):

@@ -14,7 +14,7 @@ from hrformer_mmpose.errors import ConfigError, DataError
 from hrformer_mmpose.evaluation import evaluator, ground_truth
 from hrformer_mmpose.evaluation.ground_truth import prepare_ground_truth
 
-from .cases import SIGMAS, predictions_of, random_case, reference, write
+from .cases import PERSON, SIGMAS, predictions_of, random_case, reference, write
 
 
 def figures(path, results, iou_type='keypoints', use_area=True, sigmas=SIGMAS) -> np.ndarray:
@@ -153,6 +153,17 @@ def test_a_file_without_annotations_cannot_be_evaluated(tmp_path):
         prepare_ground_truth(annotations.read(path))
     assert path in str(caught.value)
     assert '\n' not in str(caught.value)
+
+
+def test_the_20_best_of_each_image_and_category(tmp_path):
+    dataset, results = random_case(7)
+    dataset['categories'].append(dict(PERSON, id=2, name='dog'))
+    many = [dict(results[0], category_id=1 + i % 2, score=i / 60) for i in range(60)]
+    known = prepare_ground_truth(annotations.read(write(tmp_path / 'a.json', dataset)))
+    for count, first in ((30, 0), (60, 20)):
+        predictions, scores = predictions_of(many[:count])
+        found = evaluator.evaluate(known, predictions, scores, SIGMAS)
+        assert found.evaluated.tolist() == [*range(first, count)]
 
 
 def test_predictions_of_other_data(tmp_path):

@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 
+pytest.importorskip('mmpose')
+from mmpose.evaluation.functional import soft_oks_nms
+
 from hrformer_mmpose.evaluation import oks
 
 from .cases import SIGMAS
@@ -22,3 +25,19 @@ def test_pairwise_by_the_formula_for_every_type(dtype):
             expected = np.mean(np.exp(-d2 / (2 * (2 * SIGMAS) ** 2 * area)))
             assert found[i, j] == pytest.approx(expected, rel=1e-4, abs=1e-12)
     assert 0.5 < found[0, 1] < 1
+
+
+def test_soft_nms_is_mmposes():
+    """30 overlapping persons, of which 20 are selected."""
+    rng = np.random.default_rng(0)
+    base, noise = rng.uniform(0, 200, (17, 2)), rng.normal(0, 15, (30, 17, 2))
+    keypoints, areas, scores = base + noise, rng.uniform(3e3, 9e3, 30), rng.random(30)
+    similarity = oks.pairwise(keypoints, areas, SIGMAS)
+    people = [
+        dict(keypoints=np.column_stack([xy, np.ones(17)]), area=area, score=score)
+        for xy, area, score in zip(keypoints, areas, scores, strict=True)
+    ]
+    expected = soft_oks_nms(people, 0.3, sigmas=SIGMAS).tolist()
+    assert oks.soft_nms(similarity, scores, 0.3).tolist() == expected
+    assert len(expected) == 20
+    assert {*expected} != {*scores.argsort()[-20:].tolist()}

@@ -1,7 +1,9 @@
 """The classification head and the classifier around it."""
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from hrformer_mmpose.arch import stages_from_arch
 from hrformer_mmpose.backbones import HRFormer
@@ -76,6 +78,18 @@ def test_losses():
     assert torch.allclose(shares['loss_cls'], by_hand)
 
 
+@torch.no_grad()
+def test_label_smoothing():
+    head = ClassificationHead((4, 4, 4, 4), num_classes=3, label_smooth=0.1).eval()
+    maps = [torch.rand(2, 4, 16 // 2**i, 16 // 2**i) for i in range(4)]
+    target = torch.tensor([0, 2])
+    head.classifier.weight.mul_(100)  # logits that differ
+    logits = head(maps)
+    expected = F.cross_entropy(logits, target, label_smoothing=0.1)
+    assert torch.allclose(head.loss(maps, target)['loss_cls'], expected)
+    assert not torch.allclose(F.cross_entropy(logits, target), expected)
+
+
 class TestMixing:
     @pytest.fixture
     def classifier(self):
@@ -125,3 +139,11 @@ class TestMixing:
                 mixed += int((shares > 0).sum() > 1)
         assert mixed
         assert torch.equal(self.images[:, 0, 0, 0], torch.arange(4.0))  # the batch is as it was
+
+    @pytest.mark.parametrize('area', [0.04, 0.25])
+    def test_the_box_of_cutmix_has_the_drawn_area(self, monkeypatch, area):
+        classifier = pytest.importorskip('hrformer_mmpose.estimators.classifier')
+        monkeypatch.setattr(np.random, 'uniform', lambda low, high: (low + high) / 2)
+        top, bottom, left, right = classifier._box(1000, 500, area)
+        assert (bottom - top) * (right - left) == pytest.approx(area * 1000 * 500, rel=0.01)
+        assert (bottom - top) == pytest.approx(2 * (right - left), abs=2)

@@ -14,33 +14,35 @@ def head():
     return SegmentationHead((4, 6), num_classes=3, channels=5).eval()
 
 
-MAPS = [torch.rand(2, 4, 8, 10), torch.rand(2, 6, 4, 5)]
+@pytest.fixture
+def maps():
+    return [torch.rand(2, 4, 8, 10), torch.rand(2, 6, 4, 5)]
 
 
 @torch.no_grad()
-def test_lower_maps_are_enlarged_and_concatenated(head):
-    large = F.interpolate(MAPS[1], (8, 10), mode='bilinear', align_corners=True)
-    expected = head.classifier(head.merge(torch.cat([MAPS[0], large], 1)))
-    assert torch.allclose(head(MAPS), expected)
-    assert not torch.allclose(resize(MAPS[1], (8, 10), align_corners=False), large)
+def test_lower_maps_are_enlarged_and_concatenated(head, maps):
+    large = F.interpolate(maps[1], (8, 10), mode='bilinear', align_corners=True)
+    expected = head.classifier(head.merge(torch.cat([maps[0], large], 1)))
+    assert torch.allclose(head(maps), expected)
+    assert not torch.allclose(resize(maps[1], (8, 10), align_corners=False), large)
     head.align_corners = False
-    assert not torch.allclose(head(MAPS), expected)
+    assert not torch.allclose(head(maps), expected)
 
 
 @torch.no_grad()
-def test_ignored_pixels_do_not_count(head):
+def test_ignored_pixels_do_not_count(head, maps):
     target = torch.zeros(2, 8, 10, dtype=torch.long)
     target[:, 4:] = IGNORED
-    logits = head(MAPS).log_softmax(1)
+    logits = head(maps).log_softmax(1)
     expected = -logits[:, 0, :4].mean()
-    assert torch.allclose(head.loss(MAPS, target)['loss_seg'], expected)
+    assert torch.allclose(head.loss(maps, target)['loss_seg'], expected)
 
 
 @torch.no_grad()
-def test_an_image_without_valid_pixels_has_no_loss(head):
+def test_an_image_without_valid_pixels_has_no_loss(head, maps):
     """Not NaN, which would stop the training; crops of background have no valid pixels."""
     target = torch.full((2, 8, 10), IGNORED)
-    assert head.loss(MAPS, target)['loss_seg'] == 0
+    assert head.loss(maps, target)['loss_seg'] == 0
 
 
 def test_iou_by_hand():

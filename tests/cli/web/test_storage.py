@@ -151,7 +151,8 @@ def test_long_names_are_cut():
 
 
 def test_no_thread_outlives_a_storage():
+    before = {*threading.enumerate()}
     with Storage():
-        pass
-    time.sleep(0.05)
-    assert not any(thread.name == 'hrformer-sweep' for thread in threading.enumerate())
+        (sweep,) = {*threading.enumerate()} - before
+    sweep.join(10)
+    assert not sweep.is_alive()
