@@ -140,9 +140,7 @@ def test_the_hash_is_told_from_the_date(name, digits):
 def test_an_address_that_does_not_answer(server, monkeypatch):
     monkeypatch.setattr(download, 'TIMEOUT', 0.2)
     server.files['/slow.pth'] = lambda handler: time.sleep(2)
-    begun = time.monotonic()
     assert 'timed out' in refused(f'{server.url}/slow.pth')
-    assert time.monotonic() - begun < 10
     assert '404' in refused(f'{server.url}/missing.pth')
     refused('http://127.0.0.1:9/hrformer.pth')
 

@@ -28,14 +28,6 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / 'cache' / 'hrformer_mmpose'
 
 
-@pytest.mark.skipif(not shutil.which('gcc'), reason='no compiler')
-def test_the_sources_compile(monkeypatch):
-    """Without this, an error in them would be a reason to skip the tests of the kernels."""
-    for defines in cpu._DEFINES.values():
-        assert build.load(*defines)[0] is not None
-    assert build.load()[0] is not None
-
-
 @needs_kernels
 def test_built_once(folder):
     _, message = build.load()

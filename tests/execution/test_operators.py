@@ -1,7 +1,9 @@
 """Public operators `torch.ops.hrformer_mmpose.*`: misuse raises, any layout gives equal results."""
 
 import itertools
+import os
 import random
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +12,7 @@ from torch import nn
 
 from hrformer_mmpose.execution import cpu, fused_ops
 from hrformer_mmpose.execution.block import HRFormerBlock
+from hrformer_mmpose.execution.cpu import build
 from hrformer_mmpose.execution.inference import InferenceBlock
 from hrformer_mmpose.execution.linear import FusedConv, FusedLinear, linear
 from hrformer_mmpose.execution.operator import register_kernels
@@ -210,6 +213,15 @@ LAYOUTS = {
     'negative bit': lambda x: torch.imag(torch.complex(x, -x).conj()),
 }
 IN_PLACE = LAYOUTS.keys() - {'first axis expanded', 'last axis expanded'}
+
+
+@pytest.mark.skipif(
+    not shutil.which('gcc') or os.environ.get(build.SWITCH) == '0', reason='no compiler'
+)
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_the_kernels_of_this_machine_compile(dtype):
+    """The tests of kernels are skipped where there are none, as with an error in their source."""
+    assert cpu.reason(dtype) is None
 
 
 @pytest.mark.parametrize('name', SHAPES)
