@@ -15,7 +15,7 @@ import torch
 
 pytest.importorskip('mmpose')
 from hrformer_mmpose.engine import checkpoint_hook, work_dir
-from hrformer_mmpose.errors import ConfigError, UserError
+from hrformer_mmpose.errors import ConfigError, UserError, WeightsError
 from tests.engine.conftest import Killed
 
 BEST = 'best_coco_AP_epoch_{}.pth'.format
@@ -60,13 +60,17 @@ def test_files_that_a_state_names_are_removed_in_its_own_folder_only(train, tmp_
     mine.write_text('precious')
     train(folder, {1: 0.1}, **{'train_cfg.max_epochs': 1})
     content = torch.load(folder / 'epoch_1.pth')
-    content['message_hub']['runtime_info'].update(
-        best_ckpt=str(mine), replaced_best=[str(mine), '../mine.pth'], keep_ckpt_ids=['/../../mine']
-    )
+    recorded = content['message_hub']['runtime_info']
+    recorded.update(best_ckpt=str(mine), replaced_best=[str(mine), '../mine.pth'])
     torch.save(content, folder / 'epoch_1.pth')
+    shutil.copytree(folder, tmp_path / 'b')
     few = {'default_hooks.checkpoint.max_keep_ckpts': 1}
     train(folder, {2: 0.2}, resume=True, **few)
     assert mine.read_text() == 'precious'
+    recorded.update(keep_ckpt_ids=['/../../mine'])
+    torch.save(content, tmp_path / 'b/epoch_1.pth')
+    with pytest.raises(WeightsError, match='keep_ckpt_ids is '):
+        train(tmp_path / 'b', {2: 0.2}, resume=True, **few)
 
 
 # Earlier runs in the same folder.
