@@ -257,6 +257,8 @@ class Runner(BlamesConfig, _Runner):
         for folder in dict.fromkeys(folders):
             if path := self._newest(folder, unreadable):
                 return path
+            if unreadable:  # not those of another training instead
+                break
         self._report(unreadable)
         if unreadable:
             raise WeightsError(
