@@ -20,10 +20,10 @@ from PIL import Image
 
 from .. import zoo
 from ..datasets.collate import pseudo_collate
-from ..datasets.image_folder import SUFFIXES
 from ..datasets.image_transforms import CenterCrop, RandAugment, RandomErasing, RandomResizedCrop
 from ..datasets.pipeline import Pipeline
 from ..errors import ConfigError, DataError, first_line
+from ..imaging.images import SUFFIXES
 from ..seeding import seed_all
 from ..synthetic import shapes
 from . import report
@@ -92,10 +92,8 @@ def _timm() -> tuple[Callable | None, str | None]:
         from timm.data import create_transform
     # A torchvision of another build of PyTorch raises a RuntimeError.
     except (ImportError, RuntimeError) as error:
-        return (
-            None,
-            f"timm's pipeline: not timed ({first_line(error)}): pip install timm torchvision",
-        )
+        reason = first_line(error)
+        return None, f"timm's pipeline: not timed ({reason}): pip install timm torchvision"
     return create_transform, None
 
 

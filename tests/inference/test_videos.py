@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hrformer_mmpose.errors import DataError
-from hrformer_mmpose.inference.videos import AvVideo, OpenCVVideo, open_video
+from hrformer_mmpose.inference.videos import AvVideo, OpenCVVideo, Video, open_video
 
 from .films import CORNERS, corners, film, turned_film
 
@@ -52,12 +52,17 @@ def test_a_pipe_is_no_video(tmp_path):
         open_video(str(tmp_path / 'a.mp4'))
 
 
-def test_a_video_that_is_cut_short(tmp_path):
-    whole = film(tmp_path / 'a.avi').read_bytes()
-    path = tmp_path / 'cut.avi'
-    path.write_bytes(whole[: len(whole) * 6 // 10])
+def read_cut_short(path, tenths: int) -> tuple[Video, int]:
+    """Cut a file off after some tenths of its bytes; return the video, and its frames when read."""
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * tenths // 10])
     video = open_video(str(path))
-    count = len(list(video))
+    return video, len(list(video))
+
+
+def test_a_video_that_is_cut_short(tmp_path):
+    path = film(tmp_path / 'a.avi')
+    video, count = read_cut_short(path, 6)
     assert 0 < count < 19
     assert video.truncation() == f"'{path}' is cut short: {count} of 20 frames can be read"
 
@@ -68,10 +73,7 @@ def test_matroska_that_is_cut_short(tmp_path):
     video = open_video(str(path))
     assert len(list(video)) == 20
     assert video.truncation() is None
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) * 6 // 10])
-    video = open_video(str(path))
-    count = len(list(video))
+    video, count = read_cut_short(path, 6)
     assert 0 < count < 19
     assert video.truncation() == f"'{path}' is cut short: {count} frames can be read"
 
@@ -157,10 +159,7 @@ def test_animated_images_are_videos(tmp_path, reader, name):
     assert video.truncation() is None
     if reader == 'av':
         assert [round(info.time, 3) for info in video.infos] == [0, 0.04, 0.2, 0.21, 0.5]
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) * 7 // 10])
-    video = open_video(str(path))
-    count = len(list(video))
+    video, count = read_cut_short(path, 7)
     assert 0 < count < 5
     assert video.truncation() == f"'{path}' is cut short: {count} frames can be read"
 
