@@ -111,7 +111,7 @@ def inference_counts(
     network: nn.Module, size: tuple[int, int], dtype: torch.dtype, batch: int
 ) -> Counts:
     """Count an inference with weights and images of a type."""
-    network = for_inference(network, dtype)
+    network = for_inference(network, torch.float32).to(dtype)  # a GPU's form
     images = [torch.rand(n, 3, *size).to(dtype) for n in range(MOST + 1)]
     with processor.without_half_types():
         inference(network, images[1])()  # prepares weights, once

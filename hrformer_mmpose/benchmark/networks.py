@@ -94,7 +94,7 @@ class _Benchmark:
         """Record how far the network for inference is from `reference`, MMPose's on the CPU."""
         dtype = DTYPES[precision]
         try:
-            step = inference(for_inference(network, dtype), image.to(self.timer.device, dtype))
+            step = inference(for_inference(network, dtype), image.to(self.timer.device))
             error = (step().float().cpu() - reference).norm() / reference.norm()
             difference = f'{error:.1e}'
         except RuntimeError as failure:
@@ -243,7 +243,7 @@ def _step(
         if autocast:
             return inference(UnderAutocast(network, dtype), image)
         network = for_inference(network, dtype)
-        return inference(network if build is None else build(network), image.to(dtype))
+        return inference(network if build is None else build(network), image)
     except RuntimeError as error:  # a row of the table, like one of the step itself
         return functools.partial(_raise, error.with_traceback(None))
 

@@ -1,7 +1,7 @@
 """Training step and inference, as they are timed and counted.
 
 A training step is a forward and a backward pass, under autocast where the precision is not float32.
-An inference in half precision has weights and images of that type, or runs under autocast.
+An inference in half precision is `HalfPrecision`'s, or runs under autocast.
 """
 
 import copy
@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+
+from ..backbones.half_precision import HalfPrecision
 
 DTYPES = dict(float32=torch.float32, float16=torch.float16, bfloat16=torch.bfloat16)
 
@@ -54,10 +56,16 @@ def training_step(network: nn.Module, image: torch.Tensor, dtype: torch.dtype) -
 
 
 def for_inference(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Copy a network for inference: the fused form of this package's, MMPose's as it is."""
+    """Copy a network for inference, float32 -> float32: this package's fused, MMPose's as it is.
+
+    Args:
+        network: on its device.
+        dtype: in which it computes.
+    """
     network = copy.deepcopy(set_training(network, False))
     fuse = getattr(network, 'fuse_for_inference', None)
-    return (network if fuse is None else fuse()).to(dtype)
+    network = network if fuse is None else fuse()
+    return network if dtype is torch.float32 else HalfPrecision(network, dtype)
 
 
 class UnderAutocast(nn.Module):
@@ -85,7 +93,7 @@ def inference(network: nn.Module, image: torch.Tensor) -> Callable:
 
     Args:
         network: a network from `for_inference`.
-        image: (B, 3, H, W), of the network's type.
+        image: (B, 3, H, W).
     """
 
     def step() -> torch.Tensor:

@@ -11,7 +11,9 @@ import torch
 from torch.autograd import forward_ad
 
 _CONSTANTS = {'1': 1, '2': 2, '3': 3, '5': 5, '9': 9}
-_PREFIXES = {'f64:': torch.float64, 'i64:': torch.int64}
+_PREFIXES = {'f32:': torch.float32, 'f64:': torch.float64, 'i64:': torch.int64}
+# Sizes that may not be 0: a mean over no channels is none, nor has a map without pixels a value.
+_POSITIVE = frozenset(('C', 'D', 'H1', 'W1', 'H2', 'W2', 'H3', 'W3'))
 _MAX_TOKENS = 2**15  # of a window: its attention maps then take 4 GiB a head
 
 
@@ -28,8 +30,8 @@ class ArgumentCheck:
     Args:
         schema: schema of the operator.
         shapes: sizes of each tensor argument, as in 'B H W C'. A letter is the same size in all
-            tensors, '...' the same axes, any number of them; digits stand for themselves. 'f64:'
-            before the sizes requires float64, 'i64:' int64.
+            tensors, '...' the same axes, any number of them; digits stand for themselves. 'f32:'
+            before the sizes requires float32, 'f64:' float64, 'i64:' int64.
     """
 
     def __init__(self, schema: torch.FunctionSchema, shapes: dict[str, str]):
@@ -132,7 +134,8 @@ def _compare(check: ArgumentCheck, properties: tuple) -> Dtypes:
             continue
         is_activation = check.shapes[argument][0] in ('B', '...')
         (activations if is_activation else parameters).add(dtype)
-    activations = activations or {torch.float32}  # an operator on parameters alone
+    # An operator without activations names the type of its result, or is one on parameters alone.
+    activations = activations or {arguments.get('dtype', torch.float32)}
     return Dtypes(activations.pop() if len(activations) == 1 else None, frozenset(parameters))
 
 
@@ -164,5 +167,5 @@ def _fits(shape: torch.Size, expected: list[str], sizes: dict) -> bool:
     return (
         len(shape) == len(expected)
         and all(sizes.setdefault(x, n) == n for x, n in zip(expected, shape, strict=True))
-        and 0 not in (sizes.get('C'), sizes.get('D'))
+        and all(sizes.get(x) != 0 for x in _POSITIVE)
     )

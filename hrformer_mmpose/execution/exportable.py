@@ -17,7 +17,7 @@ from torch import nn
 from ..layers.attention import attention_mask
 from ..layers.window import map_size, padding, window_partition, window_reverse
 from .block import HRFormerBlock
-from .inference import ConvertedBlock, eval_copy
+from .inference import ConvertedBlock, affine, eval_copy
 from .linear import FusedConv, fold_batch_norm, fuse_conv
 
 
@@ -45,7 +45,7 @@ class ExportBlock(ConvertedBlock):
         self.proj = FusedConv(proj.weight.detach()[:, :, None, None], proj.bias, 1, 1)
         # Fold the LayerNorm's scale and offset into fc1, which sees no padding.
         weight, bias = fold_batch_norm(ffn.fc1, ffn.norm1)
-        gamma, beta = _affine(self.norm2, weight)
+        gamma, beta = affine(self.norm2, weight)
         bias = bias + weight.flatten(1) @ beta.detach()
         weight = weight * gamma.detach()[None, :, None, None]
         self.fc1 = FusedConv(weight, bias, 1, 1, 'gelu')
@@ -63,7 +63,7 @@ class ExportBlock(ConvertedBlock):
     def _attend(self, x: torch.Tensor) -> torch.Tensor:
         """LayerNorm and attention without output projection, (B, C, H, W) -> (B, C, H, W)."""
         size = map_size(x.shape[2:])
-        weight, bias = (p[:, None, None] for p in _affine(self.norm1, x))
+        weight, bias = (p[:, None, None] for p in affine(self.norm1, x))
         y = _normalize(x, self.norm1.eps) * weight + bias
         # Pad before the permute: OpenVINO keeps channels last in memory, and the permute costs
         # nothing there only if a reshape follows it directly.
@@ -85,13 +85,6 @@ class ExportBlock(ConvertedBlock):
             logits = (logits.unflatten(0, (-1, len(mask))) + mask).flatten(0, 1)
         out = (logits.softmax(-1) @ v).transpose(1, 2).reshape(-1, N, C)
         return window_reverse(out, self.window, size, self.shift_size).permute(0, 3, 1, 2)
-
-
-def _affine(norm: nn.LayerNorm, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return scale and offset of a LayerNorm, (C) each; if it has none, 1 and 0 typed `like`."""
-    (C,) = norm.normalized_shape
-    weight = like.new_ones(C) if norm.weight is None else norm.weight
-    return weight, weight.new_zeros(C) if norm.bias is None else norm.bias
 
 
 def _normalize(x: torch.Tensor, eps: float) -> torch.Tensor:

@@ -8,7 +8,6 @@ d = C / h head width.
 """
 
 import copy
-import itertools
 from collections.abc import Iterable
 
 import torch
@@ -22,7 +21,7 @@ from ..layers.window import map_size, window_partition, window_reverse
 from . import fused_ops, policy
 from .block import HRFormerBlock
 from .depthwise import DepthwiseConv2d
-from .linear import FusedLinear, fold_batch_norm, fuse_conv
+from .linear import ACTIVATIONS, FusedConv, FusedLinear, fold_batch_norm, fuse_conv
 
 
 class ConvertedBlock(nn.Module):
@@ -68,25 +67,45 @@ class InferenceBlock(ConvertedBlock):
         self.register_buffer('conv_bias', conv_bias, persistent=False)
         weight, bias = fold_batch_norm(ffn.fc2, ffn.norm3)
         self.fc2 = FusedLinear(weight.flatten(1), bias)
+        self.dtype: torch.dtype | None = None
 
-    def kernel_parameters(self) -> list[tuple[nn.Module, str]]:
-        """Return holders and names of the parameters of fused kernels other than products."""
-        norms = itertools.product((self.norm1, self.norm2), ('weight', 'bias'))
-        own = ((self, name) for name in ('rel_pos_bias', 'conv_weight', 'conv_bias'))
-        return [
-            (holder, name) for holder, name in (*norms, *own) if getattr(holder, name) is not None
-        ]
+    def use_mixed_precision(self, dtype: torch.dtype) -> None:
+        """Compute the branches in half precision from here on; input and output stay float32.
+
+        Args:
+            dtype: bfloat16 or float16.
+        """
+        self.dtype = dtype
+        for norm in (self.norm1, self.norm2):
+            norm.weight, norm.bias = map(nn.Parameter, affine(norm, self.qkv.bias))
+        for layer in (self.qkv, self.proj, self.fc1, self.fc2):
+            layer.convert_weight(dtype)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) -> (B, C, H, W), channels last."""
         x = x.permute(0, 2, 3, 1)  # B, H, W, C
+        if self.dtype is not None:
+            return self._in_mixed_precision(x).permute(0, 3, 1, 2)
         x = self.proj(self._attend(_layer_norm(x, self.norm1)), x)
-        y = self.fc1(_layer_norm(x, self.norm2))
+        y = self._ffn(_layer_norm(x, self.norm2))
+        return fused_ops.bn_gelu(y, residual=x).permute(0, 3, 1, 2)
+
+    def _in_mixed_precision(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute the branches in `dtype` and their sum in float32, (B, H, W, C) -> the same."""
+        n1, n2 = self.norm1, self.norm2
+        y = fused_ops.norm_stream(x, n1.weight, n1.bias, n1.eps, self.dtype)
+        y = self.proj(self._attend(y))
+        x, y = fused_ops.add_norm_stream(x, y, n2.weight, n2.bias, n2.eps)
+        return fused_ops.add_gelu_stream(x, self._ffn(y))
+
+    def _ffn(self, x: torch.Tensor) -> torch.Tensor:
+        """FFN without its last GELU, (B, H, W, C) -> (B, H, W, C)."""
+        x = self.fc1(x)
         if self.conv_weight is None:
-            y = fused_ops.bn_gelu(y)
+            x = fused_ops.bn_gelu(x)
         else:
-            y = fused_ops.gelu_dwconv_gelu(y, self.conv_weight, self.conv_bias)
-        return fused_ops.bn_gelu(self.fc2(y), residual=x).permute(0, 3, 1, 2)
+            x = fused_ops.gelu_dwconv_gelu(x, self.conv_weight, self.conv_bias)
+        return self.fc2(x)
 
     def _attend(self, x: torch.Tensor) -> torch.Tensor:
         """Attention without its output projection, (B, H, W, C) -> (B, H, W, C)."""
@@ -118,6 +137,13 @@ def _layer_norm(x: torch.Tensor, norm: nn.LayerNorm) -> torch.Tensor:
     return norm(x)
 
 
+def affine(norm: nn.LayerNorm, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return scale and offset of a LayerNorm, (C) each; if it has none, 1 and 0 typed `like`."""
+    (C,) = norm.normalized_shape
+    weight = like.new_ones(C) if norm.weight is None else norm.weight
+    return weight, weight.new_zeros(C) if norm.bias is None else norm.bias
+
+
 class InferenceBottleneck(nn.Module):
     """`Bottleneck` for inference.
 
@@ -129,7 +155,7 @@ class InferenceBottleneck(nn.Module):
         super().__init__()
         self.conv1 = fuse_conv(block.conv1, block.bn1, 'relu')
         self.conv2 = fuse_conv(block.conv2, block.bn2, 'relu')
-        self.conv3 = fuse_conv(block.conv3, block.bn3)
+        self.conv3 = fuse_conv(block.conv3, block.bn3, 'relu')
         self.downsample = None if block.downsample is None else fuse_conv(*block.downsample)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -141,6 +167,9 @@ class InferenceBottleneck(nn.Module):
 class InferenceFusion(nn.Module):
     """`MultiScaleFusion` for inference.
 
+    The maps of lower resolutions are added first, then those of higher resolutions, each by the
+    last convolution of its path; the last step applies the ReLU.
+
     Args:
         fusion: fusion to convert.
     """
@@ -148,25 +177,68 @@ class InferenceFusion(nn.Module):
     def __init__(self, fusion: MultiScaleFusion):
         super().__init__()
         self.upsample = fusion.upsample
-        self.rows = nn.ModuleList(
-            nn.ModuleList(None if path is None else fuse(path) for path in row) for row in fusion
-        )
+        self.up, self.down = nn.ModuleList(), nn.ModuleList()
+        for i, row in enumerate(fusion):
+            self.up.append(nn.ModuleList(fuse(path) for path in row[i + 1 :]))
+            down = (
+                _DownPath(path, 'relu' if j == i - 1 else 'none') for j, path in enumerate(row[:i])
+            )
+            self.down.append(nn.ModuleList(down))
 
     def forward(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
         """List of (B, C_j, H_j, W_j) -> list of (B, C_i, H_i, W_i)."""
-        return [self._fuse(maps, i, row) for i, row in enumerate(self.rows)]
+        return [self._fuse(maps, i) for i in range(len(self.up))]
 
-    def _fuse(self, maps: list[torch.Tensor], i: int, row: nn.ModuleList) -> torch.Tensor:
-        size, own = map_size(maps[i].shape[2:]), maps[i]
-        total = None
-        for j, path in enumerate(row):
-            if path is None:
-                continue
-            y = path(maps[j])
-            if j > i:
-                y = UPSAMPLE[self.upsample](y, size)
-            total = own + y if total is None else total + y
-        return F.relu(own if total is None else total)
+    def _fuse(self, maps: list[torch.Tensor], i: int) -> torch.Tensor:
+        lower = [path(x) for path, x in zip(self.up[i], maps[i + 1 :], strict=True)]
+        total = self._add_upsampled(maps[i], lower, relu=i == 0)
+        for path, x in zip(self.down[i], maps, strict=False):
+            total = path(x, total)
+        return total
+
+    def _add_upsampled(
+        self, x: torch.Tensor, lower: list[torch.Tensor], relu: bool
+    ) -> torch.Tensor:
+        if lower and self.upsample == 'bilinear' and policy.use_fused_sum(x):
+            x, *lower = (y.permute(0, 2, 3, 1) for y in (x, *lower))
+            lower += [None] * (3 - len(lower))
+            return fused_ops.add_upsampled(x, *lower, relu).permute(0, 3, 1, 2)
+        size = map_size(x.shape[2:])
+        for y in lower:
+            x = x + UPSAMPLE[self.upsample](y, size)
+        return F.relu(x) if relu else x
+
+
+class _DownPath(nn.Module):
+    """Path of a fusion to a lower resolution, with the sum and an activation after it.
+
+    Args:
+        path: path to convert.
+        act: 'none' or 'relu'.
+    """
+
+    def __init__(self, path: nn.Sequential, act: str):
+        super().__init__()
+        self.path, self.act, self.last = fuse(path), act, None
+        steps = self.path[-1] if type(self.path) is nn.Sequential else None
+        if type(steps) is nn.Sequential and type(steps[-1]) is FusedConv:
+            self.last = steps.pop(-1)
+            self.last.act = act
+
+    def forward(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        """Compute act(path(x) + residual).
+
+        Args:
+            x: (B, C, H, W).
+            residual: (B, D, h, w).
+
+        Returns:
+            (B, D, h, w).
+        """
+        x = self.path(x)
+        if self.last is not None:
+            return self.last(x, residual)
+        return ACTIVATIONS[self.act](x + residual)
 
 
 class InferenceBasicBlock(nn.Module):
@@ -179,7 +251,7 @@ class InferenceBasicBlock(nn.Module):
     def __init__(self, block: BasicBlock):
         super().__init__()
         self.conv1 = fuse_conv(block.conv1, block.bn1, 'relu')
-        self.conv2 = fuse_conv(block.conv2, block.bn2)
+        self.conv2 = fuse_conv(block.conv2, block.bn2, 'relu')
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""

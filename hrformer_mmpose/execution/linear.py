@@ -87,11 +87,15 @@ class FusedLinear(_Weighted):
     def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         """Compute x W^T + b + residual: (..., C) -> (..., D)."""
         if not policy.use_onednn_linear(x, self.weight, packed=True):
-            x = F.linear(x, self.weight, self.bias)
+            x = F.linear(x, self.weight, self.bias.to(self.weight.dtype))
             return x if residual is None else x + residual
         if self._packed is None:
             self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight)
         return _onednn_linear(x, self._packed, self.bias, residual)
+
+    def convert_weight(self, dtype: torch.dtype) -> None:
+        """Convert the weight; the bias, which oneDNN adds to float32 sums, stays as it is."""
+        self._packed, self.weight = None, self.weight.to(dtype)
 
     def _apply(self, *args, **kwargs) -> 'nn.Module':
         self._packed = None  # stale after a move
@@ -102,7 +106,7 @@ class FusedLinear(_Weighted):
 
 
 class FusedConv(_Weighted):
-    """Convolution with padding k // 2, fused with an activation or with a residual and ReLU.
+    """Convolution with padding k // 2, fused with a residual connection and an activation.
 
     Its weight is not reordered for oneDNN beforehand: some reordered shapes run fifty times as slow
     (312 to 624 channels, 3x3, stride 2: 57 ms instead of 1.3).
@@ -123,22 +127,23 @@ class FusedConv(_Weighted):
         self.groups, self.act = groups, act
 
     def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
-        """Compute act(conv(x)), or relu(conv(x) + residual).
+        """Compute act(conv(x) + residual); with a residual the activation is 'none' or 'relu'.
 
         Args:
             x: (B, C, H, W).
-            residual: (B, D, H / stride, W / stride).
+            residual: (B, D, H / stride, W / stride), or None for 0.
 
         Returns:
             (B, D, H / stride, W / stride).
         """
         if not policy.use_onednn(x):
             x = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, groups=self.groups)
-            return ACTIVATIONS[self.act](x) if residual is None else F.relu(x + residual)
+            return ACTIVATIONS[self.act](x if residual is None else x + residual)
         settings = self.padding, self.stride, [1, 1], self.groups
         if residual is not None:
+            act = None if self.act == 'none' else self.act
             return torch.ops.mkldnn._convolution_pointwise.binary(
-                x, residual, self.weight, self.bias, *settings, 'add', 1.0, 'relu', [], None
+                x, residual, self.weight, self.bias, *settings, 'add', 1.0, act, [], None
             )
         return torch.ops.mkldnn._convolution_pointwise(
             x, self.weight, self.bias, *settings, self.act, [], 'none'

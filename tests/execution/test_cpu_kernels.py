@@ -205,3 +205,33 @@ def test_vectors_of_other_processors(width, tmp_path, monkeypatch):
         test_gelu_dwconv(channels, (2, 9, 7))
     test_window_attention((2, 9, 7), (7, 7), 2, 39, True)
     test_window_attention((1, 3, 5), (3, 4), 4, 3, False)
+
+
+@pytest.mark.parametrize('channels', CHANNELS)
+def test_residual_stream(channels):
+    x, branch, gamma, beta = tensors(*[(5, 37, channels)] * 2, *[(channels,)] * 2)
+    x = x + 3
+    compare('add_norm_stream', x, branch, gamma, beta, 1e-6)
+    compare('add_gelu_stream', x, branch)
+    ours = fused_ops.norm_stream(x, gamma, beta, 1e-6, torch.float32)
+    assert relative_error(ours, plain('norm_stream')(x, gamma, beta, 1e-6, torch.float32)) < 1e-6
+
+
+@pytest.mark.parametrize('channels', CHANNELS)
+@pytest.mark.parametrize('size', MAPS, ids=str)
+@pytest.mark.parametrize('relu', [True, False])
+def test_add_upsampled(size, channels, relu):
+    """Smaller maps by factors that are no powers of two, too; one of the same size, one larger."""
+    B, H, W = size
+    sizes = ((H + 1) // 2, (W + 2) // 3), (H, W), (H + 2, 2 * W)
+    x, *maps = tensors((*size, channels), *[(B, h, w, channels) for h, w in sizes])
+    compare('add_upsampled', x, *maps, relu)
+    compare('add_upsampled', x, maps[2], maps[0], None, relu)
+    compare('add_upsampled', x, maps[0], None, None, relu)
+
+
+def test_add_upsampled_keeps_not_a_number():
+    x, y = torch.zeros(1, 4, 4, 5), torch.zeros(1, 2, 2, 5)
+    x[0, 0, 0, 0], y[0, 1, 1, 4] = float('nan'), float('nan')
+    out = fused_ops.add_upsampled(x, y, None, None, True)
+    assert torch.equal(out.isnan(), plain('add_upsampled')(x, y, None, None, True).isnan())

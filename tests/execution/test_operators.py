@@ -45,6 +45,10 @@ SHAPES = {
         bn_grad_coeffs=(3, 12),
         conv_weight=(12, 9),
     ),
+    'norm_stream': dict(stream=TOKENS, gamma=(12,), beta=(12,)),
+    'add_norm_stream': dict(stream=TOKENS, branch=TOKENS, gamma=(12,), beta=(12,)),
+    'add_gelu_stream': dict(stream=TOKENS, branch=TOKENS),
+    'add_upsampled': dict(x=MAP, map_1=(2, 3, 2, 12), map_2=(2, 2, 1, 12), map_3=(2, 1, 5, 12)),
     'dwconv_backward': dict(grad=(2, 3, 2, 12), x=MAP, conv_weight=(12, 9)),
     'window_attention': dict(qkv=(2, 5, 4, 36), qkv_bias=(36,), rel_pos_bias=(2, 9, 9)),
     'window_attention_backward': dict(
@@ -61,15 +65,22 @@ NUMBERS = {
     'gelu_dwconv_backward': dict(of_batch=True),
     'dwconv_backward': dict(stride=2),
     'layer_norm': dict(eps=1e-6),
+    # A large eps: equal channels have no deviation, and 1 / sqrt(eps) times their rounding error.
+    'norm_stream': dict(eps=0.1, dtype=torch.float32),
+    'add_norm_stream': dict(eps=0.1),
+    'add_upsampled': dict(relu=True),
     'window_attention': ATTENTION,
     'window_attention_backward': ATTENTION,
 }
-FLOAT64 = ('sums', 'total_sums', 'total_count')
+FIXED = dict.fromkeys(('sums', 'total_sums', 'total_count'), torch.float64) | {
+    'stream': torch.float32
+}
 WRITTEN = [('bn_backward_', 'grad')]
 WRITTEN += [(name, key) for name, shapes in SHAPES.items() for key in [*NORM][2:] if key in shapes]
 BN_OF_PARAMETERS = ('bn_from_moments', 'bn_total_grads')
-CUDA_KERNELS = SHAPES.keys() - {'dwconv_backward'}
-CPU_KERNELS = CUDA_KERNELS - {*BN_OF_PARAMETERS, 'weight_grad'}
+NO_CUDA = {'dwconv_backward', 'norm_stream', 'add_norm_stream', 'add_gelu_stream', 'add_upsampled'}
+CUDA_KERNELS = SHAPES.keys() - NO_CUDA
+CPU_KERNELS = SHAPES.keys() - {*BN_OF_PARAMETERS, 'weight_grad', 'dwconv_backward'}
 TENSORS = [
     (name, argument)
     for name, shapes in SHAPES.items()
@@ -80,8 +91,7 @@ TENSORS = [
 
 def valid(name: str, dtype: torch.dtype = torch.float32) -> dict:
     tensors = {
-        key: torch.randn(shape, dtype=torch.float64 if key in FLOAT64 else dtype)
-        for key, shape in SHAPES[name].items()
+        key: torch.randn(shape, dtype=FIXED.get(key, dtype)) for key, shape in SHAPES[name].items()
     }
     for key in tensors.keys() & {'moments', 'running_var'}:
         tensors[key].abs_()  # holds variances
@@ -130,7 +140,8 @@ def test_sizes_that_do_not_agree(name, argument):
     changed = [x.flatten()[0], x[..., :0], x.new_empty(0)]
     if name != 'weight_grad':  # takes any number of channels
         changed += [x[..., :-1], torch.cat((x, x), -1)]
-    if argument != 'x' or name not in ('layer_norm', 'bn_statistics'):  # of any tokens
+    of_any_tokens = ('layer_norm', 'bn_statistics', 'norm_stream')
+    if argument not in ('x', 'stream') or name not in of_any_tokens:
         changed += [x[None], x[0]]
     if list(SHAPES[name].values()).count(x.shape) > 1 or x.ndim < 3:
         changed += [x[:-1], torch.cat((x, x))]
@@ -269,11 +280,14 @@ def agree(ours, expected, tolerance: float) -> None:
 def test_other_types(name, dtype):
     """Float64 takes the plain form, half precision is computed in float32."""
     arguments = valid(name, dtype)
+    if 'dtype' in arguments:
+        arguments['dtype'] = dtype
     doubles = in_float64(arguments)
     with torch.no_grad():
         ours = getattr(operators, name)(**arguments)
         expected = getattr(fused_ops, name).__wrapped__(**doubles)
-    agree(ours, expected, max(1e-12, torch.finfo(dtype).eps))
+    exact = 1e-6 if 'stream' in arguments else 1e-12
+    agree(ours, expected, max(exact, torch.finfo(dtype).eps))
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)
@@ -281,13 +295,15 @@ def test_other_types(name, dtype):
 def test_half_precision_activations_with_float32_parameters(name, dtype):
     """As under autocast: a result per token has the activations' type, the others float32."""
     arguments = valid(name)
-    activations = {'x', 'grad', 'residual', 'qkv', 'conv_out', 'grad_pre_act'}
+    activations = {'x', 'grad', 'residual', 'qkv', 'conv_out', 'grad_pre_act', 'branch'}
+    activations |= {f'map_{i}' for i in (1, 2, 3)}
     halves = {k: x.to(dtype) for k, x in arguments.items() if k in activations}
+    halves |= dict(dtype=dtype) if 'dtype' in arguments else {}
     assert halves
     copies = {k: x.clone() for k, x in (arguments | halves).items() if torch.is_tensor(x)}
     with torch.no_grad():
         ours = getattr(operators, name)(**arguments | halves)
-        plain = getattr(fused_ops, name).__wrapped__(**arguments | copies)
+        plain = getattr(fused_ops, name).__wrapped__(**arguments | halves | copies)
     agree(ours, plain, 2 * torch.finfo(dtype).eps)
     results = [(ours, plain)] if torch.is_tensor(ours) else zip(ours, plain, strict=True)
     for a, b in results:

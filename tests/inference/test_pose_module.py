@@ -162,10 +162,12 @@ def test_on_a_gpu_nothing_waits_for_the_cpu(codec, dtype):
     """From crops to keypoints no value is read and nothing copied: a CUDA graph can hold it."""
     model = build(config(codec, True), codec).eval()
     model.backbone = model.backbone.fuse_for_inference()
-    if dtype is not torch.float32:
-        model.backbone = HalfPrecision(model.backbone, dtype)
-    module = PoseModule(model, range(17), model.test_cfg, flip_together=True).eval()
     with fake_cuda(), torch.no_grad():
+        to_fake_cuda(model)
+        if dtype is not torch.float32:
+            model.backbone = HalfPrecision(model.backbone, dtype)
+            assert all(x.dtype is dtype for x in model.backbone.buffers() if x.ndim == 4)
+        module = PoseModule(model, range(17), model.test_cfg, flip_together=True).eval()
         to_fake_cuda(module)
         batch = torch.empty(2, 112, 84, 3, dtype=torch.uint8, device='cuda')
         with NoCopies() as operators:

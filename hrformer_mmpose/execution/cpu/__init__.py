@@ -25,7 +25,9 @@ DTYPES = frozenset((torch.float32, torch.float16, torch.bfloat16))
 
 # Compiler arguments for the library of each type; float16 is converted to float32.
 _DEFINES = {torch.bfloat16: ('-DBFLOAT16',)}
-_MAPS = frozenset(('x', 'grad', 'residual', 'conv_out', 'grad_pre_act', 'qkv'))
+_MAPS = frozenset(
+    ('x', 'grad', 'residual', 'conv_out', 'grad_pre_act', 'qkv', 'map_1', 'map_2', 'map_3')
+)
 
 
 def available(name: str | None = None, dtype: torch.dtype | None = None) -> bool:
@@ -178,6 +180,31 @@ def layer_norm_backward(x, mean_and_rstd, gamma, grad, residual):
     return out, sums.float()
 
 
+def norm_stream(stream, gamma, beta, eps, dtype):
+    return _add_layer_norm(stream, None, gamma, beta, eps, dtype)[1]
+
+
+def add_norm_stream(stream, branch, gamma, beta, eps):
+    return _add_layer_norm(stream, branch, gamma, beta, eps, branch.dtype)
+
+
+def _add_layer_norm(stream, branch, gamma, beta, eps, dtype):
+    kernel_dtype = torch.float32 if dtype is torch.float16 else dtype
+    out = torch.empty_like(stream, dtype=kernel_dtype)
+    total = None if branch is None else torch.empty_like(stream)
+    branch = None if branch is None else branch.to(kernel_dtype)
+    tensors = out, branch, stream, gamma.float(), beta.float(), total
+    _call('add_layer_norm', tensors, eps, *tokens_and_channels(stream))
+    return total, out.to(dtype)
+
+
+def add_gelu_stream(stream, branch):
+    branch = branch.float() if branch.dtype is torch.float16 else branch
+    total = torch.empty_like(stream)
+    _call('add_gelu', (branch, stream, total), stream.numel())
+    return total
+
+
 def gelu_dwconv(x, scale, offset, conv_weight, conv_bias, *norm):
     out, moments = _gelu_dwconv(x, scale, offset, conv_weight, conv_bias)
     return out, fold(*moments, *norm, _count(x))
@@ -210,6 +237,14 @@ def _gelu_dwconv_backward(x, norm, conv_out, grad_pre_act, bn_grad_coeffs, conv_
     tensors = x, *norm[:2], conv_out, grad_pre_act, bn_grad_coeffs, conv_weight, out, sums
     _call('gelu_dwconv_backward', tensors, *x.shape)
     return out, sums[:9].t().float().contiguous(), sums[9:]
+
+
+@_with_float32_parameters(0)
+def add_upsampled(x, map_1, map_2, map_3, relu):
+    out, maps = torch.empty_like(x), (map_1, map_2, map_3)
+    sizes = [n for y in maps for n in ((0, 0) if y is None else y.shape[1:3])]
+    _call('add_upsampled', (x, *maps, out), *x.shape, *sizes, int(relu))
+    return out
 
 
 @_with_float32_parameters(0)

@@ -219,29 +219,75 @@ int moments(const elem *x, float *out, int64_t T, int64_t C, int threads) {
     return 0;
 }
 
+/* out (C) = LayerNorm of a row x, of a map or of floats; mean and 1 / standard deviation. */
+INLINE void layer_norm_row(const void *x, int is_map, const float *gamma, const float *beta,
+                           elem *out, float eps, int64_t C, float *mean, float *rstd) {
+#define VALUES (is_map ? load_elems((const elem *)x + c, n) : load_floats((const float *)x + c, n))
+    vec sum = {0}, square = {0};
+    FOR_VECTORS(C, sum += VALUES;);
+    *mean = sum_lanes(sum) / C;
+    FOR_VECTORS(C, {
+        vec off = VALUES - *mean;
+        if (n < V) off = first_lanes(off, n);
+        square += off * off;
+    });
+    *rstd = 1 / sqrtf(sum_lanes(square) / C + eps);
+    FOR_VECTORS(C, {
+        vec y = (VALUES - *mean) * *rstd;
+        store_elems(out + c, y * load_floats(gamma + c, n) + load_floats(beta + c, n), n);
+    });
+#undef VALUES
+}
+
 /* LayerNorm over C.
  * x, out: (T, C).
  * mean_and_rstd: (2, T), mean and 1 / standard deviation of each token. */
 int layer_norm(const elem *x, const float *gamma, const float *beta, elem *out,
                float *mean_and_rstd, double eps, int64_t T, int64_t C, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t t = 0; t < T; t++)
+        layer_norm_row(x + t * C, 1, gamma, beta, out + t * C, eps, C, mean_and_rstd + t,
+                       mean_and_rstd + T + t);
+    return 0;
+}
+
+/* total = stream + branch; out = LayerNorm of total.
+ * out: (T, C).
+ * branch: (T, C), or NULL for 0; total, (T, C) floats, is then NULL, too.
+ * stream: (T, C), floats. */
+int add_layer_norm(elem *out, const elem *branch, const float *stream, const float *gamma,
+                   const float *beta, float *total, double eps, int64_t T, int64_t C,
+                   int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t t = 0; t < T; t++) {
-        const elem *from = x + t * C;
-        elem *to = out + t * C;
-        vec sum = {0}, square = {0};
-        FOR_VECTORS(C, sum += load_elems(from + c, n););
-        float mean = sum_lanes(sum) / C;
-        FOR_VECTORS(C, {
-            vec off = load_elems(from + c, n) - mean;
-            if (n < V) off = first_lanes(off, n);
-            square += off * off;
+        const float *row = stream + t * C;
+        float mean, rstd;
+        if (branch) {
+            const elem *other = branch + t * C;
+            float *to = total + t * C;
+            FOR_VECTORS(C, store_floats(to + c, load_floats(row + c, n) + load_elems(other + c, n), n););
+            row = to;
+        }
+        layer_norm_row(row, 0, gamma, beta, out + t * C, eps, C, &mean, &rstd);
+    }
+    return 0;
+}
+
+/* total = stream + gelu(branch).
+ * branch: `size` numbers of a map.
+ * stream, total: `size` floats. */
+int add_gelu(const elem *branch, const float *stream, float *total, int64_t size,
+             int threads) {
+    enum { LENGTH = 4096 };
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t i = 0; i < size; i += LENGTH) {
+        const elem *from = branch + i;
+        const float *row = stream + i;
+        float *to = total + i;
+        FOR_VECTORS(MIN(LENGTH, size - i), {
+            vec y = load_floats(row + c, n) + gelu(load_elems(from + c, n));
+            store_floats(to + c, y, n);
         });
-        float rstd = 1 / sqrtf(sum_lanes(square) / C + (float)eps);
-        FOR_VECTORS(C, {
-            vec y = (load_elems(from + c, n) - mean) * rstd;
-            store_elems(to + c, y * load_floats(gamma + c, n) + load_floats(beta + c, n), n);
-        });
-        mean_and_rstd[t] = mean, mean_and_rstd[T + t] = rstd;
     }
     return 0;
 }

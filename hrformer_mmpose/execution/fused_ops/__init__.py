@@ -24,10 +24,15 @@ from .batch_norm import (
     bn_total_grads,
 )
 from .convolution import dwconv_backward, gelu_dwconv, gelu_dwconv_backward, gelu_dwconv_gelu
+from .fusion import add_upsampled
 from .linear import weight_grad
 from .norms import layer_norm, layer_norm_backward
+from .residual import add_gelu_stream, add_norm_stream, norm_stream
 
 __all__ = [
+    'add_gelu_stream',
+    'add_norm_stream',
+    'add_upsampled',
     'bn_backward_',
     'bn_from_moments',
     'bn_gelu',
@@ -40,6 +45,7 @@ __all__ = [
     'gelu_dwconv_gelu',
     'layer_norm',
     'layer_norm_backward',
+    'norm_stream',
     'weight_grad',
     'window_attention',
     'window_attention_backward',
