@@ -30,13 +30,14 @@ class HalfPrecision(nn.Module):
     Args:
         network: maps a tensor to a tuple of tensors; converted in place.
         dtype: float16 or bfloat16.
+        device: on which the network will run.
     """
 
-    def __init__(self, network: nn.Module, dtype: torch.dtype):
+    def __init__(self, network: nn.Module, dtype: torch.dtype, device: torch.device):
         super().__init__()
         self.network, self.dtype = network, dtype
         blocks = [block for block in network.modules() if isinstance(block, InferenceBlock)]
-        if blocks and blocks[0].qkv.weight.device.type == 'cpu':
+        if blocks and device.type == 'cpu':
             self.dtype = torch.float32
             for block in blocks:
                 block.use_mixed_precision(dtype)

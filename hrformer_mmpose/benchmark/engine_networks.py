@@ -77,7 +77,7 @@ def for_torch(poses: Poses, dtype: torch.dtype, device: torch.device) -> Poses:
     backbone = backbone.fuse_for_inference() if is_ours else backbone
     on_cuda = device.type == 'cuda'
     if dtype is not torch.float32 and takes_half_weights(device, dtype) and (is_ours or on_cuda):
-        backbone = HalfPrecision(backbone, dtype)
+        backbone = HalfPrecision(backbone, dtype, device)
     poses = Poses(backbone, poses.head).to(device)
     return poses if is_ours and not on_cuda else poses.to(memory_format=torch.channels_last)
 

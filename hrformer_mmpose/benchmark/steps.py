@@ -64,8 +64,9 @@ def for_inference(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     """
     network = copy.deepcopy(set_training(network, False))
     fuse = getattr(network, 'fuse_for_inference', None)
+    device = next(network.parameters()).device
     network = network if fuse is None else fuse()
-    return network if dtype is torch.float32 else HalfPrecision(network, dtype)
+    return network if dtype is torch.float32 else HalfPrecision(network, dtype, device)
 
 
 class UnderAutocast(nn.Module):

@@ -57,7 +57,7 @@ class FuseHook(Hook):
         """Return the function that runs the inference network."""
         device = next(chain(fused.buffers(), fused.parameters())).device
         if self.dtype is not None and takes_half_weights(device, self.dtype):
-            fused = HalfPrecision(fused, self.dtype)
+            fused = HalfPrecision(fused, self.dtype, device)
             runner.test_loop.fp16 = False  # heatmaps stay float32
         takes_graph = device.type == 'cuda' and not self.compile
         return CudaGraphs(fused).__call__ if takes_graph else fused.forward

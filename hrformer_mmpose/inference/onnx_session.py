@@ -21,6 +21,8 @@ PACKAGES = {
     'tensorrt': f'{GPU_PACKAGE}, and pip install tensorrt',
 }
 
+_WARNING, _FATAL = 2, 4  # onnxruntime's severities; the first one is its default
+
 
 class OnnxSession:
     """Session of onnxruntime.
@@ -50,7 +52,9 @@ class OnnxSession:
         if device is None:
             providers: list = [name for name in PROVIDERS['cuda'] if name in available]
             # Without CUDA, disable the fallback: it would print and try the CPU again.
-            self._session = _open(path, providers, threads, enable_fallback=len(providers) > 1)
+            self._session = open_session(
+                path, providers, threads, enable_fallback=len(providers) > 1
+            )
         else:
             kind, number = split_device(device, PROVIDERS)
             _check_provider(device, PROVIDERS[kind][0], available, PACKAGES.get(kind))
@@ -71,11 +75,17 @@ class OnnxSession:
     def _open_on(self, path, threads: int | None, device: str, kind: str, number: int):
         """Open a session whose first provider must start."""
         if kind == 'cpu':
-            return _open(path, [CPU], threads, enable_fallback=False)
+            return open_session(path, [CPU], threads)
         _preload_libraries(with_tensorrt=kind == 'tensorrt')
+        failure = DeviceError(
+            f'device={device!r}: onnxruntime cannot start its {PROVIDERS[kind][0]}: the libraries '
+            f'of the GPU are missing or do not fit ({PACKAGES[kind]})'
+        )
         options = {CUDA: dict(device_id=number), CPU: {}}
         if kind == 'tensorrt':
-            plain = _open(path, [CPU], 1, enable_fallback=False, optimize=False)
+            if tensorrt_engines.version() == tensorrt_engines.UNKNOWN:
+                raise failure
+            plain = open_session(path, [CPU], 1, optimize=False)
             description = Description.from_json(_metadata(plain), path)
             shape = [str(size) for size in plain.get_inputs()[0].shape[1:]]
             name = plain.get_inputs()[0].name
@@ -83,12 +93,8 @@ class OnnxSession:
                 path, description.precision, name, shape, number
             )
         providers = [(name, options[name]) for name in PROVIDERS[kind]]
-        failure = DeviceError(
-            f'device={device!r}: onnxruntime cannot start its {PROVIDERS[kind][0]}: the libraries '
-            f'of the GPU are missing or do not fit ({PACKAGES[kind]})'
-        )
         try:
-            session = _open(path, providers, threads, enable_fallback=False)
+            session = open_session(path, providers, threads)
         except RuntimeError as error:  # TensorRT's libraries are missing, or memory is
             if device_problem(error, ''):
                 raise
@@ -107,18 +113,38 @@ def _check_provider(device: str, provider: str, available: list[str], package: s
         )
 
 
-def _open(path, providers: list, threads: int | None, enable_fallback: bool, optimize=True):
+def open_session(
+    path: str | Path,
+    providers: list,
+    threads: int | None = None,
+    enable_fallback: bool = False,
+    optimize: bool = True,
+):
+    """Open a session of onnxruntime that prints nothing: its errors are raised, too.
+
+    Args:
+        path: `.onnx` file.
+        providers: names of onnxruntime's providers, or (name, options).
+        threads: CPU threads; None uses all.
+        enable_fallback: try the CPU if a provider does not start, with lines on the terminal.
+        optimize: optimize the graph.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # fatal: errors are raised, too
+    options.log_severity_level = _FATAL
     if threads:
         options.intra_op_num_threads = threads
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return onnxruntime.InferenceSession(
-        str(path), options, providers=providers, enable_fallback=enable_fallback
-    )
+    # A provider's own lines, about devices and libraries, go to the logger of all sessions.
+    onnxruntime.set_default_logger_severity(_FATAL)
+    try:
+        return onnxruntime.InferenceSession(
+            str(path), options, providers=providers, enable_fallback=enable_fallback
+        )
+    finally:
+        onnxruntime.set_default_logger_severity(_WARNING)
 
 
 def _metadata(session) -> str | None:

@@ -25,7 +25,8 @@ BATCHES = 1, 32  # of the engine: smallest and most frequent batch
 LARGEST_BATCH = 64
 ONNXRUNTIME = ('onnxruntime-gpu', 'onnxruntime')
 PACKAGES = ('tensorrt', 'tensorrt-cu13', 'tensorrt-cu12')
-LIBRARIES = ('libnvinfer.so.11', 'libnvinfer.so.10', 'libnvinfer.so.8')
+LIBRARIES = ('libnvinfer.so.11', 'libnvinfer.so.10', 'libnvinfer.so.8', 'nvinfer_10.dll')
+UNKNOWN = 'unknown'  # version of a TensorRT that is not installed
 MAJOR, MINOR = 75, 76  # CUDA's numbers of the attribute "compute capability"
 
 
@@ -125,7 +126,7 @@ def gpu_name(number: int) -> tuple[str, str]:
 
 
 def version() -> str:
-    """Return the version of the installed TensorRT; 'unknown' if it cannot be found out."""
+    """Return the version of the installed TensorRT, or `UNKNOWN`."""
     if installed := metadata_version(PACKAGES):
         return installed
     for library in LIBRARIES:
@@ -133,7 +134,7 @@ def version() -> str:
             return str(ctypes.CDLL(library).getInferLibVersion())
         except (OSError, AttributeError):
             continue
-    return 'unknown'
+    return UNKNOWN
 
 
 def metadata_version(packages: Sequence[str]) -> str:

@@ -153,7 +153,7 @@ class TorchNetwork:
         if fuse and hasattr(self.model.backbone, 'fuse_for_inference'):
             self.model.backbone = self.model.backbone.fuse_for_inference()
             if self._dtype is not None and takes_half_weights(self.device, self._dtype):
-                self.model.backbone = HalfPrecision(self.model.backbone, self._dtype)
+                self.model.backbone = HalfPrecision(self.model.backbone, self._dtype, self.device)
                 self._dtype = None
         self._poses = self._pose_module()
 

@@ -14,6 +14,7 @@ from tests.backbones.weights import randomise
 from tests.conftest import relative_error
 from tests.execution.steps import make_block
 
+CPU = torch.device('cpu')
 HALF = [torch.bfloat16, torch.float16]
 OPTIONS = [{}, dict(shifted=True, with_pad_mask=True)]
 PRODUCTS = ('qkv', 'proj', 'fc1', 'fc2')
@@ -110,7 +111,7 @@ def test_on_a_cpu_only_the_blocks_are_converted():
     randomise(model)
     x = torch.randn(1, 3, 96, 72)
     fused = model.fuse_for_inference()
-    expected, half = fused(x), HalfPrecision(fused, torch.bfloat16)
+    expected, half = fused(x), HalfPrecision(fused, torch.bfloat16, CPU)
     converted = {name for name, y in half.named_buffers() if y.dtype is torch.bfloat16}
     assert {name.rsplit('.', 2)[-2] for name in converted} == {*PRODUCTS}
     assert all('branches' in name for name in converted)
@@ -125,8 +126,17 @@ def test_a_network_without_such_blocks_is_converted_whole():
     randomise(model)
     x = torch.randn(1, 3, 64, 64)
     fused = model.fuse_for_inference()
-    expected, half = fused(x)[0], HalfPrecision(fused, torch.bfloat16)
+    expected, half = fused(x)[0], HalfPrecision(fused, torch.bfloat16, CPU)
     assert {y.dtype for y in half.buffers() if y.is_floating_point()} == {torch.bfloat16}
     (out,) = half(x)
     assert out.dtype is torch.float32
     assert relative_error(out, expected) < 0.05
+
+
+@torch.no_grad()
+def test_for_a_gpu_the_network_is_converted_whole():
+    """The device is the one given: a network may be converted before it is moved there."""
+    fused = HRFormer(arch='tiny').eval().fuse_for_inference()
+    half = HalfPrecision(fused, torch.float16, torch.device('cuda'))
+    tensors = [*half.buffers(), *half.parameters()]
+    assert {y.dtype for y in tensors if y.is_floating_point()} == {torch.float16}

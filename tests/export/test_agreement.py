@@ -9,11 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip('mmpose')
 pytest.importorskip('onnx')
 
 from hrformer_mmpose import PoseEstimator
+from hrformer_mmpose.backbones.half_precision import HalfPrecision
+from hrformer_mmpose.execution import policy, processor
 from hrformer_mmpose.export.accuracy import AveragePrecision, predict
 from hrformer_mmpose.inference import PoseRuntime
 from hrformer_mmpose.inference.networks import open_network
@@ -65,6 +68,8 @@ model = dict(
 default_hooks = dict(checkpoint=dict(interval=20, save_best=None))
 """
 
+SIGMAS = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1e3
+
 
 def command(*arguments, environment) -> str:
     done = subprocess.run(
@@ -113,14 +118,24 @@ def test_the_estimator(tested):
     assert distances(PoseEstimator(*tested[1:3], 'cpu'), tested).max() < 0.01
 
 
-def test_bfloat16_on_a_cpu(tested):
-    """AP and keypoints beside float32's, which are no further off than the plain layers' are.
+@pytest.fixture
+def with_bfloat16(monkeypatch):
+    """Compute as on a CPU with instructions for bfloat16; PyTorch's products stand for oneDNN's."""
+    if torch.bfloat16 in processor.half_types():
+        return
+    use_onednn = policy.use_onednn
+    monkeypatch.setattr(processor, 'half_types', lambda: frozenset([torch.bfloat16]))
+    monkeypatch.setattr(policy, 'use_onednn', lambda x: x.dtype is torch.float32 and use_onednn(x))
 
-    The config's decoder moves a maximum by a quarter of a heatmap's pixel, one pixel of the crop,
-    to the higher neighbour. Where both neighbours are alike, rounding moves the keypoint by two.
-    DARK's decoder does not jump (94.6 to 96.0 % in four trainings, 91.5 to 92.3 % with the offset).
-    """
-    folder, config, checkpoint, _, boxes, _, _, environment = tested
+
+def average_precision(network, tested) -> float:
+    *_, names, boxes, _, data, _ = tested
+    annotations = data / 'annotations' / 'person_keypoints_val2017.json'
+    return AveragePrecision(str(annotations), names, SIGMAS)(predict(network, names, boxes))
+
+
+def test_bfloat16_of_the_command(tested):
+    folder, config, checkpoint, *_, environment = tested
     aps = []
     for flags in ((), ('--amp-dtype', 'bfloat16')):
         out = folder / f'metrics{len(flags)}.json'
@@ -130,23 +145,34 @@ def test_bfloat16_on_a_cpu(tested):
         )  # fmt: skip
         aps.append(json.loads(out.read_text())['coco/AP'])
     assert aps[0] > 0.05
-    assert abs(aps[0] - aps[1]) < 0.01
+    assert abs(aps[0] - aps[1]) < 0.01  # plain autocast on a processor without instructions
+
+
+@pytest.mark.parametrize(('decoder', 'share'), [('quarter offset', 0.94), ('DARK', 0.965)])
+def test_bfloat16_on_a_cpu(decoder, share, tested, with_bfloat16):
+    """AP and keypoints beside float32's.
+
+    The config's decoder moves a maximum by a quarter of a heatmap's pixel, one pixel of the crop,
+    to the higher neighbour. Where both neighbours are alike, rounding moves the keypoint by two.
+    DARK's decoder does not jump. Three trainings: 94.9 to 96.4 % of the keypoints within half a
+    pixel with the offset, 97.9 to 98.6 % with DARK.
+    """
+    folder, config, checkpoint, _, boxes, *_ = tested
+    if decoder == 'DARK':
+        config = folder / 'dark.py'
+        config.write_text(
+            CONFIG.replace('sigma=1.5', 'sigma=1.5, unbiased=True, blur_kernel_size=7')
+        )
+    exact, half = (
+        PoseEstimator(config, checkpoint, 'cpu', precision) for precision in ('float32', 'bfloat16')
+    )
+    assert isinstance(half.network.model.backbone, HalfPrecision)
+    moved = np.linalg.norm(found_by(exact, tested) - found_by(half, tested), axis=-1)
     sizes = np.array([box[2:] - box[:2] for table in boxes for box in table])
     pixel = 1.25 * np.maximum(sizes[:, 0] / 96, sizes[:, 1] / 128)  # of the crop, in the image
-    near = {}
-    for fuse in (True, False):
-        estimator = PoseEstimator(config, checkpoint, 'cpu', 'bfloat16', fuse=fuse)
-        near[fuse] = (distances(estimator, tested) < 0.5 * pixel[:, None]).mean()
-    assert near[True] > 0.9
-    assert near[True] > near[False] - 0.02
-    dark = folder / 'dark.py'
-    dark.write_text(CONFIG.replace('sigma=1.5', 'sigma=1.5, unbiased=True, blur_kernel_size=7'))
-    keypoints = [
-        found_by(PoseEstimator(dark, checkpoint, 'cpu', precision), tested)
-        for precision in ('float32', 'bfloat16')
-    ]
-    moved = np.linalg.norm(keypoints[0] - keypoints[1], axis=-1)
-    assert (moved < 0.5 * pixel[:, None]).mean() > max(0.93, near[True])
+    assert (moved < 0.5 * pixel[:, None]).mean() > share
+    lost = average_precision(exact.network, tested) - average_precision(half.network, tested)
+    assert abs(lost) < 0.3  # points of 100
 
 
 @pytest.mark.parametrize(
@@ -180,7 +206,7 @@ def test_exported_files(tested, file, backend, flags):
 def test_int8_keeps_ap_or_is_refused(tested, file, package):
     """Calibrated on other images; either way the report says what it costs."""
     pytest.importorskip(package)
-    folder, config, checkpoint, names, boxes, *_, data, environment = tested
+    folder, config, checkpoint, *_, data, environment = tested
     annotations = data / 'annotations' / 'person_keypoints_val2017.json'
     done = subprocess.run(
         [
@@ -199,16 +225,9 @@ def test_int8_keeps_ap_or_is_refused(tested, file, package):
         assert 'backbone/stage' in done.stderr.splitlines()[-1]
         assert not (folder / file).exists()
         return
-    sigmas = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1e3
-    ap = AveragePrecision(str(annotations), names, sigmas)
-    tables = [
-        predict(network, names, boxes)
-        for network in (
-            PoseEstimator(config, checkpoint, 'cpu').network,
-            open_network(folder / file),
-        )
-    ]
-    assert ap(tables[0]) - ap(tables[1]) < 0.51
+    exact = PoseEstimator(config, checkpoint, 'cpu').network
+    quantized = open_network(folder / file)
+    assert average_precision(exact, tested) - average_precision(quantized, tested) < 0.51
 
 
 def test_the_command(tested):

@@ -43,12 +43,15 @@ class Runtime(SimpleNamespace):
         self.SessionOptions = SimpleNamespace
         self.get_available_providers = lambda: [*available]
         self.InferenceSession = lambda *args, **kwargs: self.open(broken, *args, **kwargs)
+        self.severities: list[int] = []
+        self.set_default_logger_severity = self.severities.append
 
     def preload_dlls(self):
         print('not found: libcudnn')
         self.preloaded += 1
 
     def open(self, broken, path, options, providers, enable_fallback):
+        assert self.severities[-1:] == [4], 'what a provider prints is raised, too'
         named = [p if isinstance(p, tuple) else (p, {}) for p in providers]
         started = [name for name, _ in named if name not in broken]
         if self.error is not None and not enable_fallback and len(started) < len(named):
@@ -106,6 +109,7 @@ def test_without_a_device_the_build_decides(runtime, network):
     open_network(network, threads=3)
     assert [*module.sessions[0].providers] == [CUDA, CPU]
     assert module.sessions[0].options.intra_op_num_threads == 3
+    assert module.severities == [4, 2], "onnxruntime's default again"
 
 
 def test_cuda_is_asked_for_by_number_and_without_tensorrt(runtime, network, capsys):
@@ -133,6 +137,15 @@ def test_a_provider_that_does_not_start_is_one_line(runtime, network, gpu):
     runtime(TENSORRT, CUDA, CPU, broken=[TENSORRT])
     with pytest.raises(DeviceError, match='cannot start its TensorrtExecutionProvider'):
         open_network(network, device='tensorrt')
+
+
+def test_without_tensorrts_libraries_nothing_is_said_of_compiling(runtime, network, gpu, caplog):
+    caplog.set_level(logging.WARNING)
+    gpu.tensorrt = 'unknown'
+    module = runtime(TENSORRT, CUDA, CPU)
+    with pytest.raises(DeviceError, match=r'libraries of the GPU are missing.*install tensorrt'):
+        open_network(network, device='tensorrt')
+    assert (module.sessions, caplog.text) == ([], '')
 
 
 def test_nothing_falls_back_with_its_lines_on_the_terminal(runtime, network, gpu):

@@ -19,6 +19,7 @@ from tests.conftest import ROOT
 from tests.fake_cuda import NoCopies, fake_cuda, to_fake_cuda
 from tests.recorded_graph import Anywhere, record_graphs
 
+CPU = torch.device('cpu')
 SIZE = 84, 112
 CODECS = {
     'msra': dict(type='hrformer_mmpose.MSRAHeatmap', sigma=1.5),
@@ -129,7 +130,7 @@ def test_a_network_of_half_precision(checkpoint):
     network = TorchNetwork(config('msra', True), checkpoint['msra'], 'cpu')
     with torch.inference_mode():
         _, expected = network._poses(torch.from_numpy(crops(2)))
-        network.model.backbone = HalfPrecision(network.model.backbone, torch.bfloat16)
+        network.model.backbone = HalfPrecision(network.model.backbone, torch.bfloat16, CPU)
         assert {x.dtype for x in network.model.backbone.buffers()} >= {torch.bfloat16}
         feats = network.model.backbone(torch.rand(1, 3, 112, 84))
         assert {x.dtype for x in feats} == {torch.float32}
@@ -145,7 +146,7 @@ def test_a_network_of_half_precision(checkpoint):
 def test_half_precision_leaves_the_network_that_is_trained():
     backbone = build(config('msra', True), 'msra').eval().backbone
     before = {name: x.clone() for name, x in backbone.state_dict().items()}
-    HalfPrecision(backbone.fuse_for_inference(), torch.bfloat16)
+    HalfPrecision(backbone.fuse_for_inference(), torch.bfloat16, CPU)
     for name, x in backbone.state_dict().items():
         assert x.dtype is before[name].dtype
         assert torch.equal(x, before[name]), name
@@ -165,7 +166,7 @@ def test_on_a_gpu_nothing_waits_for_the_cpu(codec, dtype):
     with fake_cuda(), torch.no_grad():
         to_fake_cuda(model)
         if dtype is not torch.float32:
-            model.backbone = HalfPrecision(model.backbone, dtype)
+            model.backbone = HalfPrecision(model.backbone, dtype, torch.device('cuda'))
             assert all(x.dtype is dtype for x in model.backbone.buffers() if x.ndim == 4)
         module = PoseModule(model, range(17), model.test_cfg, flip_together=True).eval()
         to_fake_cuda(module)

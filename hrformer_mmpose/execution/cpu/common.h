@@ -4,8 +4,8 @@
  * the user's processor, `__init__.py` calls them. `../fused_ops/` has each one's plain form.
  *
  * All arrays are contiguous and channels last. Maps, the arrays with a value per token, hold `elem`:
- * float, or bfloat16 in the library that is compiled with -DBFLOAT16. All others, all arithmetic and
- * all statistics are float32 or wider.
+ * float, or bfloat16 in the library that is compiled with -DBFLOAT16. All others, the residual
+ * stream, all arithmetic and all statistics are float32 or wider.
  * B batch, H and W of a map, C channels, T = B * H * W tokens, h heads, d = C / h head width,
  * N tokens per window, V numbers per vector.
  * Kernels return 0, or 1 if an allocation failed.

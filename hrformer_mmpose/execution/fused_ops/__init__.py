@@ -5,9 +5,10 @@ runs on all devices and types. `cpu/` and `cuda/` hold kernels of the same names
 map once; the last lines register them, and PyTorch dispatches by device. Operators have no
 derivatives: `recompute.py` and `inference.py` build layers from them.
 
-Activations, the tensors that hold a value per token, share a type. Parameters (scales, offsets,
-biases, weights) have that type or, under autocast, float32. Results per token have the
-activations' type, all other results at least float32. Plain forms compute in the wider type.
+Activations, the tensors that hold a value per token, share a type; the residual stream of
+`residual.py` is float32 beside them. Parameters (scales, offsets, biases, weights) have that type
+or, under autocast, float32. Results per token have the activations' type, all other results at
+least float32. Plain forms compute in the wider type.
 
 A BatchNorm appears as x scale + offset, (C) each, or as the table `norm` of `batch_norm.py`.
 """

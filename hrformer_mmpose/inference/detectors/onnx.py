@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import ConfigError, WeightsError, first_line
+from ..onnx_session import open_session
 from .common import BOX_THRESHOLD, as_rows, image_size, letterbox, nms
 
 
@@ -245,13 +246,8 @@ def _session(path: str, providers: Sequence | None):
             raise ConfigError(
                 f'onnxruntime has no provider {name!r} here, only {", ".join(available)}'
             )
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # fatal: errors are raised, too
     try:
-        # No fallback to another provider: the caller lists providers, and it would print.
-        return onnxruntime.InferenceSession(
-            path, options, providers=providers, enable_fallback=False
-        )
+        return open_session(path, providers)  # without fallback: the caller lists providers
     except Exception as error:  # onnxruntime's errors have no common base class
         raise WeightsError(
             f"'{path}' ({os.path.getsize(path):,} bytes) is damaged or no ONNX network "
