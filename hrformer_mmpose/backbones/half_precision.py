@@ -24,8 +24,9 @@ class HalfPrecision(nn.Module):
     half precision accumulate in float32 themselves.
 
     On a GPU all maps and weights are half precision. On a CPU only the branches of HRFormer's
-    blocks are: the stem, transitions and fusions take a tenth of the time there, and their rounding
-    moves more keypoints than that of all blocks. Networks without such blocks are converted whole.
+    blocks are: the convolutions of stem, transitions and fusions take a tenth of the time there,
+    and rounding them and the residual stream moves as many keypoints again as rounding the
+    branches (docs/speed.md). Networks without such blocks are converted whole.
 
     Args:
         network: maps a tensor to a tuple of tensors; converted in place.

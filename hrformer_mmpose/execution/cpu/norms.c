@@ -256,8 +256,7 @@ int layer_norm(const elem *x, const float *gamma, const float *beta, elem *out,
  * branch: (T, C), or NULL for 0; total, (T, C) floats, is then NULL, too.
  * stream: (T, C), floats. */
 int add_layer_norm(elem *out, const elem *branch, const float *stream, const float *gamma,
-                   const float *beta, float *total, double eps, int64_t T, int64_t C,
-                   int threads) {
+                   const float *beta, float *total, double eps, int64_t T, int64_t C, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t t = 0; t < T; t++) {
         const float *row = stream + t * C;
@@ -265,7 +264,10 @@ int add_layer_norm(elem *out, const elem *branch, const float *stream, const flo
         if (branch) {
             const elem *other = branch + t * C;
             float *to = total + t * C;
-            FOR_VECTORS(C, store_floats(to + c, load_floats(row + c, n) + load_elems(other + c, n), n););
+            FOR_VECTORS(C, {
+                vec sum = load_floats(row + c, n) + load_elems(other + c, n);
+                store_floats(to + c, sum, n);
+            });
             row = to;
         }
         layer_norm_row(row, 0, gamma, beta, out + t * C, eps, C, &mean, &rstd);
@@ -276,8 +278,7 @@ int add_layer_norm(elem *out, const elem *branch, const float *stream, const flo
 /* total = stream + gelu(branch).
  * branch: `size` numbers of a map.
  * stream, total: `size` floats. */
-int add_gelu(const elem *branch, const float *stream, float *total, int64_t size,
-             int threads) {
+int add_gelu(const elem *branch, const float *stream, float *total, int64_t size, int threads) {
     enum { LENGTH = 4096 };
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t i = 0; i < size; i += LENGTH) {
