@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from ..backbones.half_precision import HalfPrecision
+from ..backbones.half_precision import HalfPrecision, takes_half_weights
 
 DTYPES = dict(float32=torch.float32, float16=torch.float16, bfloat16=torch.bfloat16)
 
@@ -56,17 +56,21 @@ def training_step(network: nn.Module, image: torch.Tensor, dtype: torch.dtype) -
 
 
 def for_inference(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Copy a network for inference, float32 -> float32: this package's fused, MMPose's as it is.
+    """Copy a network for inference: this package's fused as in `PoseEstimator`, MMPose's as it is.
 
     Args:
-        network: on its device.
+        network: on its device; takes images in float32.
         dtype: in which it computes.
     """
     network = copy.deepcopy(set_training(network, False))
     fuse = getattr(network, 'fuse_for_inference', None)
     device = next(network.parameters()).device
     network = network if fuse is None else fuse()
-    return network if dtype is torch.float32 else HalfPrecision(network, dtype, device)
+    if dtype is torch.float32:
+        return network
+    if takes_half_weights(device, dtype):
+        return HalfPrecision(network, dtype, device)
+    return UnderAutocast(network, dtype)
 
 
 class UnderAutocast(nn.Module):

@@ -7,9 +7,13 @@ import pytest
 import torch
 from torch import nn
 
+from hrformer_mmpose.backbones import HRFormer
+from hrformer_mmpose.backbones.half_precision import HalfPrecision
 from hrformer_mmpose.benchmark import baselines, networks, timing
 from hrformer_mmpose.benchmark.plan import Case, NetworkOptions, plan
+from hrformer_mmpose.benchmark.steps import UnderAutocast, for_inference, inference
 from hrformer_mmpose.cli import benchmark as command
+from hrformer_mmpose.execution import policy, processor
 
 NAMES = ('mmpose', 'ours', 'hrnet_w32', 'hrnet_w48')
 
@@ -162,3 +166,15 @@ def test_differences_from_mmpose(small):
     errors = [float(row['difference']) for row in networks.benchmark(args)['differences']]
     assert errors[0] < 1e-6 < errors[1] < 1e-2
     assert not math.isnan(sum(errors))
+
+
+@pytest.mark.parametrize(
+    ('half_types', 'kind'), [([torch.bfloat16], HalfPrecision), ([], UnderAutocast)]
+)
+def test_bfloat16_is_that_of_the_estimator(half_types, kind, monkeypatch):
+    monkeypatch.setattr(processor, 'half_types', lambda: frozenset(half_types))
+    monkeypatch.setattr(policy, 'use_onednn', lambda x: False)  # lacks the type on some processors
+    network = for_inference(HRFormer(arch='tiny'), torch.bfloat16)
+    assert type(network) is kind
+    image = torch.rand(1, 3, 64, 64)
+    assert inference(network, image)().shape == (1, 18, 16, 16)
