@@ -199,7 +199,7 @@ class InferenceFusion(nn.Module):
     def _add_upsampled(
         self, x: torch.Tensor, lower: list[torch.Tensor], relu: bool
     ) -> torch.Tensor:
-        if lower and self.upsample == 'bilinear' and policy.use_fused_sum(x):
+        if lower and self.upsample == 'bilinear' and policy.use_cpu_kernels(x):
             x, *lower = (y.permute(0, 2, 3, 1) for y in (x, *lower))
             lower += [None] * (3 - len(lower))
             return fused_ops.add_upsampled(x, *lower, relu).permute(0, 3, 1, 2)

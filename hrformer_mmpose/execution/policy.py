@@ -13,7 +13,7 @@ from torch import nn
 from torch.autograd import forward_ad
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from . import cpu, cuda, processor
+from . import cuda, processor
 from .cpu import products
 from .stock import has_global_hooks, is_stock_tree, obstacle
 
@@ -125,22 +125,17 @@ def use_fused_ops(x: torch.Tensor) -> bool:
     device = x.device.type
     if device == 'cuda':
         return x.dtype in cuda.DTYPES and allows_kernels(device) and cuda.available('layer_norm')
-    return _is_fast_on_cpu(x) and allows_kernels(device)
+    return use_cpu_kernels(x)
 
 
-def use_fused_sum(x: torch.Tensor) -> bool:
-    """Return whether inference sums maps of several resolutions in one pass for `x`."""
-    return _is_fast_on_cpu(x) and allows_kernels('cpu') and cpu.available('add_upsampled', x.dtype)
+def use_cpu_kernels(x: torch.Tensor) -> bool:
+    """Return whether inference takes the operators that only CPUs have for `x`."""
+    return _is_fast_on_cpu(x) and allows_kernels('cpu')
 
 
 def use_onednn(x: torch.Tensor) -> bool:
     """Return whether oneDNN's fused convolutions and linear layers are available for `x`."""
-    return (
-        _is_fast_on_cpu(x)
-        and allows_kernels('cpu')
-        and torch.backends.mkldnn.enabled
-        and HAS_ONEDNN
-    )
+    return use_cpu_kernels(x) and torch.backends.mkldnn.enabled and HAS_ONEDNN
 
 
 def _is_fast_on_cpu(x: torch.Tensor) -> bool:

@@ -119,6 +119,11 @@ def _float32(x: torch.Tensor, *shape: int) -> torch.Tensor:
     return x.new_empty(shape, dtype=torch.float32)
 
 
+def _kernel_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the type in which the kernels compute maps of a type."""
+    return torch.float32 if dtype is torch.float16 else dtype
+
+
 def _count(x: torch.Tensor) -> int:
     return x.numel() // x.shape[-1]
 
@@ -189,18 +194,17 @@ def add_norm_stream(stream, branch, gamma, beta, eps):
 
 
 def _add_layer_norm(stream, branch, gamma, beta, eps, dtype):
-    kernel_dtype = torch.float32 if dtype is torch.float16 else dtype
-    out = torch.empty_like(stream, dtype=kernel_dtype)
-    total = None if branch is None else torch.empty_like(stream)
-    branch = None if branch is None else branch.to(kernel_dtype)
+    out = torch.empty_like(stream, dtype=_kernel_dtype(dtype))
+    total = None
+    if branch is not None:
+        branch, total = branch.to(out.dtype), torch.empty_like(stream)
     tensors = out, branch, stream, gamma.float(), beta.float(), total
     _call('add_layer_norm', tensors, eps, *tokens_and_channels(stream))
     return total, out.to(dtype)
 
 
 def add_gelu_stream(stream, branch):
-    branch = branch.float() if branch.dtype is torch.float16 else branch
-    total = torch.empty_like(stream)
+    branch, total = branch.to(_kernel_dtype(branch.dtype)), torch.empty_like(stream)
     _call('add_gelu', (branch, stream, total), stream.numel())
     return total
 

@@ -87,6 +87,7 @@ int add_upsampled(const elem *x, const elem *map_1, const elem *map_2, const ele
         for (int64_t r = rows * k / threads; r < rows * (k + 1) / threads; r++) {
             for (int i = 0; i < count; i++)
                 vertical(sources + i, r / H, r % H, H, C, (float *)lines[i]);
+            /* With a constant count the loop over the lines is unrolled. */
             if (count == 1)
                 horizontal(1, sources, lines, total, W, C);
             else if (count == 2)
