@@ -2,7 +2,8 @@
 
 `HRFormer.fuse_for_inference()` converts a network. BatchNorm is folded into the convolutions,
 activations and residual sums are fused into the preceding kernels where PyTorch has such kernels,
-and the position bias is gathered once instead of at each call.
+and the position bias is gathered once instead of at each call. On CPUs large batches are computed
+in parts.
 """
 
 import logging
@@ -10,7 +11,7 @@ import logging
 import torch
 from torch import nn
 
-from ..execution import policy
+from ..execution import memory, policy
 from ..execution.inference import InferenceBlock, eval_copy, fuse, fuse_sequence
 from .hrformer_module import HRFormerModule, apply_transition
 
@@ -53,10 +54,22 @@ class InferenceHRFormer(nn.Module):
             self.add_module(f'transition{number - 1}', nn.ModuleList(layers))
             stage = _fuse_stage(getattr(network, f'stage{number}'), block)
             self.add_module(f'stage{number}', stage)
+        # Hooks and adapters, which are not converted, get whole batches.
+        is_whole = bool(policy.obstacles_to_fusing(network))
+        self._bytes_per_position = None if is_whole else 4 * _widest_map(network)
         self.eval()
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """(B, in_channels, H, W) -> the maps of `HRFormer.forward`."""
+        if self._bytes_per_position is None or not policy.use_cpu_kernels(x):
+            return self._forward(x)
+        memory.keep_for_inference()
+        H, W = x.shape[2:]
+        bytes_per_image = self._bytes_per_position * -(-H // 4) * -(-W // 4)
+        parts = [self._forward(part) for part in memory.split(x, bytes_per_image)]
+        return parts[0] if len(parts) == 1 else tuple(map(torch.cat, zip(*parts, strict=True)))
+
+    def _forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         maps = [self.stem(x.contiguous(memory_format=torch.channels_last))]
         maps = self.stage2(apply_transition(self.transition1, maps))
         maps = self.stage3(apply_transition(self.transition2, maps))
@@ -84,6 +97,21 @@ class InferenceModule(nn.Module):
     def forward(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
         """List of (B, C_j, H_j, W_j) -> list of maps."""
         return self.fusion([branch(x) for branch, x in zip(self.branches, maps, strict=True)])
+
+
+def _widest_map(network: nn.Module) -> int:
+    """Return how many numbers an image's largest map has for each position at 1/4 resolution."""
+    parts = [(-1, network.conv1), (0, network.layer1)]  # at 1/2 and 1/4
+    for module in network.modules():
+        if isinstance(module, HRFormerModule):
+            parts += enumerate(module.branches)
+    widths = [
+        (layer.out_channels if isinstance(layer, nn.Conv2d) else layer.out_features) * 4.0**-level
+        for level, part in parts
+        for layer in part.modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear)
+    ]
+    return int(max(widths))
 
 
 def _fuse_stage(stage: nn.Sequential, block: type[nn.Module]) -> nn.Module:

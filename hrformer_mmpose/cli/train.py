@@ -2,8 +2,11 @@
 
 import argparse
 
+from mmengine.device import get_device
+
 from ..engine.hooks import CompileHook, CudaGraphHook
 from ..errors import ConfigError
+from ..execution import memory
 from ..zoo import merge_options
 from .arguments import common_parser
 from .launch import build_runner, existing_checkpoint, load_config
@@ -54,4 +57,6 @@ def run(args: argparse.Namespace) -> None:
         runner.register_hook(CompileHook(), 'LOWEST')
     if args.cuda_graph:
         runner.register_hook(CudaGraphHook(), 'LOWEST')
+    if get_device() == 'cpu':
+        memory.keep_for_training()
     runner.train()
