@@ -71,10 +71,22 @@ def test_freed_memory_serves_the_next_maps():
     assert training < pages / 100
 
 
-def test_the_users_settings_of_the_allocator_stay(monkeypatch):
-    monkeypatch.setenv('MALLOC_TRIM_THRESHOLD_', '131072')
-    assert not memory.keep_for_inference.__wrapped__()
-    assert not memory.keep_for_training.__wrapped__()
+@pytest.fixture
+def uncalled():
+    """Forget calls of other tests, and of this one on exit."""
+    functions = memory.keep_for_inference, memory.keep_for_training
+    for function in functions:
+        function.cache_clear()
+    yield
+    for function in functions:
+        function.cache_clear()
+
+
+@pytest.mark.parametrize('name', memory.VARIABLES)
+def test_the_users_settings_of_the_allocator_stay(uncalled, monkeypatch, name):
+    monkeypatch.setenv(name, '')
+    assert not memory.keep_for_inference()
+    assert not memory.keep_for_training()
 
 
 @pytest.mark.parametrize(
