@@ -55,8 +55,7 @@ class InferenceHRFormer(nn.Module):
             stage = _fuse_stage(getattr(network, f'stage{number}'), block)
             self.add_module(f'stage{number}', stage)
         # Hooks and adapters, which are not converted, get whole batches.
-        is_whole = bool(policy.obstacles_to_fusing(network))
-        self._bytes_per_position = None if is_whole else 4 * _widest_map(network)
+        self._bytes_per_position = 4 * _widest_map(network) if policy.may_fuse(network) else None
         self.eval()
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
