@@ -149,21 +149,68 @@ def test_not_a_number_stays_one():
     assert torch.equal(out.isnan().any(-1).nonzero(), torch.tensor([[0, 0, 0]]))
 
 
+@pytest.fixture
+def use_library(tmp_path, monkeypatch):
+    """Return a function that builds the kernels with more flags and lets the operators call them."""
+
+    def use(flags: str) -> None:
+        monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+        monkeypatch.setattr(build, 'FLAGS', (*build.FLAGS, *flags.split()))
+        try:
+            library, _ = build.load('-DBFLOAT16')
+        except build.Unavailable:
+            pytest.skip(f'this compiler has no {flags}')
+        monkeypatch.setattr(cpu, '_library', lambda dtype: library)
+
+    return use
+
+
 @no_kernels
 @pytest.mark.slow
-@pytest.mark.parametrize('flag', ['-DV=4', '-DV=8', '-DV=16 -mno-avx512bf16'])
-def test_processors_without_instructions(flag, tmp_path, monkeypatch):
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-    monkeypatch.setattr(build, 'FLAGS', (*build.FLAGS, *flag.split()))
-    try:
-        library, _ = build.load('-DBFLOAT16')
-    except build.Unavailable:
-        pytest.skip(f'this compiler has no {flag}')
-    monkeypatch.setattr(cpu, '_library', lambda dtype: library)
+@pytest.mark.parametrize('flags', ['-DV=4', '-DV=8', '-DV=16 -mno-avx512bf16', '-mno-amx-bf16'])
+def test_processors_without_instructions(flags, use_library):
+    use_library(flags)
     with torch.no_grad():
         for name in NAMES:
             for size in SIZES[1:3]:
                 compare(name, size)
+
+
+@no_kernels
+@checks_calls
+@pytest.mark.parametrize('flags', [None, '-DTILES'])
+def test_attention_by_tiles(flags, use_library):
+    """By AMX if the processor has it, and by the same products in plain C.
+
+    Windows and heads are smaller and larger than a tile, equal to it, and no multiple of it.
+    """
+    if flags is not None:
+        use_library(flags)
+    for d in (3, 15, 16, 32, 39, 80):
+        for window in ((1, 1), (4, 4), (7, 7), (8, 4), (9, 12)):
+            heads, N = 2, window[0] * window[1]
+            qkv, qkv_bias, rel_pos_bias = tensors(
+                (2, 9, 13, 3 * heads * d), (3 * heads * d,), (heads, N, N)
+            )
+            qkv, qkv_bias = qkv.to(BFLOAT16), qkv_bias.to(BFLOAT16).float()
+            for bias in (rel_pos_bias, None):
+                args = (qkv, qkv_bias, bias, heads, window)
+                expected = fused_ops.window_attention.__wrapped__(*as_double([*args]))
+                error = relative_error(fused_ops.window_attention(*args).double(), expected)
+                assert error < 2**-8, (d, window, bias is None)
+
+
+@no_kernels
+@checks_calls
+def test_tiles_take_logits_of_any_size(use_library):
+    """Logits beyond the range of an exponential, and a bias that excludes all keys but one."""
+    use_library('-DTILES')
+    qkv, qkv_bias = tensors((1, 7, 7, 3 * 39), (3 * 39,))
+    rel_pos_bias = torch.full((1, 49, 49), -1e4)
+    rel_pos_bias[0, :, 20] = 300
+    args = ((30 * qkv).to(BFLOAT16), qkv_bias, rel_pos_bias, 1, (7, 7))
+    value = args[0].view(49, 3, 39)[20, 2].expand(1, 7, 7, 39)
+    assert torch.equal(fused_ops.window_attention(*args), value)
 
 
 @pytest.mark.parametrize('has_instructions', [True, False])

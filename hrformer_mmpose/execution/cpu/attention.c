@@ -1,24 +1,12 @@
 /* Window attention with relative position bias. See common.h.
  *
  * Tokens are read and written at their positions in the map; no window is copied. Padded tokens use
- * the projection bias as key and value and issue no query.
- *
- * Products take their operands in units: a float, or a pair of bfloat16 numbers that are adjacent
- * along the axis of the sum, as AVX-512's dot product takes them. A matrix (n, m) of tokens is packed
- * in three ways: `rows` (n, m units), `groups` (n units, m), `columns` (m units, n). For floats
- * `rows` and `groups` are the same.
+ * the projection bias as key and value and issue no query. `window.h` has the layouts of operands;
+ * `attention_tiles.c` computes the forward by AMX where the processor has it.
  */
 
-#include "common.h"
-
-#ifdef BFLOAT16
-typedef uint32_t unit;
-enum { GROUP = 2 }; /* numbers in a unit */
-#else
-typedef float unit;
-enum { GROUP = 1 };
-#endif
-#define UNITS(n) (((n) + GROUP - 1) / GROUP)
+#include "tiles.h"
+#include "window.h"
 
 /* sum + a b, summed within units. */
 INLINE vec multiply_add(vec sum, unit a, const unit *b) {
@@ -75,25 +63,12 @@ static void gemm(int64_t M, int64_t N, int64_t K, const unit *a, int64_t row_str
 }
 
 typedef struct {
-    int64_t B, H, W, heads, d, Kh, Kw, pad_top, pad_left, rows, cols;
-    float scale; /* of the logits */
-} Shape;
-
-static Shape shape_of(int64_t B, int64_t H, int64_t W, int64_t heads, int64_t d, int64_t Kh,
-                      int64_t Kw, int64_t pad_top, int64_t pad_left) {
-    int64_t rows = (H + pad_top + Kh - 1) / Kh, cols = (W + pad_left + Kw - 1) / Kw;
-    return (Shape){B, H, W, heads, d, Kh, Kw, pad_top, pad_left, rows, cols, 1 / sqrtf((float)d)};
-}
-
-typedef struct {
-    int64_t N, Np, dp, nq; /* tokens; rounded up to whole vectors; head width, likewise; queries */
-    int64_t dr, Nr;        /* units of a row of d and of N numbers */
-    int64_t *position;     /* index of each token in the batch of maps, -1 if padded */
-    int64_t *query;        /* indices of the tokens that issue a query */
-    const elem **token;    /* a row of each token: its queries, keys, values or gradients */
-    const float *bias;     /* (h, N, Np), or (N, Np) if all heads share it */
-    int64_t head_stride;   /* distance between two heads' biases */
-    float *p, *out;        /* (nq, Np), (nq, dp) */
+    Tokens t;
+    int64_t Np, dp;      /* tokens and head width, rounded up to whole vectors */
+    int64_t dr, Nr;      /* units of a row of d and of N numbers */
+    const float *bias;   /* (h, N, Np), or (N, Np) if all heads share it */
+    int64_t head_stride; /* distance between two heads' biases */
+    float *p, *out;      /* (nq, Np), (nq, dp) */
     unit *q, *kt, *v, *p_rows; /* rows (nq, dr), columns (dr, Np), groups (N, dp), rows (nq, Nr) */
     unit *scratch;             /* (N, dr), for `pack_columns` */
     /* Backward: */
@@ -106,20 +81,17 @@ typedef struct {
 
 static int new_window(Window *w, const Shape *s, int backward) {
     memset(w, 0, sizeof *w);
-    int64_t N = w->N = s->Kh * s->Kw, Np = w->Np = ROUND_UP(N), dp = w->dp = ROUND_UP(s->d);
+    int64_t N = s->Kh * s->Kw, Np = w->Np = ROUND_UP(N), dp = w->dp = ROUND_UP(s->d);
     int64_t dr = w->dr = dp / GROUP, Nr = w->Nr = Np / GROUP;
     int64_t groups = UNITS(N), d = UNITS(s->d);
     size_t size = N * Np + N * dp + 2 * N * dr + d * Np + groups * dp + N * Nr;
     if (backward)
         size += N * Np + 3 * N * dp + N * dr + d * Np + 3 * groups * dp + N * Nr + 2 * groups * Np;
-    w->position = malloc(2 * N * sizeof(int64_t));
-    w->token = malloc((N + 1) * sizeof(elem *));
     float *next = w->memory = alloc_zeros(size);
-    if (!w->position || !w->token || !next) {
-        free(w->position), free(w->token), free(next);
+    if (!new_tokens(&w->t, s) || !next) {
+        free_tokens(&w->t), free(next);
         return 0;
     }
-    w->query = w->position + N;
 #define TAKE(array, n) w->array = (void *)next, next += (n)
     TAKE(p, N * Np), TAKE(out, N * dp), TAKE(q, N * dr), TAKE(kt, d * Np), TAKE(v, groups * dp);
     TAKE(scratch, N * dr);
@@ -137,115 +109,7 @@ static int new_window(Window *w, const Shape *s, int backward) {
 #undef TAKE
 }
 
-static void free_window(Window *w) { free(w->position), free(w->token), free(w->memory); }
-
-/* Compute the positions of the tokens of window `index` in map b. */
-static void locate_tokens(Window *w, const Shape *s, int64_t b, int64_t index) {
-    int64_t y0 = index / s->cols * s->Kh - s->pad_top, x0 = index % s->cols * s->Kw - s->pad_left;
-    w->nq = 0;
-    for (int64_t i = 0; i < w->N; i++) {
-        int64_t y = y0 + i / s->Kw, x = x0 + i % s->Kw;
-        int inside = y >= 0 && y < s->H && x >= 0 && x < s->W;
-        w->position[i] = inside ? (b * s->H + y) * s->W + x : -1;
-        if (inside) w->query[w->nq++] = i;
-    }
-}
-
-/* to = n numbers, in whole vectors if n >= V. What follows them in the last unit must be 0. */
-INLINE void copy_row(elem *to, const elem *from, int64_t n) {
-    if (n < V) {
-        for (int64_t i = 0; i < n; i++) to[i] = from[i];
-        return;
-    }
-#ifdef BFLOAT16
-    for (int64_t i = 0; i + V <= n; i += V) *(elems *)(to + i) = *(const elems *)(from + i);
-    *(elems *)(to + n - V) = *(const elems *)(from + n - V); /* overlaps the previous store */
-#else
-    for (int64_t i = 0; i + V <= n; i += V) STORE(to + i, LOAD(from + i));
-    STORE(to + n - V, LOAD(from + n - V));
-#endif
-}
-
-/* Store n numbers, scaled. `from` has room for whole vectors. */
-INLINE void store_row(elem *to, const float *from, int64_t n, float scale) {
-    if (n < V) {
-        store_elems(to, LOAD(from) * scale, n);
-        return;
-    }
-    for (int64_t i = 0; i + V <= n; i += V) store_elems(to + i, LOAD(from + i) * scale, V);
-    store_elems(to + n - V, LOAD(from + n - V) * scale, V); /* overlaps the previous store */
-}
-
-/* Pack n numbers of each of `count` rows; ld: units from a row of the result to the next. */
-static void pack_rows(const elem *const *from, int64_t count, int64_t n, unit *to, int64_t ld) {
-    for (int64_t i = 0; i < count; i++) copy_row((elem *)(to + i * ld), from[i], n);
-}
-
-static void pack_groups(const elem *const *from, int64_t count, int64_t n, unit *to, int64_t ld) {
-#ifdef BFLOAT16
-    for (int64_t i = 0; i < count; i += 2, to += ld) {
-        const elem *first = from[i], *second = i + 1 < count ? from[i + 1] : NULL;
-        int64_t start = 0;
-        while (n >= V) {
-            bits pair = __builtin_convertvector(*(const elems *)(first + start), bits);
-            if (second)
-                pair |= __builtin_convertvector(*(const elems *)(second + start), bits) << 16;
-            memcpy(to + start, &pair, sizeof pair);
-            if (start + V >= n) break;
-            start = MIN(start + V, n - V); /* the last vector may overlap the one before */
-        }
-        for (int64_t c = 0; n < V && c < n; c++)
-            to[c] = first[c] | (second ? (unit)second[c] << 16 : 0);
-    }
-#else
-    pack_rows(from, count, n, to, ld);
-#endif
-}
-
-/* Transpose four rows of n numbers into four columns of `to`, whose leading dimension is ld. */
-INLINE void transpose_4_rows(const float *const from[4], float *to, int64_t n, int64_t ld) {
-    typedef float four __attribute__((vector_size(16), aligned(4), may_alias));
-    typedef int32_t order __attribute__((vector_size(16)));
-    int64_t c = 0;
-    for (; c + 4 <= n; c += 4) {
-        four row[4], interleaved[4];
-        for (int i = 0; i < 4; i++) row[i] = *(const four *)(from[i] + c);
-        for (int i = 0; i < 2;
-             i++) { /* a0 b0 a1 b1 and a2 b2 a3 b3, from rows 0, 1 and rows 2, 3 */
-            interleaved[2 * i] = __builtin_shuffle(row[2 * i], row[2 * i + 1], (order){0, 4, 1, 5});
-            interleaved[2 * i + 1] =
-                __builtin_shuffle(row[2 * i], row[2 * i + 1], (order){2, 6, 3, 7});
-        }
-        for (int i = 0; i < 2; i++) {
-            four *first = (four *)(to + (c + 2 * i) * ld),
-                 *second = (four *)(to + (c + 2 * i + 1) * ld);
-            *first = __builtin_shuffle(interleaved[i], interleaved[i + 2], (order){0, 1, 4, 5});
-            *second = __builtin_shuffle(interleaved[i], interleaved[i + 2], (order){2, 3, 6, 7});
-        }
-    }
-    for (; c < n; c++)
-        for (int i = 0; i < 4; i++) to[c * ld + i] = from[i][c];
-}
-
-/* rows: (count, ld_rows) units, whose last one is 0 beyond n numbers; not used for floats. */
-static void pack_columns(const elem *const *from, int64_t count, int64_t n, unit *rows,
-                         int64_t ld_rows, unit *to, int64_t ld) {
-    int64_t i = 0, units = UNITS(n);
-#ifdef BFLOAT16
-    pack_rows(from, count, n, rows, ld_rows);
-#define ROW(i) ((const float *)(rows + (i) * ld_rows))
-#else
-    (void)rows, (void)ld_rows;
-#define ROW(i) (from[i])
-#endif
-    for (; i + 4 <= count; i += 4) {
-        const float *four[4] = {ROW(i), ROW(i + 1), ROW(i + 2), ROW(i + 3)};
-        transpose_4_rows(four, (float *)to + i, units, ld);
-    }
-    for (; i < count; i++)
-        for (int64_t c = 0; c < units; c++) memcpy(to + c * ld + i, ROW(i) + c, sizeof(unit));
-#undef ROW
-}
+static void free_window(Window *w) { free_tokens(&w->t), free(w->memory); }
 
 /* row = exp(scale row + rel_pos_bias - its maximum) over n numbers, whole vectors. Return 1 / sum. */
 INLINE float exp_row(float *row, const float *rel_pos_bias, float scale, int64_t n) {
@@ -282,45 +146,31 @@ static float *padded_bias(const float *rel_pos_bias, int64_t rows, int64_t N, in
     return to;
 }
 
-/* Prefetch parts of all tokens: they are too short and too far apart for the hardware prefetcher. */
-static void prefetch_tokens(const Window *w, const Shape *s, const elem *qkv, int64_t head,
+/* Prefetch parts `first` to `end` of the tokens that issue a query: their rows are too short and too
+ * far apart for the hardware prefetcher. */
+static void prefetch_tokens(const Tokens *t, const Shape *s, const elem *qkv, int64_t head,
                             int64_t first, int64_t end) {
-    for (int64_t i = 0; i < w->nq; i++)
+    for (int64_t i = 0; i < t->nq; i++)
         for (int64_t part = first; part < end; part++) {
             const elem *from =
-                qkv + ((w->position[w->query[i]] * 3 + part) * s->heads + head) * s->d;
+                qkv + ((t->position[t->query[i]] * 3 + part) * s->heads + head) * s->d;
             for (int64_t c = 0; c < s->d; c += 16 * GROUP) __builtin_prefetch(from + c);
         }
-}
-
-/* Let w->token be the queries (part 0), keys (1) or values (2) of all tokens; the projection bias
- * stands for those of a padded token. */
-INLINE void select_part(Window *w, const Shape *s, const elem *qkv, const elem *qkv_bias,
-                        int64_t head, int64_t part) {
-    int64_t offset = (part * s->heads + head) * s->d;
-    for (int64_t i = 0; i < w->N; i++)
-        w->token[i] =
-            (w->position[i] < 0 ? qkv_bias : qkv + w->position[i] * 3 * s->heads * s->d) + offset;
-}
-
-/* Let w->token be the rows of the tokens that issue a query; stride: numbers per token of the map. */
-INLINE void select_queries(Window *w, const elem *map, int64_t stride) {
-    for (int64_t i = 0; i < w->nq; i++) w->token[i] = map + w->position[w->query[i]] * stride;
 }
 
 /* w->p = softmax(q k^T / sqrt(d) + rel_pos_bias) for one head. */
 static void attention_probs(Window *w, const Shape *s, const elem *qkv, const elem *qkv_bias,
                             int64_t head) {
     int64_t C = s->heads * s->d, Np = w->Np, d = s->d;
-    prefetch_tokens(w, s, qkv, head, 0, 2);
-    select_queries(w, qkv + head * d, 3 * C);
-    pack_rows(w->token, w->nq, d, w->q, w->dr);
-    select_part(w, s, qkv, qkv_bias, head, 1);
-    pack_columns(w->token, w->N, d, w->scratch, w->dr, w->kt, Np);
-    prefetch_tokens(w, s, qkv, head, 2, 3);
-    gemm(w->nq, Np, UNITS(d), w->q, w->dr, 1, w->kt, Np, w->p, Np);
-    for (int64_t i = 0; i < w->nq; i++) {
-        const float *bias = w->bias + head * w->head_stride + w->query[i] * Np;
+    prefetch_tokens(&w->t, s, qkv, head, 0, 2);
+    select_queries(&w->t, qkv + head * d, 3 * C);
+    pack_rows(w->t.row, w->t.nq, d, w->q, w->dr);
+    select_part(&w->t, s, qkv, qkv_bias, head, 1);
+    pack_columns(w->t.row, w->t.N, d, w->scratch, w->dr, w->kt, Np);
+    prefetch_tokens(&w->t, s, qkv, head, 2, 3);
+    gemm(w->t.nq, Np, UNITS(d), w->q, w->dr, 1, w->kt, Np, w->p, Np);
+    for (int64_t i = 0; i < w->t.nq; i++) {
+        const float *bias = w->bias + head * w->head_stride + w->t.query[i] * Np;
         float *row = w->p + i * Np;
         finish_row(row, exp_row(row, bias, s->scale, Np), w->p_rows + i * w->Nr, Np);
     }
@@ -329,8 +179,8 @@ static void attention_probs(Window *w, const Shape *s, const elem *qkv, const el
 /* Store rows of d numbers at the tokens that issue a query. */
 INLINE void scatter(const Window *w, const float *rows, elem *map, int64_t stride, int64_t d,
                     float scale) {
-    for (int64_t i = 0; i < w->nq; i++)
-        store_row(map + w->position[w->query[i]] * stride, rows + i * w->dp, d, scale);
+    for (int64_t i = 0; i < w->t.nq; i++)
+        store_row(map + w->t.position[w->t.query[i]] * stride, rows + i * w->dp, d, scale);
 }
 
 /* out = softmax(q k^T / sqrt(d) + rel_pos_bias) v in every window.
@@ -342,7 +192,11 @@ int window_attention(const elem *qkv, const elem *qkv_bias, const float *rel_pos
                      int64_t B, int64_t H, int64_t W, int64_t heads, int64_t d, int64_t Kh,
                      int64_t Kw, int64_t pad_top, int64_t pad_left, int threads) {
     Shape s = shape_of(B, H, W, heads, d, Kh, Kw, pad_top, pad_left);
-    int64_t N = Kh * Kw, windows = s.rows * s.cols, C = heads * d;
+    int64_t N = Kh * Kw, windows = B * s.rows * s.cols, C = heads * d;
+#ifdef TILES
+    if (may_use_tiles())
+        return window_attention_by_tiles(&s, qkv, qkv_bias, rel_pos_bias, out, threads);
+#endif
     float *padded = padded_bias(rel_pos_bias, rel_pos_bias ? heads * N : N, N, ROUND_UP(N));
     if (!padded) return 1;
     int failed = 0;
@@ -352,14 +206,14 @@ int window_attention(const elem *qkv, const elem *qkv_bias, const float *rel_pos
         failed = !new_window(&w, &s, 0);
         w.bias = padded, w.head_stride = rel_pos_bias ? N * w.Np : 0;
 #pragma omp for schedule(static)
-        for (int64_t i = 0; i < B * windows * heads; i++) {
+        for (int64_t i = 0; i < windows * heads; i++) {
             if (failed) continue;
             int64_t head = i % heads;
-            locate_tokens(&w, &s, i / heads / windows, i / heads % windows);
+            locate_tokens(&w.t, &s, i / heads);
             attention_probs(&w, &s, qkv, qkv_bias, head);
-            select_part(&w, &s, qkv, qkv_bias, head, 2);
-            pack_groups(w.token, N, d, w.v, w.dp);
-            gemm(w.nq, w.dp, UNITS(N), w.p_rows, w.Nr, 1, w.v, w.dp, w.out, w.dp);
+            select_part(&w.t, &s, qkv, qkv_bias, head, 2);
+            pack_groups(w.t.row, N, d, w.v, w.dp);
+            gemm(w.t.nq, w.dp, UNITS(N), w.p_rows, w.Nr, 1, w.v, w.dp, w.out, w.dp);
             scatter(&w, w.out, out + head * d, C, d, 1);
         }
         if (!failed) free_window(&w);
@@ -370,15 +224,15 @@ int window_attention(const elem *qkv, const elem *qkv_bias, const float *rel_pos
 
 /* The gradient of one window's and head's logits: w->gp from w->p and w->g. */
 static void logit_grads(Window *w, float *grad_rel_pos_bias, int64_t head) {
-    int64_t N = w->N, Np = w->Np;
+    int64_t N = w->t.N, Np = w->Np;
     ASSUME_WHOLE_VECTORS(Np);
-    for (int64_t i = 0; i < w->nq; i++) {
+    for (int64_t i = 0; i < w->t.nq; i++) {
         float *row = w->gp + i * Np, *p = w->p + i * Np, total = 0;
 #pragma omp simd reduction(+ : total)
         for (int64_t j = 0; j < Np; j++) total += row[j] * p[j];
         for (int64_t j = 0; j < Np; j++) row[j] = p[j] * (row[j] - total);
         if (grad_rel_pos_bias) {
-            float *to = grad_rel_pos_bias + (head * N + w->query[i]) * Np;
+            float *to = grad_rel_pos_bias + (head * N + w->t.query[i]) * Np;
             for (int64_t j = 0; j < Np; j++) to[j] += row[j];
         }
         if (GROUP > 1) finish_row(row, 1, w->gp_rows + i * w->Nr, Np);
@@ -388,27 +242,27 @@ static void logit_grads(Window *w, float *grad_rel_pos_bias, int64_t head) {
 /* `groups` of the packed `rows` (nq, Nr); for floats they are the same. */
 INLINE void regroup(Window *w, const unit *rows, unit *groups) {
     if (GROUP == 1) return;
-    for (int64_t i = 0; i < w->nq; i++) w->token[i] = (const elem *)(rows + i * w->Nr);
-    pack_groups(w->token, w->nq, w->Np, groups, w->Np);
+    for (int64_t i = 0; i < w->t.nq; i++) w->t.row[i] = (const elem *)(rows + i * w->Nr);
+    pack_groups(w->t.row, w->t.nq, w->Np, groups, w->Np);
 }
 
 /* Backward of one window and head: write grad_qkv, add to grad_qkv_bias and grad_rel_pos_bias. */
 static void attention_head_backward(Window *w, const Shape *s, const elem *qkv,
                                     const elem *qkv_bias, const elem *grad, elem *grad_qkv,
                                     float *grad_qkv_bias, float *grad_rel_pos_bias, int64_t head) {
-    int64_t C = s->heads * s->d, N = w->N, Np = w->Np, d = s->d, dp = w->dp, nq = w->nq;
+    int64_t C = s->heads * s->d, N = w->t.N, Np = w->Np, d = s->d, dp = w->dp, nq = w->t.nq;
     float *grad_q = w->grads, *grad_k = grad_q + N * dp, *grad_v = grad_k + N * dp;
-    select_part(w, s, qkv, qkv_bias, head, 1);
-    pack_groups(w->token, N, d, w->k, dp);
-    select_part(w, s, qkv, qkv_bias, head, 2);
-    pack_columns(w->token, N, d, w->scratch, w->dr, w->vt, Np);
+    select_part(&w->t, s, qkv, qkv_bias, head, 1);
+    pack_groups(w->t.row, N, d, w->k, dp);
+    select_part(&w->t, s, qkv, qkv_bias, head, 2);
+    pack_columns(w->t.row, N, d, w->scratch, w->dr, w->vt, Np);
     if (GROUP > 1) {
-        select_queries(w, qkv + head * d, 3 * C);
-        pack_groups(w->token, nq, d, w->q_groups, dp);
+        select_queries(&w->t, qkv + head * d, 3 * C);
+        pack_groups(w->t.row, nq, d, w->q_groups, dp);
     }
-    select_queries(w, grad + head * d, C);
-    pack_rows(w->token, nq, d, w->g, w->dr);
-    if (GROUP > 1) pack_groups(w->token, nq, d, w->g_groups, dp);
+    select_queries(&w->t, grad + head * d, C);
+    pack_rows(w->t.row, nq, d, w->g, w->dr);
+    if (GROUP > 1) pack_groups(w->t.row, nq, d, w->g_groups, dp);
     regroup(w, w->p_rows, w->p_groups);
     gemm(N, dp, UNITS(nq), w->p_groups, 1, Np, w->g_groups, dp, grad_v, dp);
     gemm(nq, Np, UNITS(d), w->g, w->dr, 1, w->vt, Np, w->gp, Np);
@@ -425,8 +279,8 @@ static void attention_head_backward(Window *w, const Shape *s, const elem *qkv,
             sum[C + c] += s->scale * grad_k[i * dp + c];
             sum[2 * C + c] += grad_v[i * dp + c];
         }
-        if (w->position[i] < 0) continue;
-        elem *to = grad_qkv + w->position[i] * 3 * C + head * d;
+        if (w->t.position[i] < 0) continue;
+        elem *to = grad_qkv + w->t.position[i] * 3 * C + head * d;
         store_row(to + C, grad_k + i * dp, d, s->scale);
         store_row(to + 2 * C, grad_v + i * dp, d, 1);
     }
@@ -443,8 +297,8 @@ int window_attention_backward(const elem *qkv, const elem *qkv_bias, const float
                               int64_t heads, int64_t d, int64_t Kh, int64_t Kw, int64_t pad_top,
                               int64_t pad_left, int threads) {
     Shape s = shape_of(B, H, W, heads, d, Kh, Kw, pad_top, pad_left);
-    int64_t N = Kh * Kw, Np = ROUND_UP(N), C = heads * d, windows = s.rows * s.cols;
-    int64_t tasks = B * windows * heads, per_thread = 3 * C + (rel_pos_bias ? heads * N * Np : 0);
+    int64_t N = Kh * Kw, Np = ROUND_UP(N), C = heads * d;
+    int64_t tasks = B * s.rows * s.cols * heads, per_thread = 3 * C + (rel_pos_bias ? heads * N * Np : 0);
     float *padded = padded_bias(rel_pos_bias, rel_pos_bias ? heads * N : N, N, Np);
     float *partials = alloc_zeros((size_t)threads * per_thread);
     int failed = !padded || !partials;
@@ -460,7 +314,7 @@ int window_attention_backward(const elem *qkv, const elem *qkv_bias, const float
               *own_rel_pos_bias = rel_pos_bias ? own_qkv_bias + 3 * C : NULL;
         for (int64_t i = tasks * t / threads; i < tasks * (t + 1) / threads; i++) {
             int64_t head = i % heads;
-            locate_tokens(&w, &s, i / heads / windows, i / heads % windows);
+            locate_tokens(&w.t, &s, i / heads);
             attention_probs(&w, &s, qkv, qkv_bias, head);
             attention_head_backward(&w, &s, qkv, qkv_bias, grad, grad_qkv, own_qkv_bias,
                                     own_rel_pos_bias, head);

@@ -1,0 +1,115 @@
+/* Matrix products in bfloat16 by AMX, a processor's unit for products of tiles. See attention.c.
+ *
+ * A tile has 16 rows of 64 bytes: 16 floats, or 16 units (window.h) of two bfloat16 numbers. TILES is
+ * defined where the processor has AMX.
+ */
+
+#pragma once
+
+#include "common.h"
+
+enum { SIDE = 16 }; /* rows of a tile, and floats or units in its rows */
+
+#if defined(TILES) /* set by the tests: the same products in plain C */
+static inline int may_use_tiles(void) { return 1; }
+static inline void begin_tiles(void) {}
+static inline void end_tiles(void) {}
+
+static inline void multiply_tiles(int64_t n, int64_t K, const uint32_t *a, const uint32_t *b,
+                                  int64_t ldb, const float *add, float *out, int64_t ldo) {
+    for (int64_t i = 0; i < SIDE; i++)
+        for (int64_t j = 0; j < SIDE * n; j++) {
+            float sum = add ? add[i * ldo + j] : 0;
+            for (int64_t k = 0; k < SIDE * K; k++)
+                for (int half = 0; half < 32; half += 16) {
+                    uint32_t x = a[i * SIDE * K + k] >> half << 16, y = b[k * ldb + j] >> half << 16;
+                    float factors[2];
+                    memcpy(factors, &x, 4), memcpy(factors + 1, &y, 4);
+                    sum += factors[0] * factors[1];
+                }
+            out[i * ldo + j] = sum;
+        }
+}
+#elif defined(BFLOAT16) && V == 16 && defined(__AMX_BF16__) && defined(__linux__)
+#define TILES
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Ask Linux once for the registers of the tiles; return whether this process may use them. */
+static inline int may_use_tiles(void) {
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+    static int answer = -1; /* threads that ask at the same time get the same answer */
+    if (answer < 0)
+        answer = !syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA);
+    return answer;
+}
+
+/* Before and after a thread's products. All eight tiles have the full size. */
+static inline void begin_tiles(void) {
+    static const struct {
+        uint8_t palette, start_row, reserved[14];
+        uint16_t row_bytes[16];
+        uint8_t rows[16];
+    } config = {1, 0, {0}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
+    __asm__ volatile("ldtilecfg %0" ::"m"(config));
+}
+
+static inline void end_tiles(void) { __asm__ volatile("tilerelease" ::: "memory"); }
+
+/* GCC's own macros do not tell the compiler that a load reads memory. */
+#define TILE_LOAD(tile, from, stride)                                                           \
+    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #tile ::"r"(from), "r"((int64_t)(stride) * 4) \
+                     : "memory")
+#define TILE_STORE(tile, to, stride)                                                           \
+    __asm__ volatile("tilestored %%tmm" #tile ", (%0,%1,1)" ::"r"(to), "r"((int64_t)(stride) * 4) \
+                     : "memory")
+#define TILE_ZERO(tile) __asm__ volatile("tilezero %tmm" #tile)
+#define TILE_MULTIPLY_ADD(sum, a, b) \
+    __asm__ volatile("tdpbf16ps %tmm" #b ", %tmm" #a ", %tmm" #sum)
+
+/* Up to four tiles of a row of tiles; see `multiply_tiles`. */
+INLINE void multiply_row(int n, int64_t K, const uint32_t *a, const uint32_t *b, int64_t ldb,
+                         const float *add, float *out, int64_t ldo) {
+#define START(tile)                                                          \
+    if (n > tile) {                                                          \
+        if (add)                                                             \
+            TILE_LOAD(tile, add + tile * SIDE, ldo);                         \
+        else                                                                 \
+            TILE_ZERO(tile);                                                 \
+    }
+    START(0) START(1) START(2) START(3)
+#undef START
+    for (int64_t k = 0; k < K; k++, a += SIDE, b += SIDE * ldb) {
+        TILE_LOAD(4, a, K * SIDE);
+#define STEP(tile, of_b)                             \
+    if (n > tile) {                                  \
+        TILE_LOAD(of_b, b + tile * SIDE, ldb);       \
+        TILE_MULTIPLY_ADD(tile, 4, of_b);            \
+    }
+        STEP(0, 5) STEP(1, 6) STEP(2, 7) STEP(3, 5)
+#undef STEP
+    }
+#define FINISH(tile) \
+    if (n > tile) TILE_STORE(tile, out + tile * SIDE, ldo);
+    FINISH(0) FINISH(1) FINISH(2) FINISH(3)
+#undef FINISH
+}
+
+/* out = add + a b, for 16 rows.
+ * n, K: tiles along a row of out, and along the axis of the sum.
+ * a: (16, 16 K) units.
+ * b: (16 K, 16 n) units, leading dimension ldb.
+ * add, out: (16, 16 n) floats, leading dimension ldo; add is NULL for 0. */
+static inline void multiply_tiles(int64_t n, int64_t K, const uint32_t *a, const uint32_t *b, int64_t ldb,
+                           const float *add, float *out, int64_t ldo) {
+    for (; n > 0; n -= 4, b += 4 * SIDE, out += 4 * SIDE) {
+        switch (MIN(n, 4)) {
+        case 4: multiply_row(4, K, a, b, ldb, add, out, ldo); break;
+        case 3: multiply_row(3, K, a, b, ldb, add, out, ldo); break;
+        case 2: multiply_row(2, K, a, b, ldb, add, out, ldo); break;
+        default: multiply_row(1, K, a, b, ldb, add, out, ldo);
+        }
+        if (add) add += 4 * SIDE;
+    }
+}
+#endif
