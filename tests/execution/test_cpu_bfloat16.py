@@ -151,7 +151,7 @@ def test_not_a_number_stays_one():
 
 @pytest.fixture
 def use_library(tmp_path, monkeypatch):
-    """Return a function that builds the kernels with more flags and lets the operators call them."""
+    """Return a function that builds the kernels with more flags and uses them."""
 
     def use(flags: str) -> None:
         monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
