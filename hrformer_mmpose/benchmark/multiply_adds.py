@@ -68,6 +68,11 @@ def _weight_grad(args: tuple, result: torch.Tensor) -> int:
     return result.numel() * args[0].shape[:-1].numel()
 
 
+def _ffn(args: tuple, result: torch.Tensor) -> int:
+    tokens, (D, C) = result.shape[:-1].numel(), args[5].shape
+    return tokens * D * (2 * C + TAPS)
+
+
 # By operator, or by overload where overloads differ in the order of their arguments.
 FORMULAS: dict[object, Callable] = {
     aten.mm: _product(0),
@@ -79,6 +84,7 @@ FORMULAS: dict[object, Callable] = {
     fused.weight_grad: _weight_grad,
     fused.window_attention: _window_attention,
     fused.window_attention_backward: _window_attention_backward,
+    fused.ffn_stream: _ffn,
     fused.gelu_dwconv: lambda args, result: TAPS * args[0].numel(),
     fused.gelu_dwconv_gelu: lambda args, result: TAPS * args[0].numel(),
     fused.gelu_dwconv_backward: lambda args, result: 2 * TAPS * args[0].numel(),

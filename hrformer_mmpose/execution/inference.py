@@ -95,6 +95,11 @@ class InferenceBlock(ConvertedBlock):
         n1, n2 = self.norm1, self.norm2
         y = fused_ops.norm_stream(x, n1.weight, n1.bias, n1.eps, self.dtype)
         y = self.proj(self._attend(y))
+        if self.conv_weight is not None and policy.use_ffn_kernel(x, self.fc1.weight):
+            return fused_ops.ffn_stream(
+                x, y, n2.weight, n2.bias, n2.eps, self.fc1.weight, self.fc1.bias,
+                self.conv_weight, self.conv_bias, self.fc2.weight, self.fc2.bias,
+            )  # fmt: skip
         x, y = fused_ops.add_norm_stream(x, y, n2.weight, n2.bias, n2.eps)
         return fused_ops.add_gelu_stream(x, self._ffn(y))
 

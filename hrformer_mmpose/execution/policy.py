@@ -13,13 +13,14 @@ from torch import nn
 from torch.autograd import forward_ad
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from . import cuda, processor
+from . import cpu, cuda, processor
 from .cpu import products
 from .stock import has_global_hooks, is_stock_tree, obstacle
 
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_linear_pointwise')
 _NARROW = 100  # channels, see `use_onednn_linear`
 _MANY_TOKENS = 512  # per image, see `use_product_per_image`
+_FFN_WEIGHTS = 2**18  # numbers, see `use_ffn_kernel`
 _RECOMPUTE_DEVICES = ('cpu', 'cuda')  # MPS lacks float64, in which gradients are summed
 
 
@@ -131,6 +132,22 @@ def use_fused_ops(x: torch.Tensor) -> bool:
 def use_cpu_kernels(x: torch.Tensor) -> bool:
     """Return whether inference takes the operators that only CPUs have for `x`."""
     return _is_fast_on_cpu(x) and allows_kernels('cpu')
+
+
+def use_ffn_kernel(x: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Return whether inference takes the kernel of a whole FFN, which needs AMX.
+
+    It reads all weights for each few rows of a map: they have to stay in a core's cache.
+
+    Args:
+        x: (B, H, W, C), the residual stream in float32.
+        weight: (D, C), of one of the FFN's products.
+    """
+    return (
+        weight.numel() <= _FFN_WEIGHTS
+        and use_cpu_kernels(x)
+        and cpu.available('ffn_stream', weight.dtype)
+    )
 
 
 def use_onednn(x: torch.Tensor) -> bool:

@@ -202,6 +202,33 @@ def test_attention_by_tiles(flags, use_library):
 
 @no_kernels
 @checks_calls
+@pytest.mark.parametrize('flags', [None, '-DTILES'])
+@pytest.mark.parametrize('size', [*SIZES, (1, 3, 70)], ids=str)
+def test_ffn_by_tiles(size, flags, use_library):
+    """Against the same FFN in float64, and no further from it than the separate operators."""
+    if flags is not None:
+        use_library(flags)
+    if not cpu.available('ffn_stream', BFLOAT16):
+        pytest.skip('this processor has no AMX')
+    for C, D in ((39, 156), (20, 33), (64, 32)):
+        stream, branch, gamma, beta, fc1_weight, fc1_bias, conv_weight, conv_bias, *fc2 = tensors(
+            *[(*size, C)] * 2, *[(C,)] * 2, (D, C), (D,), (D, 9), (D,), (C, D), (C,)
+        )
+        branch, fc1_weight, fc2_weight = (x.to(BFLOAT16) for x in (branch, fc1_weight, fc2[0]))
+        args = [
+            stream, branch, gamma, beta, 1e-6, fc1_weight / C**0.5, fc1_bias, conv_weight / 3,
+            conv_bias, fc2_weight / D**0.5, fc2[1],
+        ]  # fmt: skip
+        plain = fused_ops.ffn_stream.__wrapped__
+        expected = plain(*as_double(args)) - stream
+        ours, baseline = fused_ops.ffn_stream(*args), plain(*args)
+        assert ours.dtype is torch.float32
+        error, bound = (relative_error(x.double() - stream, expected) for x in (ours, baseline))
+        assert error < min(bound, 2**-7), (C, D)
+
+
+@no_kernels
+@checks_calls
 def test_tiles_take_logits_of_any_size(use_library):
     """Logits beyond the range of an exponential, and a bias that excludes all keys but one."""
     use_library('-DTILES')

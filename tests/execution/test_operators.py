@@ -48,6 +48,18 @@ SHAPES = {
     'norm_stream': dict(stream=TOKENS, gamma=(12,), beta=(12,)),
     'add_norm_stream': dict(stream=TOKENS, branch=TOKENS, gamma=(12,), beta=(12,)),
     'add_gelu_stream': dict(stream=TOKENS, branch=TOKENS),
+    'ffn_stream': dict(
+        stream=MAP,
+        branch=MAP,
+        gamma=(12,),
+        beta=(12,),
+        fc1_weight=(20, 12),
+        fc1_bias=(20,),
+        conv_weight=(20, 9),
+        conv_bias=(20,),
+        fc2_weight=(12, 20),
+        fc2_bias=(12,),
+    ),
     'add_upsampled': dict(x=MAP, map_1=(2, 3, 2, 12), map_2=(2, 2, 1, 12), map_3=(2, 1, 5, 12)),
     'dwconv_backward': dict(grad=(2, 3, 2, 12), x=MAP, conv_weight=(12, 9)),
     'window_attention': dict(qkv=(2, 5, 4, 36), qkv_bias=(36,), rel_pos_bias=(2, 9, 9)),
@@ -68,6 +80,7 @@ NUMBERS = {
     # A large eps: equal channels have no deviation, and 1 / sqrt(eps) times their rounding error.
     'norm_stream': dict(eps=0.1, dtype=torch.float32),
     'add_norm_stream': dict(eps=0.1),
+    'ffn_stream': dict(eps=0.1),
     'add_upsampled': dict(relu=True),
     'window_attention': ATTENTION,
     'window_attention_backward': ATTENTION,
@@ -78,7 +91,14 @@ FIXED = dict.fromkeys(('sums', 'total_sums', 'total_count'), torch.float64) | {
 WRITTEN = [('bn_backward_', 'grad')]
 WRITTEN += [(name, key) for name, shapes in SHAPES.items() for key in [*NORM][2:] if key in shapes]
 BN_OF_PARAMETERS = ('bn_from_moments', 'bn_total_grads')
-NO_CUDA = {'dwconv_backward', 'norm_stream', 'add_norm_stream', 'add_gelu_stream', 'add_upsampled'}
+NO_CUDA = {
+    'dwconv_backward',
+    'norm_stream',
+    'add_norm_stream',
+    'add_gelu_stream',
+    'ffn_stream',
+    'add_upsampled',
+}
 CUDA_KERNELS = SHAPES.keys() - NO_CUDA
 CPU_KERNELS = SHAPES.keys() - {*BN_OF_PARAMETERS, 'weight_grad', 'dwconv_backward'}
 TENSORS = [

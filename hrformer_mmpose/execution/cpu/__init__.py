@@ -34,10 +34,13 @@ def available(name: str | None = None, dtype: torch.dtype | None = None) -> bool
     """Return whether this machine has the kernels; the first call may build them (seconds).
 
     Args:
-        name: operator; all kernels of a type are built together.
+        name: operator; all kernels of a type are built together, but `ffn_stream` needs AMX.
         dtype: type of the maps, one of `DTYPES`; float32 by default.
     """
-    return _library(dtype) is not None
+    library = _library(dtype)
+    if library is None or name != 'ffn_stream':
+        return library is not None
+    return dtype is torch.bfloat16 and bool(library.has_tiles())
 
 
 def reason(dtype: torch.dtype | None = None) -> str | None:
@@ -207,6 +210,18 @@ def add_gelu_stream(stream, branch):
     branch, total = branch.to(_kernel_dtype(branch.dtype)), torch.empty_like(stream)
     _call('add_gelu', (branch, stream, total), stream.numel())
     return total
+
+
+def ffn_stream(stream, branch, gamma, beta, eps, *layers):
+    weight1, bias1, conv_weight, conv_bias, weight2, bias2 = layers
+    weight1, weight2 = (x.to(branch.dtype) for x in (weight1, weight2))
+    gamma, beta, bias1, conv_weight, conv_bias, bias2 = (
+        x.float() for x in (gamma, beta, bias1, conv_weight, conv_bias, bias2)
+    )
+    out = torch.empty_like(stream)
+    tensors = branch, stream, gamma, beta, weight1, bias1, conv_weight, conv_bias, weight2, bias2
+    _call('ffn', (*tensors, out), eps, *stream.shape, len(bias1))
+    return out
 
 
 def gelu_dwconv(x, scale, offset, conv_weight, conv_bias, *norm):

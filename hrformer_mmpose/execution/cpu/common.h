@@ -43,6 +43,7 @@ typedef float vec __attribute__((vector_size(4 * V), aligned(4), may_alias));
 #define INLINE static inline __attribute__((always_inline))
 #define ROUND_UP(n) (((n) + V - 1) / V * V)
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
+#define MAX(a, b) ((a) > (b) ? (a) : (b))
 #define LOAD(p) (*(const vec *)(p))
 #define STORE(p, x) (*(vec *)(p) = (x))
 /* Promise the compiler that n is a multiple of V: it then emits no remainder loop. */

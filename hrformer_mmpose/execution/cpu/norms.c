@@ -1,6 +1,6 @@
 /* BatchNorm with GELU, and LayerNorm. See common.h. */
 
-#include "common.h"
+#include "rows.h"
 
 INLINE void bn_gelu_row(const elem *x, const float *scale, const float *offset,
                         const elem *residual, elem *to, int64_t C) {
@@ -217,26 +217,6 @@ int moments(const elem *x, float *out, int64_t T, int64_t C, int threads) {
     merge_moments(partials, threads, C, T, out);
     free_moments(partials), free(space);
     return 0;
-}
-
-/* out (C) = LayerNorm of a row x, of a map or of floats; mean and 1 / standard deviation. */
-INLINE void layer_norm_row(const void *x, int is_map, const float *gamma, const float *beta,
-                           elem *out, float eps, int64_t C, float *mean, float *rstd) {
-#define VALUES (is_map ? load_elems((const elem *)x + c, n) : load_floats((const float *)x + c, n))
-    vec sum = {0}, square = {0};
-    FOR_VECTORS(C, sum += VALUES;);
-    *mean = sum_lanes(sum) / C;
-    FOR_VECTORS(C, {
-        vec off = VALUES - *mean;
-        if (n < V) off = first_lanes(off, n);
-        square += off * off;
-    });
-    *rstd = 1 / sqrtf(sum_lanes(square) / C + eps);
-    FOR_VECTORS(C, {
-        vec y = (VALUES - *mean) * *rstd;
-        store_elems(out + c, y * load_floats(gamma + c, n) + load_floats(beta + c, n), n);
-    });
-#undef VALUES
 }
 
 /* LayerNorm over C.

@@ -30,6 +30,14 @@ static inline void multiply_tiles(int64_t n, int64_t K, const uint32_t *a, const
             out[i * ldo + j] = sum;
         }
 }
+
+static inline void multiply_packed(int64_t m, int64_t n, int64_t K, const uint32_t *a,
+                                   const uint32_t *b, float *out, int64_t ldo) {
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < n; j++)
+            multiply_tiles(1, K, a + i * SIDE * SIDE * K, b + j * SIDE * SIDE * K, SIDE, NULL,
+                           out + (i * ldo + j) * SIDE, ldo);
+}
 #elif defined(BFLOAT16) && V == 16 && defined(__AMX_BF16__) && defined(__linux__)
 #define TILES
 #include <sys/syscall.h>
@@ -110,6 +118,47 @@ static inline void multiply_tiles(int64_t n, int64_t K, const uint32_t *a, const
         default: multiply_row(1, K, a, b, ldb, add, out, ldo);
         }
         if (add) add += 4 * SIDE;
+    }
+}
+
+/* A column of up to four tiles; see `multiply_packed`. */
+INLINE void multiply_column(int m, int64_t K, const uint32_t *a, const uint32_t *b, float *out,
+                            int64_t ldo) {
+    const int64_t block = SIDE * SIDE * K;
+#define START(tile) \
+    if (m > tile) TILE_ZERO(tile);
+    START(0) START(1) START(2) START(3)
+#undef START
+    for (int64_t k = 0; k < K; k++, a += SIDE, b += SIDE * SIDE) {
+        TILE_LOAD(4, b, SIDE);
+#define STEP(tile, of_a)                                    \
+    if (m > tile) {                                         \
+        TILE_LOAD(of_a, a + tile * block, K * SIDE);        \
+        TILE_MULTIPLY_ADD(tile, of_a, 4);                   \
+    }
+        STEP(0, 5) STEP(1, 6) STEP(2, 7) STEP(3, 5)
+#undef STEP
+    }
+#define FINISH(tile) \
+    if (m > tile) TILE_STORE(tile, out + tile * SIDE * ldo, ldo);
+    FINISH(0) FINISH(1) FINISH(2) FINISH(3)
+#undef FINISH
+}
+
+/* out = a b.
+ * m: tiles along a column of out, up to 4; n: along a row; K: along the axis of the sum.
+ * a: (16 m, 16 K) units.
+ * b: (n, 16 K, 16) units.
+ * out: (16 m, 16 n) floats, leading dimension ldo. */
+static inline void multiply_packed(int64_t m, int64_t n, int64_t K, const uint32_t *a,
+                                   const uint32_t *b, float *out, int64_t ldo) {
+    for (; n > 0; n--, b += SIDE * SIDE * K, out += SIDE) {
+        switch (m) {
+        case 4: multiply_column(4, K, a, b, out, ldo); break;
+        case 3: multiply_column(3, K, a, b, out, ldo); break;
+        case 2: multiply_column(2, K, a, b, out, ldo); break;
+        default: multiply_column(1, K, a, b, out, ldo);
+        }
     }
 }
 #endif

@@ -28,7 +28,7 @@ from .convolution import dwconv_backward, gelu_dwconv, gelu_dwconv_backward, gel
 from .fusion import add_upsampled
 from .linear import weight_grad
 from .norms import layer_norm, layer_norm_backward
-from .residual import add_gelu_stream, add_norm_stream, norm_stream
+from .residual import add_gelu_stream, add_norm_stream, ffn_stream, norm_stream
 
 __all__ = [
     'add_gelu_stream',
@@ -41,6 +41,7 @@ __all__ = [
     'bn_statistics',
     'bn_total_grads',
     'dwconv_backward',
+    'ffn_stream',
     'gelu_dwconv',
     'gelu_dwconv_backward',
     'gelu_dwconv_gelu',

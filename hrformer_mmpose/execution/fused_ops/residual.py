@@ -3,13 +3,14 @@
 Each branch of a transformer block starts with a LayerNorm of the stream and ends with a sum: its
 maps are half precision, the stream itself is never rounded.
 
-Shapes: T tokens (written `...` before C), C channels.
+Shapes: B batch, H and W of a map, T tokens (written `...` before C), C channels, D hidden channels.
 """
 
 import torch
 import torch.nn.functional as F
 
 from ..operator import operator
+from .convolution import gelu_dwconv_gelu
 
 
 @operator(
@@ -72,6 +73,54 @@ def add_gelu_stream(stream: torch.Tensor, branch: torch.Tensor) -> torch.Tensor:
         (..., C), float32.
     """
     return stream + F.gelu(branch.float())
+
+
+@operator(
+    '(Tensor stream, Tensor branch, Tensor gamma, Tensor beta, float eps, Tensor fc1_weight,'
+    ' Tensor fc1_bias, Tensor conv_weight, Tensor conv_bias, Tensor fc2_weight, Tensor fc2_bias)'
+    ' -> Tensor',
+    stream='f32: B H W C', branch='B H W C', gamma='C', beta='C', fc1_weight='D C', fc1_bias='D',
+    conv_weight='D 9', conv_bias='D', fc2_weight='C D', fc2_bias='C',
+)  # fmt: skip
+def ffn_stream(
+    stream: torch.Tensor,
+    branch: torch.Tensor,
+    gamma: torch.Tensor,
+    beta: torch.Tensor,
+    eps: float,
+    fc1_weight: torch.Tensor,
+    fc1_bias: torch.Tensor,
+    conv_weight: torch.Tensor,
+    conv_bias: torch.Tensor,
+    fc2_weight: torch.Tensor,
+    fc2_bias: torch.Tensor,
+) -> torch.Tensor:
+    """Add a branch to the stream and compute the FFN of a block, BatchNorms folded.
+
+    Computes x + gelu(fc2(gelu(conv(gelu(fc1(LayerNorm(x))))))) for x = stream + branch.
+
+    Args:
+        stream: (B, H, W, C), float32.
+        branch: (B, H, W, C).
+        gamma: (C), scale of the LayerNorm.
+        beta: (C), its offset.
+        eps: added to the variance.
+        fc1_weight: (D, C), converted to the branch's type.
+        fc1_bias: (D).
+        conv_weight: (D, 9), taps of the depth-wise 3x3 convolution in row-major order.
+        conv_bias: (D).
+        fc2_weight: (C, D), converted to the branch's type.
+        fc2_bias: (C).
+
+    Returns:
+        (B, H, W, C), float32.
+    """
+    dtype = branch.dtype
+    stream = stream + branch
+    x = _layer_norm(stream, gamma, beta, eps).to(dtype)
+    x = F.linear(x, fc1_weight.to(dtype), fc1_bias.to(dtype))
+    x = gelu_dwconv_gelu(x, conv_weight.to(dtype), conv_bias.to(dtype))
+    return stream + F.gelu(F.linear(x, fc2_weight.to(dtype), fc2_bias.to(dtype)).float())
 
 
 def _layer_norm(x, gamma, beta, eps) -> torch.Tensor:
