@@ -5,6 +5,7 @@ from torch import nn
 
 from ..execution import processor
 from ..execution.inference import InferenceBlock
+from ..execution.linear import FusedConv
 
 
 def takes_half_weights(device: torch.device, dtype: torch.dtype) -> bool:
@@ -42,6 +43,9 @@ class HalfPrecision(nn.Module):
             self.dtype = torch.float32
             for block in blocks:
                 block.use_mixed_precision(dtype)
+            for module in network.modules():
+                if isinstance(module, FusedConv):
+                    module.with_mixed_precision = dtype is torch.bfloat16
         else:
             network.to(dtype)
 

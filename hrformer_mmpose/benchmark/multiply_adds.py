@@ -85,6 +85,7 @@ FORMULAS: dict[object, Callable] = {
     fused.window_attention: _window_attention,
     fused.window_attention_backward: _window_attention_backward,
     fused.ffn_stream: _ffn,
+    fused.conv3x3: lambda args, result: result.numel() * args[1][0].numel(),
     fused.gelu_dwconv: lambda args, result: TAPS * args[0].numel(),
     fused.gelu_dwconv_gelu: lambda args, result: TAPS * args[0].numel(),
     fused.gelu_dwconv_backward: lambda args, result: 2 * TAPS * args[0].numel(),

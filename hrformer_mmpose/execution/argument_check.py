@@ -143,6 +143,8 @@ def _sizes_from_numbers(name: str, arguments: dict[str, Any]) -> dict[str, int]:
     """Check the numbers among the arguments and return the sizes that follow from them."""
     if not 0 <= arguments.get('eps', 0.0) < math.inf:
         raise ValueError(f'{name}: eps={arguments["eps"]} must be finite and at least 0')
+    if arguments.get('stride', 1) < 1:
+        raise ValueError(f'{name}: stride={arguments["stride"]} must be at least 1')
     if (arguments.get('scale') is None) != (arguments.get('offset') is None):
         raise ValueError(f'{name}: scale and offset go together')
     if 'window' not in arguments:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from . import policy
+from . import fused_ops, policy
 
 ACTIVATIONS = {'none': lambda x: x, 'relu': F.relu, 'gelu': F.gelu}
 
@@ -117,6 +117,10 @@ class FusedConv(_Weighted):
         stride: stride along both axes.
         groups: groups of channels.
         act: 'none', 'relu' or 'gelu'.
+
+    Attributes:
+        with_mixed_precision: whether products may be sums of products in half precision, which
+            are as exact as twice its digits. False by default.
     """
 
     def __init__(
@@ -125,6 +129,7 @@ class FusedConv(_Weighted):
         super().__init__(weight.contiguous(memory_format=torch.channels_last), bias)
         self.stride, self.padding = [stride] * 2, [weight.shape[-1] // 2] * 2
         self.groups, self.act = groups, act
+        self.with_mixed_precision = False
 
     def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         """Compute act(conv(x) + residual); with a residual the activation is 'none' or 'relu'.
@@ -136,6 +141,15 @@ class FusedConv(_Weighted):
         Returns:
             (B, D, H / stride, W / stride).
         """
+        if (
+            self.with_mixed_precision
+            and residual is None
+            and self.act != 'gelu'
+            and policy.use_conv_kernel(x, self.weight, self.groups)
+        ):
+            x, weight = x.permute(0, 2, 3, 1), self.weight.permute(0, 2, 3, 1).flatten(1, 2)
+            out = fused_ops.conv3x3(x, weight, self.bias, self.stride[0], self.act == 'relu')
+            return out.permute(0, 3, 1, 2)
         if not policy.use_onednn(x):
             x = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, groups=self.groups)
             return ACTIVATIONS[self.act](x if residual is None else x + residual)

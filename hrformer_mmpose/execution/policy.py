@@ -21,6 +21,7 @@ HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, 
 _NARROW = 100  # channels, see `use_onednn_linear`
 _MANY_TOKENS = 512  # per image, see `use_product_per_image`
 _FFN_WEIGHTS = 2**18  # numbers, see `use_ffn_kernel`
+_CONV_WEIGHTS = 2**19  # numbers, see `use_conv_kernel`
 _RECOMPUTE_DEVICES = ('cpu', 'cuda')  # MPS lacks float64, in which gradients are summed
 
 
@@ -147,6 +148,29 @@ def use_ffn_kernel(x: torch.Tensor, weight: torch.Tensor) -> bool:
         weight.numel() <= _FFN_WEIGHTS
         and use_cpu_kernels(x)
         and cpu.available('ffn_stream', weight.dtype)
+    )
+
+
+def use_conv_kernel(x: torch.Tensor, weight: torch.Tensor, groups: int) -> bool:
+    """Return whether a convolution in float32 may take `conv3x3`, whose products are of bfloat16.
+
+    Like an FFN's, its weights have to stay in a core's cache, and a product of AMX takes whole
+    groups of 32 channels.
+
+    Args:
+        x: (B, C, H, W).
+        weight: (D, C, k, k).
+        groups: groups of channels.
+    """
+    _, C, *size = weight.shape
+    return (
+        size == [3, 3]
+        and groups == 1
+        and C >= 32
+        and weight.numel() <= _CONV_WEIGHTS
+        and x.dtype is torch.float32
+        and use_cpu_kernels(x)
+        and cpu.available('conv3x3', torch.float32)
     )
 
 

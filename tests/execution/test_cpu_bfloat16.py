@@ -1,5 +1,7 @@
 """CPU kernels on maps in bfloat16: at most twice the error of the plain form in bfloat16."""
 
+import functools
+
 import pytest
 import torch
 
@@ -149,15 +151,28 @@ def test_not_a_number_stays_one():
     assert torch.equal(out.isnan().any(-1).nonzero(), torch.tensor([[0, 0, 0]]))
 
 
+@pytest.fixture(scope='module')
+def build_library(tmp_path_factory):
+    """Return a function that builds the kernels with more flags, once for all tests."""
+    folder = tmp_path_factory.mktemp('kernels')
+
+    @functools.cache
+    def library(flags: str):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv('XDG_CACHE_HOME', str(folder))
+            patch.setattr(build, 'FLAGS', (*build.FLAGS, *flags.split()))
+            return build.load('-DBFLOAT16')[0]
+
+    return library
+
+
 @pytest.fixture
-def use_library(tmp_path, monkeypatch):
-    """Return a function that builds the kernels with more flags and uses them."""
+def use_library(build_library, monkeypatch):
+    """Return a function that lets the operators call kernels that are built with more flags."""
 
     def use(flags: str) -> None:
-        monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-        monkeypatch.setattr(build, 'FLAGS', (*build.FLAGS, *flags.split()))
         try:
-            library, _ = build.load('-DBFLOAT16')
+            library = build_library(flags)
         except build.Unavailable:
             pytest.skip(f'this compiler has no {flags}')
         monkeypatch.setattr(cpu, '_library', lambda dtype: library)
@@ -225,6 +240,29 @@ def test_ffn_by_tiles(size, flags, use_library):
         assert ours.dtype is torch.float32
         error, bound = (relative_error(x.double() - stream, expected) for x in (ours, baseline))
         assert error < min(bound, 2**-7), (C, D)
+
+
+@no_kernels
+@checks_calls
+@pytest.mark.parametrize('flags', [None, '-DTILES'])
+@pytest.mark.parametrize('stride', [1, 2, 3])
+def test_conv3x3_by_tiles(stride, flags, use_library):
+    if flags is not None:
+        use_library(flags)
+    if not cpu.available('conv3x3', torch.float32):
+        pytest.skip('this processor has no AMX')
+    for B, H, W, C, D in (
+        (2, 1, 1, 3, 5),
+        (2, 9, 13, 32, 16),
+        (3, 7, 24, 65, 40),
+        (1, 5, 150, 4, 3),
+    ):
+        x, weight, bias = tensors((B, H, W, C), (D, 9, C), (D,))
+        for relu in (True, False):
+            args = (x, weight, bias, stride, relu)
+            expected = fused_ops.conv3x3.__wrapped__(*as_double([*args]))
+            ours = fused_ops.conv3x3(*args)
+            assert relative_error(ours.double(), expected) < 1e-5, (W, relu)
 
 
 @no_kernels

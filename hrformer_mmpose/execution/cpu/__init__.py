@@ -25,6 +25,8 @@ DTYPES = frozenset((torch.float32, torch.float16, torch.bfloat16))
 
 # Compiler arguments for the library of each type; float16 is converted to float32.
 _DEFINES = {torch.bfloat16: ('-DBFLOAT16',)}
+# Kernels that multiply in bfloat16 by AMX, and the only type of maps that each takes.
+_BY_TILES = {'ffn_stream': torch.bfloat16, 'conv3x3': torch.float32}
 _MAPS = frozenset(
     ('x', 'grad', 'residual', 'conv_out', 'grad_pre_act', 'qkv', 'map_1', 'map_2', 'map_3')
 )
@@ -34,13 +36,13 @@ def available(name: str | None = None, dtype: torch.dtype | None = None) -> bool
     """Return whether this machine has the kernels; the first call may build them (seconds).
 
     Args:
-        name: operator; all kernels of a type are built together, but `ffn_stream` needs AMX.
+        name: operator; all kernels of a type are built together, but some need AMX.
         dtype: type of the maps, one of `DTYPES`; float32 by default.
     """
-    library = _library(dtype)
-    if library is None or name != 'ffn_stream':
-        return library is not None
-    return dtype is torch.bfloat16 and bool(library.has_tiles())
+    if name in _BY_TILES:
+        library = _library(torch.bfloat16) if dtype is _BY_TILES[name] else None
+        return library is not None and bool(library.has_tiles())
+    return _library(dtype) is not None
 
 
 def reason(dtype: torch.dtype | None = None) -> str | None:
@@ -78,7 +80,8 @@ def _load(defines: tuple[str, ...]) -> ctypes.CDLL | None:
 
 def _call(name: str, tensors: tuple, *numbers: int | float) -> None:
     """Call a kernel of the library for the type of the first tensor, a map."""
-    function = getattr(_library(tensors[0].dtype), name)
+    dtype = torch.bfloat16 if name in _BY_TILES else tensors[0].dtype
+    function = getattr(_library(dtype), name)
     if function.argtypes is None:
         types = [_CTYPES[type(number)] for number in numbers]
         function.argtypes = [ctypes.c_void_p] * len(tensors) + types + [ctypes.c_int]
@@ -220,7 +223,14 @@ def ffn_stream(stream, branch, gamma, beta, eps, *layers):
     )
     out = torch.empty_like(stream)
     tensors = branch, stream, gamma, beta, weight1, bias1, conv_weight, conv_bias, weight2, bias2
-    _call('ffn', (*tensors, out), eps, *stream.shape, len(bias1))
+    _call('ffn_stream', (*tensors, out), eps, *stream.shape, len(bias1))
+    return out
+
+
+def conv3x3(x, weight, bias, stride, relu):
+    B, H, W, C = x.shape
+    out = x.new_empty(B, -(-H // stride), -(-W // stride), len(bias))
+    _call('conv3x3', (x, weight, bias.float(), out), B, H, W, C, len(bias), stride, int(relu))
     return out
 
 

@@ -150,10 +150,10 @@ static float *pad(const float *from, int64_t n, int64_t padded) {
  * stream, out: (B, H, W, C), floats.
  * weight1, weight2: (D, C) and (C, D), bfloat16.
  * conv_weight: (D, 9). */
-int ffn(const elem *branch, const float *stream, const float *gamma, const float *beta,
-        const elem *weight1, const float *bias1, const float *conv_weight, const float *conv_bias,
-        const elem *weight2, const float *bias2, float *out, double eps, int64_t B, int64_t H,
-        int64_t W, int64_t C, int64_t D, int threads) {
+int ffn_stream(const elem *branch, const float *stream, const float *gamma, const float *beta,
+               const elem *weight1, const float *bias1, const float *conv_weight,
+               const float *conv_bias, const elem *weight2, const float *bias2, float *out,
+               double eps, int64_t B, int64_t H, int64_t W, int64_t C, int64_t D, int threads) {
     int64_t Cp = (C + SIDE - 1) / SIDE * SIDE, Dp = (D + 31) / 32 * 32;
     int64_t rows = W < MOST_TOKENS ? MOST_TOKENS / W : 1;
     if (rows > H) rows = H;

@@ -15,20 +15,33 @@ static inline int may_use_tiles(void) { return 1; }
 static inline void begin_tiles(void) {}
 static inline void end_tiles(void) {}
 
+/* out = add, or 0, for (rows, columns) floats. */
+static inline void start_tiles(int64_t rows, int64_t columns, const float *add, float *out,
+                               int64_t ldo) {
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < columns; j++) out[i * ldo + j] = add ? add[i * ldo + j] : 0;
+}
+
+/* out += a b for tiles. */
+static inline void multiply_tile(const uint32_t *a, int64_t lda, const uint32_t *b, int64_t ldb,
+                                 float *out, int64_t ldo) {
+    for (int64_t i = 0; i < SIDE; i++)
+        for (int64_t j = 0; j < SIDE; j++)
+            for (int64_t k = 0; k < 2 * SIDE; k++) {
+                uint32_t pair[2] = {a[i * lda + k / 2], b[k / 2 * ldb + j]};
+                float factors[2];
+                for (int n = 0; n < 2; n++) pair[n] = k % 2 ? pair[n] & 0xffff0000 : pair[n] << 16;
+                memcpy(factors, pair, sizeof pair);
+                out[i * ldo + j] += factors[0] * factors[1];
+            }
+}
+
 static inline void multiply_tiles(int64_t n, int64_t K, const uint32_t *a, const uint32_t *b,
                                   int64_t ldb, const float *add, float *out, int64_t ldo) {
-    for (int64_t i = 0; i < SIDE; i++)
-        for (int64_t j = 0; j < SIDE * n; j++) {
-            float sum = add ? add[i * ldo + j] : 0;
-            for (int64_t k = 0; k < SIDE * K; k++)
-                for (int half = 0; half < 32; half += 16) {
-                    uint32_t x = a[i * SIDE * K + k] >> half << 16, y = b[k * ldb + j] >> half << 16;
-                    float factors[2];
-                    memcpy(factors, &x, 4), memcpy(factors + 1, &y, 4);
-                    sum += factors[0] * factors[1];
-                }
-            out[i * ldo + j] = sum;
-        }
+    start_tiles(SIDE, SIDE * n, add, out, ldo);
+    for (int64_t j = 0; j < SIDE * n; j += SIDE)
+        for (int64_t k = 0; k < SIDE * K; k += SIDE)
+            multiply_tile(a + k, SIDE * K, b + k * ldb + j, ldb, out + j, ldo);
 }
 
 static inline void multiply_packed(int64_t m, int64_t n, int64_t K, const uint32_t *a,
@@ -37,6 +50,21 @@ static inline void multiply_packed(int64_t m, int64_t n, int64_t K, const uint32
         for (int64_t j = 0; j < n; j++)
             multiply_tiles(1, K, a + i * SIDE * SIDE * K, b + j * SIDE * SIDE * K, SIDE, NULL,
                            out + (i * ldo + j) * SIDE, ldo);
+}
+
+static inline void multiply_split(int64_t m, int64_t steps, const uint32_t *const *high,
+                                  const uint32_t *const *low, int64_t lda, const uint32_t *b_high,
+                                  const uint32_t *b_low, float *out, int64_t ldo) {
+    start_tiles(SIDE * m, SIDE, NULL, out, ldo);
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t k = 0; k < steps; k++) {
+            const uint32_t *a_high = high[k * m + i], *a_low = low[k * m + i];
+            const uint32_t *tile_high = b_high + k * SIDE * SIDE, *tile_low = b_low + k * SIDE * SIDE;
+            float *to = out + i * SIDE * ldo;
+            multiply_tile(a_high, lda, tile_high, SIDE, to, ldo);
+            multiply_tile(a_high, lda, tile_low, SIDE, to, ldo);
+            multiply_tile(a_low, lda, tile_high, SIDE, to, ldo);
+        }
 }
 #elif defined(BFLOAT16) && V == 16 && defined(__AMX_BF16__) && defined(__linux__)
 #define TILES
@@ -159,6 +187,50 @@ static inline void multiply_packed(int64_t m, int64_t n, int64_t K, const uint32
         case 2: multiply_column(2, K, a, b, out, ldo); break;
         default: multiply_column(1, K, a, b, out, ldo);
         }
+    }
+}
+
+/* Up to four tiles of a column; see `multiply_split`. */
+INLINE void multiply_split_column(int m, int64_t steps, const uint32_t *const *high,
+                                  const uint32_t *const *low, int64_t lda, const uint32_t *b_high,
+                                  const uint32_t *b_low, float *out, int64_t ldo) {
+#define START(tile) \
+    if (m > tile) TILE_ZERO(tile);
+    START(0) START(1) START(2) START(3)
+#undef START
+    for (int64_t k = 0; k < steps; k++, b_high += SIDE * SIDE, b_low += SIDE * SIDE) {
+        TILE_LOAD(4, b_high, SIDE);
+        TILE_LOAD(5, b_low, SIDE);
+#define STEP(tile)                                          \
+    if (m > tile) {                                         \
+        TILE_LOAD(6, high[k * m + tile], lda);              \
+        TILE_MULTIPLY_ADD(tile, 6, 4);                      \
+        TILE_LOAD(7, low[k * m + tile], lda);               \
+        TILE_MULTIPLY_ADD(tile, 6, 5);                      \
+        TILE_MULTIPLY_ADD(tile, 7, 4);                      \
+    }
+        STEP(0) STEP(1) STEP(2) STEP(3)
+#undef STEP
+    }
+#define FINISH(tile) \
+    if (m > tile) TILE_STORE(tile, out + tile * SIDE * ldo, ldo);
+    FINISH(0) FINISH(1) FINISH(2) FINISH(3)
+#undef FINISH
+}
+
+/* out = the sum over k of (a_high + a_low) b_high + a_high b_low, for 16 columns.
+ * m: tiles along the column, up to 4; steps: number of terms k.
+ * high, low: (steps, m), pointers to the tiles of a_high and a_low, whose leading dimension is lda.
+ * b_high, b_low: (steps, 16, 16) units.
+ * out: (16 m, 16) floats, leading dimension ldo. */
+static inline void multiply_split(int64_t m, int64_t steps, const uint32_t *const *high,
+                                  const uint32_t *const *low, int64_t lda, const uint32_t *b_high,
+                                  const uint32_t *b_low, float *out, int64_t ldo) {
+    switch (m) {
+    case 4: multiply_split_column(4, steps, high, low, lda, b_high, b_low, out, ldo); break;
+    case 3: multiply_split_column(3, steps, high, low, lda, b_high, b_low, out, ldo); break;
+    case 2: multiply_split_column(2, steps, high, low, lda, b_high, b_low, out, ldo); break;
+    default: multiply_split_column(1, steps, high, low, lda, b_high, b_low, out, ldo);
     }
 }
 #endif

@@ -24,7 +24,13 @@ from .batch_norm import (
     bn_statistics,
     bn_total_grads,
 )
-from .convolution import dwconv_backward, gelu_dwconv, gelu_dwconv_backward, gelu_dwconv_gelu
+from .convolution import (
+    conv3x3,
+    dwconv_backward,
+    gelu_dwconv,
+    gelu_dwconv_backward,
+    gelu_dwconv_gelu,
+)
 from .fusion import add_upsampled
 from .linear import weight_grad
 from .norms import layer_norm, layer_norm_backward
@@ -40,6 +46,7 @@ __all__ = [
     'bn_gelu_backward',
     'bn_statistics',
     'bn_total_grads',
+    'conv3x3',
     'dwconv_backward',
     'ffn_stream',
     'gelu_dwconv',

@@ -1,6 +1,6 @@
-"""Operators of the depth-wise 3x3 convolution with the GELUs around it.
+"""Operators of the depth-wise 3x3 convolution with the GELUs around it, and of a full one.
 
-Shapes: B batch, H and W of a map, C channels.
+Shapes: B batch, H and W of a map, C channels, D channels out.
 """
 
 import torch
@@ -128,6 +128,33 @@ def gelu_dwconv_backward(
     sums = sums_over_tokens(out, x)
     bn_grads = gradients(sums, norm, batch_count(x, of_batch))
     return out.to(x.dtype), grad_weight, sums, bn_grads
+
+
+@operator(
+    '(Tensor x, Tensor weight, Tensor bias, int stride, bool relu) -> Tensor',
+    x='B H W C', weight='D 9 C', bias='D',
+)  # fmt: skip
+def conv3x3(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, stride: int, relu: bool
+) -> torch.Tensor:
+    """Compute a 3x3 convolution, padding 1.
+
+    The kernel on CPUs, for float32, computes each product as three of bfloat16, to 2^-16 of it.
+
+    Args:
+        x: (B, H, W, C).
+        weight: (D, 9, C), taps in row-major order.
+        bias: (D).
+        stride: along both axes.
+        relu: whether to apply a ReLU.
+
+    Returns:
+        (B, ceil(H / stride), ceil(W / stride), D).
+    """
+    dtype = torch.promote_types(x.dtype, weight.dtype)
+    weight = weight.unflatten(1, (3, 3)).permute(0, 3, 1, 2).to(dtype)
+    out = F.conv2d(x.permute(0, 3, 1, 2).to(dtype), weight, bias.to(dtype), stride, padding=1)
+    return (F.relu(out) if relu else out).permute(0, 2, 3, 1).to(x.dtype)
 
 
 @operator(
