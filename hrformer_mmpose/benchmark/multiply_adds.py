@@ -68,9 +68,9 @@ def _weight_grad(args: tuple, result: torch.Tensor) -> int:
     return result.numel() * args[0].shape[:-1].numel()
 
 
-def _ffn(args: tuple, result: torch.Tensor) -> int:
-    tokens, (D, C) = result.shape[:-1].numel(), args[5].shape
-    return tokens * D * (2 * C + TAPS)
+def _finish_block(args: tuple, result: torch.Tensor) -> int:
+    tokens, (D, C) = result.shape[:-1].numel(), args[7].shape
+    return tokens * (C * C + D * (2 * C + TAPS))
 
 
 # By operator, or by overload where overloads differ in the order of their arguments.
@@ -84,7 +84,8 @@ FORMULAS: dict[object, Callable] = {
     fused.weight_grad: _weight_grad,
     fused.window_attention: _window_attention,
     fused.window_attention_backward: _window_attention_backward,
-    fused.ffn_stream: _ffn,
+    fused.norm_linear: _product(4),
+    fused.finish_block: _finish_block,
     fused.conv3x3: lambda args, result: result.numel() * args[1][0].numel(),
     fused.gelu_dwconv: lambda args, result: TAPS * args[0].numel(),
     fused.gelu_dwconv_gelu: lambda args, result: TAPS * args[0].numel(),

@@ -219,27 +219,49 @@ def test_attention_by_tiles(flags, use_library):
 @checks_calls
 @pytest.mark.parametrize('flags', [None, '-DTILES'])
 @pytest.mark.parametrize('size', [*SIZES, (1, 3, 70)], ids=str)
-def test_ffn_by_tiles(size, flags, use_library):
-    """Against the same FFN in float64, and no further from it than the separate operators."""
+def test_blocks_by_tiles(size, flags, use_library):
+    """Against float64, and no further from it than the plain forms in bfloat16."""
     if flags is not None:
         use_library(flags)
-    if not cpu.available('ffn_stream', BFLOAT16):
+    if not cpu.available('finish_block', BFLOAT16):
         pytest.skip('this processor has no AMX')
     for C, D in ((39, 156), (20, 33), (64, 32)):
-        stream, branch, gamma, beta, fc1_weight, fc1_bias, conv_weight, conv_bias, *fc2 = tensors(
-            *[(*size, C)] * 2, *[(C,)] * 2, (D, C), (D,), (D, 9), (D,), (C, D), (C,)
+        stream, attention, gamma, beta, proj_weight, proj_bias, fc1_weight, fc1_bias, *rest = (
+            tensors(
+                *[(*size, C)] * 2,
+                *[(C,)] * 2,
+                (C, C),
+                (C,),
+                (D, C),
+                (D,),
+                (D, 9),
+                (D,),
+                (C, D),
+                (C,),
+            )
         )
-        branch, fc1_weight, fc2_weight = (x.to(BFLOAT16) for x in (branch, fc1_weight, fc2[0]))
+        conv_weight, conv_bias, fc2_weight, fc2_bias = rest
+        norm = gamma, beta, 1e-6
+        proj_weight, fc1_weight, fc2_weight = (
+            (x / x.shape[1] ** 0.5).to(BFLOAT16) for x in (proj_weight, fc1_weight, fc2_weight)
+        )
         args = [
-            stream, branch, gamma, beta, 1e-6, fc1_weight / C**0.5, fc1_bias, conv_weight / 3,
-            conv_bias, fc2_weight / D**0.5, fc2[1],
+            stream, attention.to(BFLOAT16), proj_weight, proj_bias, *norm,
+            fc1_weight, fc1_bias, conv_weight / 3, conv_bias, fc2_weight, fc2_bias,
         ]  # fmt: skip
-        plain = fused_ops.ffn_stream.__wrapped__
-        expected = plain(*as_double(args)) - stream
-        ours, baseline = fused_ops.ffn_stream(*args), plain(*args)
-        assert ours.dtype is torch.float32
-        error, bound = (relative_error(x.double() - stream, expected) for x in (ours, baseline))
-        assert error < min(bound, 2**-7), (C, D)
+        check_against_plain('finish_block', args, stream)
+        args = [stream, *norm, fc1_weight, fc1_bias, BFLOAT16]
+        check_against_plain('norm_linear', args, torch.zeros(()))
+
+
+def check_against_plain(name: str, args: list, stream: torch.Tensor) -> None:
+    """Compare results less `stream`."""
+    plain = getattr(fused_ops, name).__wrapped__
+    ours, baseline = getattr(fused_ops, name)(*args), plain(*args)
+    assert ours.dtype is baseline.dtype
+    expected = plain(*as_double(args)) - stream
+    error, bound = (relative_error(x.double() - stream, expected) for x in (ours, baseline))
+    assert error < min(1.1 * bound, 2**-7), args[-1].shape
 
 
 @no_kernels

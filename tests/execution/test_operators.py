@@ -48,9 +48,12 @@ SHAPES = {
     'norm_stream': dict(stream=TOKENS, gamma=(12,), beta=(12,)),
     'add_norm_stream': dict(stream=TOKENS, branch=TOKENS, gamma=(12,), beta=(12,)),
     'add_gelu_stream': dict(stream=TOKENS, branch=TOKENS),
-    'ffn_stream': dict(
+    'norm_linear': dict(stream=TOKENS, gamma=(12,), beta=(12,), weight=(20, 12), bias=(20,)),
+    'finish_block': dict(
         stream=MAP,
-        branch=MAP,
+        attention=MAP,
+        proj_weight=(12, 12),
+        proj_bias=(12,),
         gamma=(12,),
         beta=(12,),
         fc1_weight=(20, 12),
@@ -82,7 +85,8 @@ NUMBERS = {
     # A large eps: equal channels have no deviation, and 1 / sqrt(eps) times their rounding error.
     'norm_stream': dict(eps=0.1, dtype=torch.float32),
     'add_norm_stream': dict(eps=0.1),
-    'ffn_stream': dict(eps=0.1),
+    'norm_linear': dict(eps=0.1, dtype=torch.float32),
+    'finish_block': dict(eps=0.1),
     'add_upsampled': dict(relu=True),
     'window_attention': ATTENTION,
     'window_attention_backward': ATTENTION,
@@ -98,7 +102,8 @@ NO_CUDA = {
     'norm_stream',
     'add_norm_stream',
     'add_gelu_stream',
-    'ffn_stream',
+    'norm_linear',
+    'finish_block',
     'add_upsampled',
     'conv3x3',
 }
@@ -163,7 +168,7 @@ def test_sizes_that_do_not_agree(name, argument):
     changed = [x.flatten()[0], x[..., :0], x.new_empty(0)]
     if name != 'weight_grad':  # takes any number of channels
         changed += [x[..., :-1], torch.cat((x, x), -1)]
-    of_any_tokens = ('layer_norm', 'bn_statistics', 'norm_stream')
+    of_any_tokens = ('layer_norm', 'bn_statistics', 'norm_stream', 'norm_linear')
     if argument not in ('x', 'stream') or name not in of_any_tokens:
         changed += [x[None], x[0]]
     if list(SHAPES[name].values()).count(x.shape) > 1 or x.ndim < 3:
@@ -318,7 +323,16 @@ def test_other_types(name, dtype):
 def test_half_precision_activations_with_float32_parameters(name, dtype):
     """As under autocast: a result per token has the activations' type, the others float32."""
     arguments = valid(name)
-    activations = {'x', 'grad', 'residual', 'qkv', 'conv_out', 'grad_pre_act', 'branch'}
+    activations = {
+        'x',
+        'grad',
+        'residual',
+        'qkv',
+        'conv_out',
+        'grad_pre_act',
+        'branch',
+        'attention',
+    }
     activations |= {f'map_{i}' for i in (1, 2, 3)}
     halves = {k: x.to(dtype) for k, x in arguments.items() if k in activations}
     halves |= dict(dtype=dtype) if 'dtype' in arguments else {}

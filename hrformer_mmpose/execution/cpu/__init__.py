@@ -26,7 +26,9 @@ DTYPES = frozenset((torch.float32, torch.float16, torch.bfloat16))
 # Compiler arguments for the library of each type; float16 is converted to float32.
 _DEFINES = {torch.bfloat16: ('-DBFLOAT16',)}
 # Kernels that multiply in bfloat16 by AMX, and the only type of maps that each takes.
-_BY_TILES = {'ffn_stream': torch.bfloat16, 'conv3x3': torch.float32}
+_BY_TILES = {
+    'norm_linear': torch.bfloat16, 'finish_block': torch.bfloat16, 'conv3x3': torch.float32,
+}  # fmt: skip
 _MAPS = frozenset(
     ('x', 'grad', 'residual', 'conv_out', 'grad_pre_act', 'qkv', 'map_1', 'map_2', 'map_3')
 )
@@ -215,15 +217,27 @@ def add_gelu_stream(stream, branch):
     return total
 
 
-def ffn_stream(stream, branch, gamma, beta, eps, *layers):
-    weight1, bias1, conv_weight, conv_bias, weight2, bias2 = layers
-    weight1, weight2 = (x.to(branch.dtype) for x in (weight1, weight2))
-    gamma, beta, bias1, conv_weight, conv_bias, bias2 = (
-        x.float() for x in (gamma, beta, bias1, conv_weight, conv_bias, bias2)
+def norm_linear(stream, gamma, beta, eps, weight, bias, dtype):
+    out = stream.new_empty(*stream.shape[:-1], len(bias), dtype=dtype)
+    tensors = stream, gamma.float(), beta.float(), weight.to(dtype), bias.float(), out
+    _call('norm_linear', tensors, eps, *tokens_and_channels(stream), len(bias))
+    return out
+
+
+def finish_block(stream, attention, proj_weight, proj_bias, gamma, beta, eps, *ffn):
+    fc1_weight, fc1_bias, conv_weight, conv_bias, fc2_weight, fc2_bias = ffn
+    proj_weight, fc1_weight, fc2_weight = (
+        x.to(attention.dtype) for x in (proj_weight, fc1_weight, fc2_weight)
+    )
+    proj_bias, gamma, beta, fc1_bias, conv_weight, conv_bias, fc2_bias = (
+        x.float() for x in (proj_bias, gamma, beta, fc1_bias, conv_weight, conv_bias, fc2_bias)
     )
     out = torch.empty_like(stream)
-    tensors = branch, stream, gamma, beta, weight1, bias1, conv_weight, conv_bias, weight2, bias2
-    _call('ffn_stream', (*tensors, out), eps, *stream.shape, len(bias1))
+    tensors = (
+        attention, stream, proj_weight, proj_bias, gamma, beta, fc1_weight, fc1_bias, conv_weight,
+        conv_bias, fc2_weight, fc2_bias, out,
+    )  # fmt: skip
+    _call('finish_block', tensors, eps, *stream.shape, len(fc1_bias))
     return out
 
 

@@ -34,7 +34,7 @@ from .convolution import (
 from .fusion import add_upsampled
 from .linear import weight_grad
 from .norms import layer_norm, layer_norm_backward
-from .residual import add_gelu_stream, add_norm_stream, ffn_stream, norm_stream
+from .residual import add_gelu_stream, add_norm_stream, finish_block, norm_linear, norm_stream
 
 __all__ = [
     'add_gelu_stream',
@@ -48,12 +48,13 @@ __all__ = [
     'bn_total_grads',
     'conv3x3',
     'dwconv_backward',
-    'ffn_stream',
+    'finish_block',
     'gelu_dwconv',
     'gelu_dwconv_backward',
     'gelu_dwconv_gelu',
     'layer_norm',
     'layer_norm_backward',
+    'norm_linear',
     'norm_stream',
     'weight_grad',
     'window_attention',

@@ -76,15 +76,50 @@ def add_gelu_stream(stream: torch.Tensor, branch: torch.Tensor) -> torch.Tensor:
 
 
 @operator(
-    '(Tensor stream, Tensor branch, Tensor gamma, Tensor beta, float eps, Tensor fc1_weight,'
-    ' Tensor fc1_bias, Tensor conv_weight, Tensor conv_bias, Tensor fc2_weight, Tensor fc2_bias)'
-    ' -> Tensor',
-    stream='f32: B H W C', branch='B H W C', gamma='C', beta='C', fc1_weight='D C', fc1_bias='D',
-    conv_weight='D 9', conv_bias='D', fc2_weight='C D', fc2_bias='C',
+    '(Tensor stream, Tensor gamma, Tensor beta, float eps, Tensor weight, Tensor bias,'
+    ' ScalarType dtype) -> Tensor',
+    stream='f32: ... C', gamma='C', beta='C', weight='D C', bias='D',
 )  # fmt: skip
-def ffn_stream(
+def norm_linear(
     stream: torch.Tensor,
-    branch: torch.Tensor,
+    gamma: torch.Tensor,
+    beta: torch.Tensor,
+    eps: float,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    """Compute LayerNorm(stream) W^T + b.
+
+    Args:
+        stream: (..., C), float32.
+        gamma: (C), scale of the LayerNorm.
+        beta: (C), its offset.
+        eps: added to the variance.
+        weight: (D, C), W.
+        bias: (D).
+        dtype: of the product and the result.
+
+    Returns:
+        (..., D).
+    """
+    x = _layer_norm(stream, gamma, beta, eps).to(dtype)
+    return F.linear(x, weight.to(dtype), bias.to(dtype))
+
+
+@operator(
+    '(Tensor stream, Tensor attention, Tensor proj_weight, Tensor proj_bias, Tensor gamma,'
+    ' Tensor beta, float eps, Tensor fc1_weight, Tensor fc1_bias, Tensor conv_weight,'
+    ' Tensor conv_bias, Tensor fc2_weight, Tensor fc2_bias) -> Tensor',
+    stream='f32: B H W C', attention='B H W C', proj_weight='C C', proj_bias='C', gamma='C',
+    beta='C', fc1_weight='D C', fc1_bias='D', conv_weight='D 9', conv_bias='D', fc2_weight='C D',
+    fc2_bias='C',
+)  # fmt: skip
+def finish_block(
+    stream: torch.Tensor,
+    attention: torch.Tensor,
+    proj_weight: torch.Tensor,
+    proj_bias: torch.Tensor,
     gamma: torch.Tensor,
     beta: torch.Tensor,
     eps: float,
@@ -95,31 +130,32 @@ def ffn_stream(
     fc2_weight: torch.Tensor,
     fc2_bias: torch.Tensor,
 ) -> torch.Tensor:
-    """Add a branch to the stream and compute the FFN of a block, BatchNorms folded.
+    """Compute what follows the attention in a block, BatchNorms folded.
 
-    Computes x + gelu(fc2(gelu(conv(gelu(fc1(LayerNorm(x))))))) for x = stream + branch.
+    Computes x + gelu(fc2(gelu(conv(gelu(fc1(LayerNorm(x))))))) for x = stream + proj(attention).
 
     Args:
         stream: (B, H, W, C), float32.
-        branch: (B, H, W, C).
+        attention: (B, H, W, C), heads concatenated.
+        proj_weight: (C, C), weights of products are converted to the type of `attention`.
+        proj_bias: (C).
         gamma: (C), scale of the LayerNorm.
         beta: (C), its offset.
         eps: added to the variance.
-        fc1_weight: (D, C), converted to the branch's type.
+        fc1_weight: (D, C).
         fc1_bias: (D).
         conv_weight: (D, 9), taps of the depth-wise 3x3 convolution in row-major order.
         conv_bias: (D).
-        fc2_weight: (C, D), converted to the branch's type.
+        fc2_weight: (C, D).
         fc2_bias: (C).
 
     Returns:
         (B, H, W, C), float32.
     """
-    dtype = branch.dtype
-    stream = stream + branch
-    x = _layer_norm(stream, gamma, beta, eps).to(dtype)
-    x = F.linear(x, fc1_weight.to(dtype), fc1_bias.to(dtype))
-    x = gelu_dwconv_gelu(x, conv_weight.to(dtype), conv_bias.to(dtype))
+    dtype = attention.dtype
+    stream = stream + F.linear(attention, proj_weight.to(dtype), proj_bias.to(dtype))
+    x = norm_linear.__wrapped__(stream, gamma, beta, eps, fc1_weight, fc1_bias, dtype)
+    x = gelu_dwconv_gelu.__wrapped__(x, conv_weight.to(dtype), conv_bias.to(dtype))
     return stream + F.gelu(F.linear(x, fc2_weight.to(dtype), fc2_bias.to(dtype)).float())
 
 
