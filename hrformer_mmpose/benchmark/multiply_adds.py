@@ -84,7 +84,6 @@ FORMULAS: dict[object, Callable] = {
     fused.weight_grad: _weight_grad,
     fused.window_attention: _window_attention,
     fused.window_attention_backward: _window_attention_backward,
-    fused.norm_linear: _product(4),
     fused.finish_block: _finish_block,
     fused.conv3x3: lambda args, result: result.numel() * args[1][0].numel(),
     fused.gelu_dwconv: lambda args, result: TAPS * args[0].numel(),

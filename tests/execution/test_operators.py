@@ -48,7 +48,6 @@ SHAPES = {
     'norm_stream': dict(stream=TOKENS, gamma=(12,), beta=(12,)),
     'add_norm_stream': dict(stream=TOKENS, branch=TOKENS, gamma=(12,), beta=(12,)),
     'add_gelu_stream': dict(stream=TOKENS, branch=TOKENS),
-    'norm_linear': dict(stream=TOKENS, gamma=(12,), beta=(12,), weight=(20, 12), bias=(20,)),
     'finish_block': dict(
         stream=MAP,
         attention=MAP,
@@ -85,7 +84,6 @@ NUMBERS = {
     # A large eps: equal channels have no deviation, and 1 / sqrt(eps) times their rounding error.
     'norm_stream': dict(eps=0.1, dtype=torch.float32),
     'add_norm_stream': dict(eps=0.1),
-    'norm_linear': dict(eps=0.1, dtype=torch.float32),
     'finish_block': dict(eps=0.1),
     'add_upsampled': dict(relu=True),
     'window_attention': ATTENTION,
@@ -102,7 +100,6 @@ NO_CUDA = {
     'norm_stream',
     'add_norm_stream',
     'add_gelu_stream',
-    'norm_linear',
     'finish_block',
     'add_upsampled',
     'conv3x3',
@@ -168,7 +165,7 @@ def test_sizes_that_do_not_agree(name, argument):
     changed = [x.flatten()[0], x[..., :0], x.new_empty(0)]
     if name != 'weight_grad':  # takes any number of channels
         changed += [x[..., :-1], torch.cat((x, x), -1)]
-    of_any_tokens = ('layer_norm', 'bn_statistics', 'norm_stream', 'norm_linear')
+    of_any_tokens = ('layer_norm', 'bn_statistics', 'norm_stream')
     if argument not in ('x', 'stream') or name not in of_any_tokens:
         changed += [x[None], x[0]]
     if list(SHAPES[name].values()).count(x.shape) > 1 or x.ndim < 3:

@@ -26,9 +26,7 @@ DTYPES = frozenset((torch.float32, torch.float16, torch.bfloat16))
 # Compiler arguments for the library of each type; float16 is converted to float32.
 _DEFINES = {torch.bfloat16: ('-DBFLOAT16',)}
 # Kernels that multiply in bfloat16 by AMX, and the only type of maps that each takes.
-_BY_TILES = {
-    'norm_linear': torch.bfloat16, 'finish_block': torch.bfloat16, 'conv3x3': torch.float32,
-}  # fmt: skip
+_BY_TILES = {'finish_block': torch.bfloat16, 'conv3x3': torch.float32}
 _MAPS = frozenset(
     ('x', 'grad', 'residual', 'conv_out', 'grad_pre_act', 'qkv', 'map_1', 'map_2', 'map_3')
 )
@@ -215,13 +213,6 @@ def add_gelu_stream(stream, branch):
     branch, total = branch.to(_kernel_dtype(branch.dtype)), torch.empty_like(stream)
     _call('add_gelu', (branch, stream, total), stream.numel())
     return total
-
-
-def norm_linear(stream, gamma, beta, eps, weight, bias, dtype):
-    out = stream.new_empty(*stream.shape[:-1], len(bias), dtype=dtype)
-    tensors = stream, gamma.float(), beta.float(), weight.to(dtype), bias.float(), out
-    _call('norm_linear', tensors, eps, *tokens_and_channels(stream), len(bias))
-    return out
 
 
 def finish_block(stream, attention, proj_weight, proj_bias, gamma, beta, eps, *ffn):

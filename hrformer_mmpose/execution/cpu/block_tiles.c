@@ -1,9 +1,9 @@
-/* What a block computes before and after its attention, in bfloat16 by AMX, each in one pass over the
- * residual stream. See common.h.
+/* What a block computes after its attention, in bfloat16 by AMX, in one pass over the residual stream.
+ * See common.h.
  *
- * After it: a thread processes consecutive rows of a map, `rows` at a time. A ring holds what the
- * depth-wise convolution needs of the FFN's hidden map, with a column of zeros at either side; that
- * map is not stored. C channels of the stream, D hidden ones; Cp and Dp are padded to whole tiles.
+ * A thread processes consecutive rows of a map, `rows` at a time. A ring holds what the depth-wise
+ * convolution needs of the FFN's hidden map, with a column of zeros at either side; that map is not
+ * stored. C channels of the stream, D hidden ones; Cp and Dp are padded to whole tiles.
  */
 
 #include "rows.h"
@@ -11,7 +11,7 @@
 #include "window.h"
 
 #ifdef TILES
-enum { MOST_TOKENS = 4 * SIDE, STEP = 4 * SIDE }; /* of a product: tokens, columns of `norm_linear` */
+enum { MOST_TOKENS = 4 * SIDE }; /* of a product */
 
 typedef struct {
     const float *stream, *gamma, *beta;
@@ -213,48 +213,6 @@ int finish_block(const elem *attention, const float *stream, const elem *proj,
     }
     free(taps), free(padded_proj), free(padded1), free(padded2);
     free(packed_proj), free(packed1), free(packed2);
-    return failed;
-}
-
-/* out = LayerNorm(stream) weight^T + bias.
- * stream: (T, C), floats.
- * weight: (D, C), bfloat16.
- * out: (T, D). */
-int norm_linear(const float *stream, const float *gamma, const float *beta, const elem *weight,
-                const float *bias, elem *out, double eps, int64_t T, int64_t C, int64_t D,
-                int threads) {
-    int64_t K = (C + 31) / 32, Dp = (D + SIDE - 1) / SIDE * SIDE;
-    int64_t size = MOST_TOKENS * (SIDE * K + STEP), tasks = (T + MOST_TOKENS - 1) / MOST_TOKENS;
-    unit *packed = pack_weight(weight, D, C, Dp, threads);
-    float *padded = pad(bias, D, Dp), *space = alloc_zeros(size * threads);
-    int failed = !packed || !padded || !space;
-#pragma omp parallel for num_threads(threads) schedule(static, 1)
-    for (int k = 0; k < threads; k++) {
-        if (failed) continue;
-        unit *in = (unit *)(space + size * k);
-        float *product = (float *)(in + MOST_TOKENS * SIDE * K);
-        begin_tiles();
-        for (int64_t i = tasks * k / threads; i < tasks * (k + 1) / threads; i++) {
-            int64_t t0 = i * MOST_TOKENS, count = MIN(MOST_TOKENS, T - t0);
-            for (int64_t t = 0; t < count; t++) {
-                float mean, rstd;
-                layer_norm_row(stream + (t0 + t) * C, 0, gamma, beta, (elem *)(in + t * SIDE * K), eps,
-                               C, &mean, &rstd);
-            }
-            for (int64_t d = 0; d < Dp; d += STEP) {
-                int64_t width = MIN(STEP, D - d), n = (width + SIDE - 1) / SIDE;
-                multiply_packed((count + SIDE - 1) / SIDE, n, K, in, packed + d * SIDE * K, product,
-                                STEP);
-                for (int64_t t = 0; t < count; t++) {
-                    const float *from = product + t * STEP, *add = padded + d;
-                    elem *to = out + (t0 + t) * D + d;
-                    FOR_VECTORS(width, store_elems(to + c, LOAD(from + c) + LOAD(add + c), n););
-                }
-            }
-        }
-        end_tiles();
-    }
-    free(packed), free(padded), free(space);
     return failed;
 }
 

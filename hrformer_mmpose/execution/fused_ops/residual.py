@@ -76,38 +76,6 @@ def add_gelu_stream(stream: torch.Tensor, branch: torch.Tensor) -> torch.Tensor:
 
 
 @operator(
-    '(Tensor stream, Tensor gamma, Tensor beta, float eps, Tensor weight, Tensor bias,'
-    ' ScalarType dtype) -> Tensor',
-    stream='f32: ... C', gamma='C', beta='C', weight='D C', bias='D',
-)  # fmt: skip
-def norm_linear(
-    stream: torch.Tensor,
-    gamma: torch.Tensor,
-    beta: torch.Tensor,
-    eps: float,
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    dtype: torch.dtype,
-) -> torch.Tensor:
-    """Compute LayerNorm(stream) W^T + b.
-
-    Args:
-        stream: (..., C), float32.
-        gamma: (C), scale of the LayerNorm.
-        beta: (C), its offset.
-        eps: added to the variance.
-        weight: (D, C), W.
-        bias: (D).
-        dtype: of the product and the result.
-
-    Returns:
-        (..., D).
-    """
-    x = _layer_norm(stream, gamma, beta, eps).to(dtype)
-    return F.linear(x, weight.to(dtype), bias.to(dtype))
-
-
-@operator(
     '(Tensor stream, Tensor attention, Tensor proj_weight, Tensor proj_bias, Tensor gamma,'
     ' Tensor beta, float eps, Tensor fc1_weight, Tensor fc1_bias, Tensor conv_weight,'
     ' Tensor conv_bias, Tensor fc2_weight, Tensor fc2_bias) -> Tensor',
@@ -154,7 +122,8 @@ def finish_block(
     """
     dtype = attention.dtype
     stream = stream + F.linear(attention, proj_weight.to(dtype), proj_bias.to(dtype))
-    x = norm_linear.__wrapped__(stream, gamma, beta, eps, fc1_weight, fc1_bias, dtype)
+    x = _layer_norm(stream, gamma, beta, eps).to(dtype)
+    x = F.linear(x, fc1_weight.to(dtype), fc1_bias.to(dtype))
     x = gelu_dwconv_gelu.__wrapped__(x, conv_weight.to(dtype), conv_bias.to(dtype))
     return stream + F.gelu(F.linear(x, fc2_weight.to(dtype), fc2_bias.to(dtype)).float())
 
