@@ -68,6 +68,10 @@ def _weight_grad(args: tuple, result: torch.Tensor) -> int:
     return result.numel() * args[0].shape[:-1].numel()
 
 
+def _norm_attention(args: tuple, result: torch.Tensor) -> int:
+    return result.numel() * (3 * result.shape[-1] + 2 * args[8][0] * args[8][1])
+
+
 def _finish_block(args: tuple, result: torch.Tensor) -> int:
     tokens, (D, C) = result.shape[:-1].numel(), args[7].shape
     return tokens * (C * C + D * (2 * C + TAPS))
@@ -84,6 +88,7 @@ FORMULAS: dict[object, Callable] = {
     fused.weight_grad: _weight_grad,
     fused.window_attention: _window_attention,
     fused.window_attention_backward: _window_attention_backward,
+    fused.norm_attention: _norm_attention,
     fused.finish_block: _finish_block,
     fused.conv3x3: lambda args, result: result.numel() * args[1][0].numel(),
     fused.gelu_dwconv: lambda args, result: TAPS * args[0].numel(),

@@ -150,12 +150,19 @@ def _sizes_from_numbers(name: str, arguments: dict[str, Any]) -> dict[str, int]:
     if 'window' not in arguments:
         return {}
     num_heads, window = arguments['num_heads'], arguments['window']
-    tokens, channels = math.prod(window), arguments['qkv'][0][-1:].numel() // 3
+    tokens, channels = math.prod(window), _qkv_channels(arguments)
     if num_heads < 1 or channels % num_heads:
         raise ValueError(f'{name}: num_heads={num_heads} must divide C={channels}')
     if min(window) < 1 or tokens > _MAX_TOKENS:
         raise ValueError(f'{name}: window={window} must have 1 to {_MAX_TOKENS} tokens')
     return {'C': channels, '3C': 3 * channels, 'h': num_heads, 'N': tokens}
+
+
+def _qkv_channels(arguments: dict[str, Any]) -> int:
+    """Return C, from queries, keys and values or from the stream that they are computed of."""
+    if 'qkv' in arguments:
+        return arguments['qkv'][0][-1:].numel() // 3
+    return arguments['stream'][0][-1:].numel()
 
 
 def _fits(shape: torch.Size, expected: list[str], sizes: dict) -> bool:

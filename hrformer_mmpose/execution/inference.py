@@ -93,15 +93,19 @@ class InferenceBlock(ConvertedBlock):
     def _in_mixed_precision(self, x: torch.Tensor) -> torch.Tensor:
         """Compute the branches in `dtype` and their sum in float32, (B, H, W, C) -> the same."""
         n1, n2 = self.norm1, self.norm2
-        y = fused_ops.norm_stream(x, n1.weight, n1.bias, n1.eps, self.dtype)
-        y = self._attend(y)
-        if self.conv_weight is not None and policy.use_block_kernel(x, self.fc1.weight):
+        if self._may_use_block_kernels(x):
+            bias = None if self.rel_pos_bias is None else self.rel_pos_bias[0]
+            y = fused_ops.norm_attention(
+                x, n1.weight, n1.bias, n1.eps, self.qkv.weight, self.qkv.bias, bias,
+                self.num_heads, self.window, self.dtype,
+            )  # fmt: skip
             return fused_ops.finish_block(
                 x, y, self.proj.weight, self.proj.bias, n2.weight, n2.bias, n2.eps,
                 self.fc1.weight, self.fc1.bias, self.conv_weight, self.conv_bias,
                 self.fc2.weight, self.fc2.bias,
             )  # fmt: skip
-        y = self.proj(y)
+        y = fused_ops.norm_stream(x, n1.weight, n1.bias, n1.eps, self.dtype)
+        y = self.proj(self._attend(y))
         x, y = fused_ops.add_norm_stream(x, y, n2.weight, n2.bias, n2.eps)
         return fused_ops.add_gelu_stream(x, self._ffn(y))
 
@@ -116,9 +120,7 @@ class InferenceBlock(ConvertedBlock):
 
     def _attend(self, x: torch.Tensor) -> torch.Tensor:
         """Attention without its output projection, (B, H, W, C) -> (B, H, W, C)."""
-        size = x.shape[1:3]
-        mask = attention_mask(size, self.window, x, self.shift_size, self.with_pad_mask)
-        bias = self.rel_pos_bias
+        size, mask, bias = x.shape[1:3], self._mask(x), self.rel_pos_bias
         if mask is None and policy.use_fused_ops(x):
             bias = None if bias is None else bias[0]
             return fused_ops.window_attention(
@@ -136,6 +138,17 @@ class InferenceBlock(ConvertedBlock):
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         out = out.transpose(1, 2).reshape(windows, N, C)
         return window_reverse(out, self.window, size, self.shift_size)
+
+    def _mask(self, x: torch.Tensor) -> torch.Tensor | None:
+        """See `attention_mask`; x: (B, H, W, C)."""
+        return attention_mask(x.shape[1:3], self.window, x, self.shift_size, self.with_pad_mask)
+
+    def _may_use_block_kernels(self, x: torch.Tensor) -> bool:
+        return (
+            self.conv_weight is not None
+            and policy.use_block_kernels(x, self.fc1.weight)
+            and self._mask(x) is None
+        )
 
 
 def _layer_norm(x: torch.Tensor, norm: nn.LayerNorm) -> torch.Tensor:

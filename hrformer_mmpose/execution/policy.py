@@ -20,7 +20,7 @@ from .stock import has_global_hooks, is_stock_tree, obstacle
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_linear_pointwise')
 _NARROW = 100  # channels, see `use_onednn_linear`
 _MANY_TOKENS = 512  # per image, see `use_product_per_image`
-_FFN_WEIGHTS = 2**18  # numbers, see `use_block_kernel`
+_FFN_WEIGHTS = 2**18  # numbers, see `use_block_kernels`
 _CONV_WEIGHTS = 2**19  # numbers, see `use_conv_kernel`
 _RECOMPUTE_DEVICES = ('cpu', 'cuda')  # MPS lacks float64, in which gradients are summed
 
@@ -135,11 +135,11 @@ def use_cpu_kernels(x: torch.Tensor) -> bool:
     return _is_fast_on_cpu(x) and allows_kernels('cpu')
 
 
-def use_block_kernel(x: torch.Tensor, weight: torch.Tensor) -> bool:
-    """Return whether inference takes the kernel of all that follows the attention in a block.
+def use_block_kernels(x: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Return whether inference takes the two kernels of a whole block.
 
-    It needs AMX, and reads all weights for each few rows of a map, so these have to stay in a
-    core's cache.
+    They need AMX, and read all weights for each window or each few rows of a map, so these have to
+    stay in a core's cache.
 
     Args:
         x: (B, H, W, C), the residual stream in float32.

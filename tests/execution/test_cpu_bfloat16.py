@@ -218,6 +218,31 @@ def test_attention_by_tiles(flags, use_library):
 @no_kernels
 @checks_calls
 @pytest.mark.parametrize('flags', [None, '-DTILES'])
+def test_norm_attention_by_tiles(flags, use_library):
+    """As `window_attention`, and with windows of padded tokens."""
+    if flags is not None:
+        use_library(flags)
+    if not cpu.available('norm_attention', BFLOAT16):
+        pytest.skip('this processor has no AMX')
+    for heads, d, window in ((2, 39, (7, 7)), (1, 16, (4, 4)), (3, 5, (9, 12)), (2, 32, (8, 4))):
+        C, N = heads * d, window[0] * window[1]
+        stream, gamma, beta, weight, qkv_bias, rel_pos_bias = tensors(
+            (2, 9, 13, C), (C,), (C,), (3 * C, C), (3 * C,), (heads, N, N)
+        )
+        weight, qkv_bias = (weight / C**0.5).to(BFLOAT16), qkv_bias.to(BFLOAT16).float()
+        for bias in (rel_pos_bias, None):
+            args = [stream, gamma, beta, 1e-6, weight, qkv_bias, bias, heads, window, BFLOAT16]
+            plain = fused_ops.norm_attention.__wrapped__
+            expected, baseline = plain(*as_double(args)), plain(*args)
+            ours = fused_ops.norm_attention(*args)
+            assert ours.dtype is BFLOAT16
+            error, bound = (relative_error(x.double(), expected) for x in (ours, baseline))
+            assert error < min(bound, 2**-6), (d, window, bias is None)
+
+
+@no_kernels
+@checks_calls
+@pytest.mark.parametrize('flags', [None, '-DTILES'])
 @pytest.mark.parametrize('size', [*SIZES, (1, 3, 70)], ids=str)
 def test_finish_block_by_tiles(size, flags, use_library):
     """Against float64, and no further from it than the plain forms in bfloat16."""

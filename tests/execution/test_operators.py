@@ -48,6 +48,14 @@ SHAPES = {
     'norm_stream': dict(stream=TOKENS, gamma=(12,), beta=(12,)),
     'add_norm_stream': dict(stream=TOKENS, branch=TOKENS, gamma=(12,), beta=(12,)),
     'add_gelu_stream': dict(stream=TOKENS, branch=TOKENS),
+    'norm_attention': dict(
+        stream=MAP,
+        gamma=(12,),
+        beta=(12,),
+        qkv_weight=(36, 12),
+        qkv_bias=(36,),
+        rel_pos_bias=(2, 9, 9),
+    ),
     'finish_block': dict(
         stream=MAP,
         attention=MAP,
@@ -84,6 +92,7 @@ NUMBERS = {
     # A large eps: equal channels have no deviation, and 1 / sqrt(eps) times their rounding error.
     'norm_stream': dict(eps=0.1, dtype=torch.float32),
     'add_norm_stream': dict(eps=0.1),
+    'norm_attention': dict(eps=0.1, dtype=torch.float32, **ATTENTION),
     'finish_block': dict(eps=0.1),
     'add_upsampled': dict(relu=True),
     'window_attention': ATTENTION,
@@ -100,6 +109,7 @@ NO_CUDA = {
     'norm_stream',
     'add_norm_stream',
     'add_gelu_stream',
+    'norm_attention',
     'finish_block',
     'add_upsampled',
     'conv3x3',

@@ -26,7 +26,11 @@ DTYPES = frozenset((torch.float32, torch.float16, torch.bfloat16))
 # Compiler arguments for the library of each type; float16 is converted to float32.
 _DEFINES = {torch.bfloat16: ('-DBFLOAT16',)}
 # Kernels that multiply in bfloat16 by AMX, and the only type of maps that each takes.
-_BY_TILES = {'finish_block': torch.bfloat16, 'conv3x3': torch.float32}
+_BY_TILES = {
+    'norm_attention': torch.bfloat16,
+    'finish_block': torch.bfloat16,
+    'conv3x3': torch.float32,
+}
 _MAPS = frozenset(
     ('x', 'grad', 'residual', 'conv_out', 'grad_pre_act', 'qkv', 'map_1', 'map_2', 'map_3')
 )
@@ -213,6 +217,17 @@ def add_gelu_stream(stream, branch):
     branch, total = branch.to(_kernel_dtype(branch.dtype)), torch.empty_like(stream)
     _call('add_gelu', (branch, stream, total), stream.numel())
     return total
+
+
+def norm_attention(
+    stream, gamma, beta, eps, qkv_weight, qkv_bias, rel_pos_bias, num_heads, window, dtype
+):
+    out = torch.empty_like(stream, dtype=dtype)
+    rel_pos_bias = None if rel_pos_bias is None else rel_pos_bias.float()
+    parameters = qkv_weight.to(dtype), qkv_bias.float(), rel_pos_bias
+    tensors = *parameters, stream, gamma.float(), beta.float(), out
+    _call('norm_attention', tensors, eps, *_window_sizes(out, num_heads, window))
+    return out
 
 
 def finish_block(stream, attention, proj_weight, proj_bias, gamma, beta, eps, *ffn):

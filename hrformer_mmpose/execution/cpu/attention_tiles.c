@@ -4,8 +4,8 @@
  * too, whose result is dropped. A window's logits are computed and used 16 rows at a time.
  */
 
+#include "rows.h"
 #include "tiles.h"
-#include "window.h"
 
 #ifdef TILES
 typedef struct {
@@ -121,6 +121,140 @@ int window_attention_by_tiles(const Shape *s, const elem *qkv, const elem *qkv_b
         if (!failed) free_window(&w);
     }
     free(bias);
+    return failed;
+}
+
+/* LayerNorm and projection to queries, keys and values; numbers are padded to tiles. */
+typedef struct {
+    const float *stream, *gamma, *beta;
+    unit *q, *k, *v;   /* weights by head: (dq / 16, K, 16, 16), rows (dq, 16 K), (dp / 16, K, 16, 16) */
+    float *bias;       /* by head: (dq), (dq), (dp) */
+    float eps;
+    int64_t C, K, dq, dp;
+    unit *x, *xt, *rows; /* by thread: rows (Np, 16 K), columns (16 K, Np), (N, 16 K) */
+    float *product;      /* by thread: (Np, dp) or (dq, Np) */
+    float *memory;
+} Projection;
+
+static int new_projection(Projection *p, const Shape *s, const elem *weight, const float *bias,
+                          int threads) {
+    int64_t d = s->d, h = s->heads, C = p->C = h * d, K = p->K = (C + 31) / 32, Np = padded_tokens(s);
+    int64_t dq = p->dq = (d + SIDE - 1) / SIDE * SIDE, dp = p->dp = (d + SIDE) / SIDE * SIDE;
+    int64_t row = SIDE * K, weights = h * (2 * dq + dp) * row, per_thread = 3 * Np * row + Np * dp;
+    float *next = p->memory = alloc_zeros(weights + h * (2 * dq + dp) + threads * per_thread);
+    if (!next) return 0;
+    p->q = (unit *)next, next += h * dq * row;
+    p->k = (unit *)next, next += h * dq * row;
+    p->v = (unit *)next, next += h * dp * row;
+    p->x = (unit *)next, next += threads * Np * row;
+    p->xt = (unit *)next, next += threads * Np * row;
+    p->rows = (unit *)next, next += threads * Np * row;
+    p->product = next, next += threads * Np * dp;
+    p->bias = next;
+    for (int64_t i = 0; i < h; i++) {
+        pack_weight(weight + i * d * C, d, C, p->q + i * dq * row);
+        for (int64_t c = 0; c < d; c++)
+            copy_row((elem *)(p->k + (i * dq + c) * row), weight + (C + i * d + c) * C, C);
+        pack_weight(weight + (2 * C + i * d) * C, d, C, p->v + i * dp * row);
+        float *to = p->bias + i * (2 * dq + dp);
+        memcpy(to, bias + i * d, d * sizeof(float));
+        memcpy(to + dq, bias + C + i * d, d * sizeof(float));
+        memcpy(to + 2 * dq, bias + 2 * C + i * d, d * sizeof(float));
+        to[2 * dq + d] = 1; /* the column of ones beside the values */
+    }
+    return 1;
+}
+
+/* The tokens of a window, normalised; 0 for padded ones, whose projection is the bias. */
+static void normalise(Window *w, const Shape *s, const Projection *p, int thread) {
+    int64_t row = SIDE * p->K, Np = w->Np, N = w->t.N;
+    unit *x = p->x + thread * Np * row;
+    for (int64_t i = 0; i < N; i++) {
+        elem *to = (elem *)(x + i * row);
+        float mean, rstd;
+        if (w->t.position[i] < 0)
+            memset(to, 0, row * sizeof(unit));
+        else
+            layer_norm_row(p->stream + w->t.position[i] * p->C, 0, p->gamma, p->beta, to, p->eps, p->C,
+                           &mean, &rstd);
+        w->t.row[i] = to;
+    }
+    pack_columns(w->t.row, N, p->C, p->rows + thread * Np * row, row, p->xt + thread * Np * row, Np);
+}
+
+/* Both numbers, rounded, in a unit. */
+INLINE void store_units(unit *to, vec low, vec high) {
+    bits pair = __builtin_convertvector(narrow(low), bits);
+    pair |= __builtin_convertvector(narrow(high), bits) << 16;
+    memcpy(to, &pair, sizeof pair);
+}
+
+/* Queries, keys and values of a head in the layouts of `attend`. */
+static void project(Window *w, const Projection *p, int64_t head, int thread) {
+    int64_t K = p->K, row = SIDE * K, Np = w->Np, dq = p->dq, dp = p->dp;
+    const unit *x = p->x + thread * Np * row, *xt = p->xt + thread * Np * row;
+    const float *bias = p->bias + head * (2 * dq + dp);
+    float *product = p->product + thread * Np * dp;
+    for (int64_t i = 0; i < Np; i += 4 * SIDE)
+        multiply_packed(MIN(4, (Np - i) / SIDE), dq / SIDE, K, x + i * row, p->q + head * dq * row, product + i * dq, dq);
+    for (int64_t i = 0; i < w->t.N; i++)
+        for (int64_t c = 0; c < dq; c += V)
+            store_elems((elem *)(w->q + i * w->dr) + c, LOAD(product + i * dq + c) + LOAD(bias + c), V);
+    for (int64_t c = 0; c < dq; c += SIDE)
+        multiply_tiles(Np / SIDE, K, p->k + (head * dq + c) * row, xt, Np, NULL, product + c * Np, Np);
+    bias += dq;
+    for (int64_t c = 0; c < dq; c += 2) {
+        const float *first = product + c * Np, *second = first + Np;
+        for (int64_t i = 0; i < Np; i += V)
+            store_units(w->kt + c / 2 * Np + i, LOAD(first + i) + bias[c],
+                        LOAD(second + i) + bias[c + 1]);
+    }
+    bias += dq;
+    for (int64_t i = 0; i < Np; i += 4 * SIDE)
+        multiply_packed(MIN(4, (Np - i) / SIDE), dp / SIDE, K, x + i * row, p->v + head * dp * row, product + i * dp, dp);
+    for (int64_t i = 0; i < Np; i += 2) {
+        const float *first = product + i * dp, *second = first + dp;
+        for (int64_t c = 0; c < dp; c += V)
+            store_units(w->v + i / 2 * dp + c, LOAD(first + c) + LOAD(bias + c),
+                        LOAD(second + c) + LOAD(bias + c));
+    }
+}
+
+/* out = attention of LayerNorm(stream) in every window, without its output projection.
+ * qkv_weight: (3, h, d, C), bfloat16.
+ * qkv_bias: (3, h, d).
+ * rel_pos_bias: (h, N, N) or NULL.
+ * stream: (B, H, W, C), floats.
+ * out: (B, H, W, h, d). */
+int norm_attention(const elem *qkv_weight, const float *qkv_bias, const float *rel_pos_bias,
+                   const float *stream, const float *gamma, const float *beta, elem *out,
+                   double eps, int64_t B, int64_t H, int64_t W, int64_t heads, int64_t d,
+                   int64_t Kh, int64_t Kw, int64_t pad_top, int64_t pad_left, int threads) {
+    Shape s = shape_of(B, H, W, heads, d, Kh, Kw, pad_top, pad_left);
+    Projection p = {.stream = stream, .gamma = gamma, .beta = beta, .eps = eps};
+    int64_t tasks = B * s.rows * s.cols, Np = padded_tokens(&s);
+    float *bias = scaled_bias(rel_pos_bias, rel_pos_bias ? heads : 1, &s, threads);
+    int failed = !new_projection(&p, &s, qkv_weight, qkv_bias, threads) || !bias;
+#pragma omp parallel for num_threads(threads) schedule(static, 1) reduction(| : failed)
+    for (int k = 0; k < threads; k++) {
+        Window w;
+        if (failed || !new_window(&w, &s)) {
+            failed = 1;
+            continue;
+        }
+        begin_tiles();
+        for (int64_t i = tasks * k / threads; i < tasks * (k + 1) / threads; i++) {
+            locate_tokens(&w.t, &s, i);
+            normalise(&w, &s, &p, k);
+            for (int64_t head = 0; head < heads; head++) {
+                project(&w, &p, head, k);
+                attend(&w, &s, bias + (rel_pos_bias ? head * Np * Np : 0), out, head);
+            }
+        }
+        end_tiles();
+        free_window(&w);
+    }
+    free(bias), free(p.memory);
     return failed;
 }
 #endif

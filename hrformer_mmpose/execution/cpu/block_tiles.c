@@ -8,7 +8,6 @@
 
 #include "rows.h"
 #include "tiles.h"
-#include "window.h"
 
 #ifdef TILES
 enum { MOST_TOKENS = 4 * SIDE }; /* of a product */
@@ -144,19 +143,13 @@ static void contract_rows(Buffers *buffers, const Block *f, int64_t b, int64_t y
     }
 }
 
-/* Weight (D, C) in the layout of `multiply_packed`; zeros beyond D and C. */
-static unit *pack_weight(const elem *weight, int64_t D, int64_t C, int64_t padded, int threads) {
+/* A copy of a weight (D, C) in the layout of `multiply_packed`, D padded. */
+static unit *packed_weight(const elem *weight, int64_t D, int64_t C, int64_t padded, int threads) {
     int64_t K = (C + 31) / 32;
     unit *to = (unit *)alloc_zeros(padded * SIDE * K);
 #pragma omp parallel for num_threads(threads)
     for (int64_t d = 0; d < (to ? D : 0); d += SIDE)
-        for (int64_t k = 0; k < K; k++) {
-            unit rows[SIDE * SIDE] __attribute__((aligned(64))) = {0};
-            const elem *from[SIDE];
-            for (int64_t i = 0; i < SIDE; i++) from[i] = weight + (d + i) * C + 32 * k;
-            pack_columns(from, MIN(SIDE, D - d), MIN(32, C - 32 * k), rows, SIDE,
-                         to + (d * K + k * SIDE) * SIDE, SIDE);
-        }
+        pack_weight(weight + d * C, MIN(SIDE, D - d), C, to + d * SIDE * K);
     return to;
 }
 
@@ -181,9 +174,9 @@ int finish_block(const elem *attention, const float *stream, const elem *proj,
     if (rows > H) rows = H;
     float *taps = alloc_zeros(10 * Dp), *padded_proj = pad(proj_bias, C, Cp);
     float *padded1 = pad(bias1, D, Dp), *padded2 = pad(bias2, C, Cp);
-    unit *packed_proj = pack_weight(proj, C, C, Cp, threads);
-    unit *packed1 = pack_weight(weight1, D, C, Dp, threads);
-    unit *packed2 = pack_weight(weight2, C, D, Cp, threads);
+    unit *packed_proj = packed_weight(proj, C, C, Cp, threads);
+    unit *packed1 = packed_weight(weight1, D, C, Dp, threads);
+    unit *packed2 = packed_weight(weight2, C, D, Cp, threads);
     int failed = !taps || !padded_proj || !padded1 || !padded2;
     failed |= !packed_proj || !packed1 || !packed2;
     if (!failed) {

@@ -6,7 +6,7 @@
 
 #pragma once
 
-#include "common.h"
+#include "window.h"
 
 enum { SIDE = 16 }; /* rows of a tile, and floats or units in its rows */
 
@@ -232,5 +232,19 @@ static inline void multiply_split(int64_t m, int64_t steps, const uint32_t *cons
     case 2: multiply_split_column(2, steps, high, low, lda, b_high, b_low, out, ldo); break;
     default: multiply_split_column(1, steps, high, low, lda, b_high, b_low, out, ldo);
     }
+}
+#endif
+
+#ifdef TILES
+/* Rows (D, C) of a weight in the layout of `multiply_packed`: (D / 16, K, 16, 16) units. Of `to`, which
+ * was 0 before, what lies beyond D and C stays 0. */
+static inline void pack_weight(const elem *weight, int64_t D, int64_t C, unit *to) {
+    for (int64_t d = 0; d < D; d += SIDE)
+        for (int64_t c = 0; c < C; c += 2 * SIDE, to += SIDE * SIDE) {
+            unit rows[SIDE * SIDE] __attribute__((aligned(64))) = {0};
+            const elem *from[SIDE];
+            for (int64_t i = 0; i < SIDE; i++) from[i] = weight + (d + i) * C + c;
+            pack_columns(from, MIN(SIDE, D - d), MIN(2 * SIDE, C - c), rows, SIDE, to, SIDE);
+        }
 }
 #endif

@@ -34,7 +34,7 @@ from .convolution import (
 from .fusion import add_upsampled
 from .linear import weight_grad
 from .norms import layer_norm, layer_norm_backward
-from .residual import add_gelu_stream, add_norm_stream, finish_block, norm_stream
+from .residual import add_gelu_stream, add_norm_stream, finish_block, norm_attention, norm_stream
 
 __all__ = [
     'add_gelu_stream',
@@ -54,6 +54,7 @@ __all__ = [
     'gelu_dwconv_gelu',
     'layer_norm',
     'layer_norm_backward',
+    'norm_attention',
     'norm_stream',
     'weight_grad',
     'window_attention',

@@ -9,7 +9,9 @@ Shapes: B batch, H and W of a map, T tokens (written `...` before C), C channels
 import torch
 import torch.nn.functional as F
 
+from ...layers.window import Window
 from ..operator import operator
+from .attention import window_attention
 from .convolution import gelu_dwconv_gelu
 
 
@@ -73,6 +75,47 @@ def add_gelu_stream(stream: torch.Tensor, branch: torch.Tensor) -> torch.Tensor:
         (..., C), float32.
     """
     return stream + F.gelu(branch.float())
+
+
+@operator(
+    '(Tensor stream, Tensor gamma, Tensor beta, float eps, Tensor qkv_weight, Tensor qkv_bias,'
+    ' Tensor? rel_pos_bias, int num_heads, int[2] window, ScalarType dtype) -> Tensor',
+    stream='f32: B H W C', gamma='C', beta='C', qkv_weight='3C C', qkv_bias='3C',
+    rel_pos_bias='h N N',
+)  # fmt: skip
+def norm_attention(
+    stream: torch.Tensor,
+    gamma: torch.Tensor,
+    beta: torch.Tensor,
+    eps: float,
+    qkv_weight: torch.Tensor,
+    qkv_bias: torch.Tensor,
+    rel_pos_bias: torch.Tensor | None,
+    num_heads: int,
+    window: Window,
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    """Compute the attention of LayerNorm(stream) in windows, without its output projection.
+
+    Args:
+        stream: (B, H, W, C), float32.
+        gamma: (C), scale of the LayerNorm.
+        beta: (C), its offset.
+        eps: added to the variance.
+        qkv_weight: (3 C, C).
+        qkv_bias: (3 C).
+        rel_pos_bias: (h, N, N) or None.
+        num_heads: h.
+        window: (Kh, Kw).
+        dtype: of the products and the result.
+
+    Returns:
+        (B, H, W, C), heads concatenated.
+    """
+    x = _layer_norm(stream, gamma, beta, eps).to(dtype)
+    qkv_bias = qkv_bias.to(dtype)
+    qkv = F.linear(x, qkv_weight.to(dtype), qkv_bias)
+    return window_attention.__wrapped__(qkv, qkv_bias, rel_pos_bias, num_heads, window)
 
 
 @operator(
