@@ -92,22 +92,27 @@ class InferenceBlock(ConvertedBlock):
 
     def _in_mixed_precision(self, x: torch.Tensor) -> torch.Tensor:
         """Compute the branches in `dtype` and their sum in float32, (B, H, W, C) -> the same."""
-        n1, n2 = self.norm1, self.norm2
-        if self._may_use_block_kernels(x):
-            bias = None if self.rel_pos_bias is None else self.rel_pos_bias[0]
-            y = fused_ops.norm_attention(
-                x, n1.weight, n1.bias, n1.eps, self.qkv.weight, self.qkv.bias, bias,
-                self.num_heads, self.window, self.dtype,
-            )  # fmt: skip
+        y, n2 = self._attend_in_mixed_precision(x), self.norm2
+        if self.conv_weight is not None and policy.use_block_kernel(x, self.fc1.weight):
             return fused_ops.finish_block(
                 x, y, self.proj.weight, self.proj.bias, n2.weight, n2.bias, n2.eps,
                 self.fc1.weight, self.fc1.bias, self.conv_weight, self.conv_bias,
                 self.fc2.weight, self.fc2.bias,
             )  # fmt: skip
-        y = fused_ops.norm_stream(x, n1.weight, n1.bias, n1.eps, self.dtype)
-        y = self.proj(self._attend(y))
+        y = self.proj(y)
         x, y = fused_ops.add_norm_stream(x, y, n2.weight, n2.bias, n2.eps)
         return fused_ops.add_gelu_stream(x, self._ffn(y))
+
+    def _attend_in_mixed_precision(self, x: torch.Tensor) -> torch.Tensor:
+        """Attention of the stream's LayerNorm, see `_attend`."""
+        norm, qkv = self.norm1, self.qkv
+        if policy.use_attention_kernel(x, qkv.weight) and self._mask(x) is None:
+            bias = None if self.rel_pos_bias is None else self.rel_pos_bias[0]
+            return fused_ops.norm_attention(
+                x, norm.weight, norm.bias, norm.eps, qkv.weight, qkv.bias, bias, self.num_heads,
+                self.window, self.dtype,
+            )  # fmt: skip
+        return self._attend(fused_ops.norm_stream(x, norm.weight, norm.bias, norm.eps, self.dtype))
 
     def _ffn(self, x: torch.Tensor) -> torch.Tensor:
         """FFN without its last GELU, (B, H, W, C) -> (B, H, W, C)."""
@@ -142,13 +147,6 @@ class InferenceBlock(ConvertedBlock):
     def _mask(self, x: torch.Tensor) -> torch.Tensor | None:
         """See `attention_mask`; x: (B, H, W, C)."""
         return attention_mask(x.shape[1:3], self.window, x, self.shift_size, self.with_pad_mask)
-
-    def _may_use_block_kernels(self, x: torch.Tensor) -> bool:
-        return (
-            self.conv_weight is not None
-            and policy.use_block_kernels(x, self.fc1.weight)
-            and self._mask(x) is None
-        )
 
 
 def _layer_norm(x: torch.Tensor, norm: nn.LayerNorm) -> torch.Tensor:

@@ -5,6 +5,8 @@ import functools
 import pytest
 import torch
 
+from hrformer_mmpose.backbones import HRFormer
+from hrformer_mmpose.backbones.half_precision import HalfPrecision
 from hrformer_mmpose.execution import cpu, fused_ops, policy, processor
 from hrformer_mmpose.execution.cpu import build
 from hrformer_mmpose.execution.inference import InferenceBlock
@@ -315,6 +317,23 @@ def test_tiles_take_logits_of_any_size(use_library):
     args = ((30 * qkv).to(BFLOAT16), qkv_bias, rel_pos_bias, 1, (7, 7))
     value = args[0].view(49, 3, 39)[20, 2].expand(1, 7, 7, 39)
     assert torch.equal(fused_ops.window_attention(*args), value)
+
+
+@no_kernels
+@checks_calls
+def test_a_network_takes_the_tiles(use_library, monkeypatch):
+    """All three kernels, in a network whose other products are PyTorch's."""
+    use_library('-DTILES')
+    monkeypatch.setattr(policy, 'use_onednn', lambda x: False)
+    called, call = set(), cpu._call
+    monkeypatch.setattr(cpu, '_call', lambda name, *args: called.add(name) or call(name, *args))
+    network = HRFormer(arch='tiny').eval().fuse_for_inference()
+    x = torch.randn(1, 3, 96, 64)
+    expected = network(x)[0]
+    assert not called.intersection(cpu._BY_TILES)
+    half = HalfPrecision(network, BFLOAT16, torch.device('cpu'))
+    assert 1e-4 < relative_error(half(x)[0], expected) < 0.02
+    assert called.issuperset(cpu._BY_TILES)
 
 
 @pytest.mark.parametrize('has_instructions', [True, False])
