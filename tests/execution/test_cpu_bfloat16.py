@@ -177,7 +177,10 @@ def use_library(build_library, monkeypatch):
             library = build_library(flags)
         except build.Unavailable:
             pytest.skip(f'this compiler has no {flags}')
-        monkeypatch.setattr(cpu, '_library', lambda dtype: library)
+        others = cpu._library
+        monkeypatch.setattr(
+            cpu, '_library', lambda dtype=None: library if dtype is BFLOAT16 else others(dtype)
+        )
 
     return use
 
