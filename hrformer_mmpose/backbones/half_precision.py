@@ -27,7 +27,8 @@ class HalfPrecision(nn.Module):
     On a GPU all maps and weights are half precision. On a CPU only the branches of HRFormer's
     blocks are: the convolutions of stem, transitions and fusions take a tenth of the time there,
     and rounding them and the residual stream moves as many keypoints again as rounding the
-    branches (docs/speed.md). Networks without such blocks are converted whole.
+    branches (docs/speed.md). 3x3 convolutions may still multiply by bfloat16's instructions, to
+    2^-16 of each product. Networks without such blocks are converted whole.
 
     Args:
         network: maps a tensor to a tuple of tensors; converted in place.

@@ -119,8 +119,8 @@ class FusedConv(_Weighted):
         act: 'none', 'relu' or 'gelu'.
 
     Attributes:
-        with_mixed_precision: whether products may be sums of products in half precision, which
-            are as exact as twice its digits. False by default.
+        with_mixed_precision: whether a product of two numbers may be computed as three of
+            bfloat16, to 2^-16 of it. False by default.
     """
 
     def __init__(

@@ -370,6 +370,19 @@ def test_no_images(name):
         assert expected != 0 or not x[x.shape == (6, 12) :].any()  # the first row is `scale`
 
 
+@pytest.mark.parametrize('name', [name for name, shapes in SHAPES.items() if 'stream' in shapes])
+def test_no_pixels(name):
+    arguments = valid(name)
+    for argument, x in arguments.items():
+        if argument in ('stream', 'branch', 'attention'):
+            arguments[argument] = (x.bfloat16() if argument != 'stream' else x)[:, :0]
+    arguments |= dict(dtype=torch.bfloat16) if 'dtype' in arguments else {}
+    with torch.no_grad():
+        results = getattr(operators, name)(**arguments)
+    for x in (results,) if isinstance(results, torch.Tensor) else results:
+        assert x.shape[1] == 0
+
+
 def test_memory_that_is_shared_with_what_changes():
     buffer, coeffs = torch.randn(60), torch.randn(3, 12)
     grad, x, shared = buffer[:48].view(4, 12), buffer[12:].view(4, 12), buffer[:36].view(3, 12)

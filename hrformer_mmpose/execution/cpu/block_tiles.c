@@ -169,6 +169,7 @@ int finish_block(const elem *attention, const float *stream, const elem *proj,
                  const float *bias1, const float *conv_weight, const float *conv_bias,
                  const elem *weight2, const float *bias2, float *out, double eps, int64_t B,
                  int64_t H, int64_t W, int64_t C, int64_t D, int threads) {
+    if (B * H * W == 0) return 0;
     int64_t Cp = (C + SIDE - 1) / SIDE * SIDE, Dp = (D + 31) / 32 * 32;
     int64_t rows = W < MOST_TOKENS ? MOST_TOKENS / W : 1;
     if (rows > H) rows = H;

@@ -121,6 +121,7 @@ static void pack_weights(const float *weight, unit *high, unit *low, int64_t D, 
  * out: (B, h, w, D) for h = ceil(H / stride). */
 int conv3x3(const float *x, const float *weight, const float *bias, float *out, int64_t B,
             int64_t H, int64_t W, int64_t C, int64_t D, int64_t stride, int64_t relu, int threads) {
+    if (B * H * W == 0) return 0;
     int64_t h = (H + stride - 1) / stride, w = (W + stride - 1) / stride, K = (C + 31) / 32;
     int64_t Dp = (D + SIDE - 1) / SIDE * SIDE, tiles = (w + SIDE - 1) / SIDE;
     int64_t size = Dp * TAPS * K * SIDE;
