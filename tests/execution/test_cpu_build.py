@@ -367,3 +367,33 @@ def test_a_step_with_and_without(monkeypatch, caplog):
         if grad.norm() > 1e-4 * largest:  # not what is 0 but for rounding
             assert relative_error(ours_grads[name], grad) < 1e-4, name
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+WITHOUT_MEMORY = """
+import resource, torch
+from hrformer_mmpose.execution import cpu
+
+def convolve(W, C):
+    x = torch.zeros(1, 1, W, C)
+    tensors = x, None, None, torch.zeros(C, 9), torch.zeros(C), torch.empty_like(x), None
+    return lambda: cpu._call('gelu_dwconv', tensors, *x.shape)
+
+convolve(8, 8)()
+calls = convolve(1, 10**6), convolve(10**5, 8)
+size = resource.getpagesize() * int(open('/proc/self/statm').read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (size, size))
+for call in calls:
+    try:
+        call()
+    except MemoryError as error:
+        print(error)
+"""
+
+
+@needs_kernels
+def test_without_memory():
+    """For all threads, and for one of them."""
+    done = subprocess.run(
+        [sys.executable, '-c', WITHOUT_MEMORY], capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.splitlines() == ['gelu_dwconv: out of memory for its buffers'] * 2

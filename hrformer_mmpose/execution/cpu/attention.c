@@ -298,14 +298,16 @@ int window_attention_backward(const elem *qkv, const elem *qkv_bias, const float
                               int64_t pad_left, int threads) {
     Shape s = shape_of(B, H, W, heads, d, Kh, Kw, pad_top, pad_left);
     int64_t N = Kh * Kw, Np = ROUND_UP(N), C = heads * d;
-    int64_t tasks = B * s.rows * s.cols * heads, per_thread = 3 * C + (rel_pos_bias ? heads * N * Np : 0);
+    int64_t tasks = B * s.rows * s.cols * heads;
+    int64_t per_thread = 3 * C + (rel_pos_bias ? heads * N * Np : 0);
     float *padded = padded_bias(rel_pos_bias, rel_pos_bias ? heads * N : N, N, Np);
     float *partials = alloc_zeros((size_t)threads * per_thread);
     int failed = !padded || !partials;
+    const int active = failed ? 0 : threads; /* in the loop `failed` is the thread's own */
 #pragma omp parallel for num_threads(threads) schedule(static, 1) reduction(| : failed)
-    for (int t = 0; t < threads; t++) {
+    for (int t = 0; t < active; t++) {
         Window w;
-        if (failed || !new_window(&w, &s, 1)) {
+        if (!new_window(&w, &s, 1)) {
             failed = 1;
             continue;
         }

@@ -103,11 +103,12 @@ int window_attention_by_tiles(const Shape *s, const elem *qkv, const elem *qkv_b
                               const float *rel_pos_bias, elem *out, int threads) {
     int64_t heads = s->heads, tasks = s->B * s->rows * s->cols * heads, Np = padded_tokens(s);
     float *bias = scaled_bias(rel_pos_bias, rel_pos_bias ? heads : 1, s, threads);
-    int failed = !bias;
+    if (!bias) return 1;
+    int failed = 0;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
         Window w;
-        if (!failed) failed = !new_window(&w, s);
+        failed = !new_window(&w, s);
         begin_tiles();
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < tasks; i++) {
@@ -127,8 +128,9 @@ int window_attention_by_tiles(const Shape *s, const elem *qkv, const elem *qkv_b
 /* LayerNorm and projection to queries, keys and values; numbers are padded to tiles. */
 typedef struct {
     const float *stream, *gamma, *beta;
-    unit *q, *k, *v;   /* weights by head: (dq / 16, K, 16, 16), rows (dq, 16 K), (dp / 16, K, 16, 16) */
-    float *bias;       /* by head: (dq), (dq), (dp) */
+    /* By head: weights (dq / 16, K, 16, 16), rows (dq, 16 K), (dp / 16, K, 16, 16); the biases. */
+    unit *q, *k, *v;
+    float *bias; /* (dq), (dq), (dp) */
     float eps;
     int64_t C, K, dq, dp;
     unit *x, *xt, *rows; /* by thread: rows (Np, 16 K), columns (16 K, Np), (N, 16 K) */
@@ -138,7 +140,8 @@ typedef struct {
 
 static int new_projection(Projection *p, const Shape *s, const elem *weight, const float *bias,
                           int threads) {
-    int64_t d = s->d, h = s->heads, C = p->C = h * d, K = p->K = (C + 31) / 32, Np = padded_tokens(s);
+    int64_t d = s->d, h = s->heads, C = p->C = h * d, K = p->K = (C + 31) / 32;
+    int64_t Np = padded_tokens(s);
     int64_t dq = p->dq = (d + SIDE - 1) / SIDE * SIDE, dp = p->dp = (d + SIDE) / SIDE * SIDE;
     int64_t row = SIDE * K, weights = h * (2 * dq + dp) * row, per_thread = 3 * Np * row + Np * dp;
     float *next = p->memory = alloc_zeros(weights + h * (2 * dq + dp) + threads * per_thread);
@@ -175,11 +178,12 @@ static void normalise(Window *w, const Shape *s, const Projection *p, int thread
         if (w->t.position[i] < 0)
             memset(to, 0, row * sizeof(unit));
         else
-            layer_norm_row(p->stream + w->t.position[i] * p->C, 0, p->gamma, p->beta, to, p->eps, p->C,
-                           &mean, &rstd);
+            layer_norm_row(p->stream + w->t.position[i] * p->C, 0, p->gamma, p->beta, to, p->eps,
+                           p->C, &mean, &rstd);
         w->t.row[i] = to;
     }
-    pack_columns(w->t.row, N, p->C, p->rows + thread * Np * row, row, p->xt + thread * Np * row, Np);
+    pack_columns(w->t.row, N, p->C, p->rows + thread * Np * row, row, p->xt + thread * Np * row,
+                 Np);
 }
 
 /* Both numbers, rounded, in a unit. */
@@ -196,12 +200,15 @@ static void project(Window *w, const Projection *p, int64_t head, int thread) {
     const float *bias = p->bias + head * (2 * dq + dp);
     float *product = p->product + thread * Np * dp;
     for (int64_t i = 0; i < Np; i += 4 * SIDE)
-        multiply_packed(MIN(4, (Np - i) / SIDE), dq / SIDE, K, x + i * row, p->q + head * dq * row, product + i * dq, dq);
+        multiply_packed(MIN(4, (Np - i) / SIDE), dq / SIDE, K, x + i * row,
+                        p->q + head * dq * row, product + i * dq, dq);
     for (int64_t i = 0; i < w->t.N; i++)
         for (int64_t c = 0; c < dq; c += V)
-            store_elems((elem *)(w->q + i * w->dr) + c, LOAD(product + i * dq + c) + LOAD(bias + c), V);
+            store_elems((elem *)(w->q + i * w->dr) + c,
+                        LOAD(product + i * dq + c) + LOAD(bias + c), V);
     for (int64_t c = 0; c < dq; c += SIDE)
-        multiply_tiles(Np / SIDE, K, p->k + (head * dq + c) * row, xt, Np, NULL, product + c * Np, Np);
+        multiply_tiles(Np / SIDE, K, p->k + (head * dq + c) * row, xt, Np, NULL, product + c * Np,
+                       Np);
     bias += dq;
     for (int64_t c = 0; c < dq; c += 2) {
         const float *first = product + c * Np, *second = first + Np;
@@ -211,7 +218,8 @@ static void project(Window *w, const Projection *p, int64_t head, int thread) {
     }
     bias += dq;
     for (int64_t i = 0; i < Np; i += 4 * SIDE)
-        multiply_packed(MIN(4, (Np - i) / SIDE), dp / SIDE, K, x + i * row, p->v + head * dp * row, product + i * dp, dp);
+        multiply_packed(MIN(4, (Np - i) / SIDE), dp / SIDE, K, x + i * row,
+                        p->v + head * dp * row, product + i * dp, dp);
     for (int64_t i = 0; i < Np; i += 2) {
         const float *first = product + i * dp, *second = first + dp;
         for (int64_t c = 0; c < dp; c += V)
@@ -235,10 +243,11 @@ int norm_attention(const elem *qkv_weight, const float *qkv_bias, const float *r
     int64_t tasks = B * s.rows * s.cols, Np = padded_tokens(&s);
     float *bias = scaled_bias(rel_pos_bias, rel_pos_bias ? heads : 1, &s, threads);
     int failed = !new_projection(&p, &s, qkv_weight, qkv_bias, threads) || !bias;
+    const int active = failed ? 0 : threads; /* in the loop `failed` is the thread's own */
 #pragma omp parallel for num_threads(threads) schedule(static, 1) reduction(| : failed)
-    for (int k = 0; k < threads; k++) {
+    for (int k = 0; k < active; k++) {
         Window w;
-        if (failed || !new_window(&w, &s)) {
+        if (!new_window(&w, &s)) {
             failed = 1;
             continue;
         }

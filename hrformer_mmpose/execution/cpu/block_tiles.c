@@ -1,5 +1,5 @@
-/* What a block computes after its attention, in bfloat16 by AMX, in one pass over the residual stream.
- * See common.h.
+/* What a block computes after its attention, in bfloat16 by AMX, in one pass over the residual
+ * stream. See common.h.
  *
  * A thread processes consecutive rows of a map, `rows` at a time. A ring holds what the depth-wise
  * convolution needs of the FFN's hidden map, with a column of zeros at either side; that map is not
@@ -16,14 +16,15 @@ typedef struct {
     const float *stream, *gamma, *beta;
     const float *proj_bias, *bias1, *taps, *bias2; /* (Cp), (Dp), (10, Dp) with conv_bias, (Cp) */
     const elem *attention;
-    const unit *proj, *weight1, *weight2; /* (Cp / 16, K1, 16, 16), (Dp / 16, ...), (Cp / 16, K2, ...) */
+    const unit *proj, *weight1; /* (Cp / 16, K1, 16, 16), (Dp / 16, K1, 16, 16) */
+    const unit *weight2;        /* (Cp / 16, K2, 16, 16) */
     float *out, eps;
     int64_t H, W, C, Cp, Dp, K1, K2, rows;
 } Block;
 
 typedef struct {
     unit *in, *hidden; /* rows (rows W, 16 K1) and (rows W, 16 K2), padded to whole tiles */
-    float *ring;       /* (rows + 2, W + 2, Dp): of the hidden map; row y at y + 1 modulo rows + 2 */
+    float *ring;       /* (rows + 2, W + 2, Dp): the hidden map, row y at y + 1 modulo rows + 2 */
     float *stream;     /* (rows + 2, W, Cp): of the stream with the attention's branch, likewise */
     float *product;    /* (MOST_TOKENS, Cp) */
     float *memory;
@@ -65,7 +66,8 @@ static void add_attention(Buffers *buffers, const Block *f, int64_t y, int64_t f
             const float *from = f->stream + (first + t0 + t) * C;
             float *to = stream_row(buffers, f, y) + (t0 + t) * Cp;
             FOR_VECTORS(C, {
-                STORE(to + c, load_floats(from + c, n) + LOAD(product + c) + LOAD(f->proj_bias + c));
+                vec x = load_floats(from + c, n) + LOAD(product + c) + LOAD(f->proj_bias + c);
+                STORE(to + c, x);
             });
         }
     }
@@ -185,13 +187,15 @@ int finish_block(const elem *attention, const float *stream, const elem *proj,
         memcpy(taps + 9 * Dp, conv_bias, D * sizeof(float));
     }
     Block f = {stream, gamma, beta, padded_proj, padded1, taps, padded2, attention,
-               packed_proj, packed1, packed2, out, eps, H, W, C, Cp, Dp, (C + 31) / 32, Dp / 32, rows};
+               packed_proj, packed1, packed2, out, eps, H, W, C, Cp, Dp, (C + 31) / 32, Dp / 32,
+               rows};
     int64_t blocks = (H + rows - 1) / rows, tasks = B * blocks;
+    const int active = failed ? 0 : threads; /* in the loop `failed` is the thread's own */
 #pragma omp parallel for num_threads(threads) schedule(static, 1) reduction(| : failed)
-    for (int k = 0; k < threads; k++) {
+    for (int k = 0; k < active; k++) {
         Buffers buffers;
         int64_t start = tasks * k / threads, end = tasks * (k + 1) / threads;
-        if (failed || !new_buffers(&buffers, &f)) {
+        if (!new_buffers(&buffers, &f)) {
             failed = 1;
             continue;
         }

@@ -1,7 +1,7 @@
 /* 3x3 convolution of maps in float32 by AMX. See common.h.
  *
- * Each factor is the sum of two bfloat16 numbers, its rounding `high` and that of the rest `low`. Of
- * the four products that of the rests is left out: errors of 2^-16 instead of bfloat16's 2^-8.
+ * Each factor is the sum of two bfloat16 numbers, its rounding `high` and that of the rest `low`.
+ * Of the four products that of the rests is left out: errors of 2^-16 instead of bfloat16's 2^-8.
  *
  * Channels are processed in blocks of 32, a step of a product. A block of three rows of the input
  * fits into the first-level cache, from which all nine taps read it.
@@ -106,7 +106,8 @@ static void pack_weights(const float *weight, unit *high, unit *low, int64_t D, 
             for (int64_t j = 0; j < SIDE; j++) {
                 from[0][j] = halves[0][j], from[1][j] = halves[1][j];
                 if (j < count)
-                    split(weight + ((d + j) * TAPS + i % TAPS) * C + c, halves[0][j], halves[1][j], n);
+                    split(weight + ((d + j) * TAPS + i % TAPS) * C + c, halves[0][j], halves[1][j],
+                          n);
             }
             int64_t to = (d * TAPS * K + i * SIDE) * SIDE;
             pack_columns(from[0], SIDE, BLOCK, rows, SIDE, high + to, SIDE);
@@ -134,10 +135,12 @@ int conv3x3(const float *x, const float *weight, const float *bias, float *out, 
     }
     Conv f = {x, padded, high, low, out, H, W, C, h, w, D, Dp, K, stride, relu,
               MAX(W, stride * SIDE * tiles) + 2};
+    const int active = failed ? 0 : threads; /* in the loop `failed` is the thread's own */
 #pragma omp parallel for num_threads(threads) schedule(static, 1) reduction(| : failed)
-    for (int k = 0; k < threads; k++) {
+    for (int k = 0; k < active; k++) {
         Rows rows;
-        if (failed || !new_rows(&rows, &f)) {
+        if (!new_rows(&rows, &f)) {
+            free_rows(&rows);
             failed = 1;
             continue;
         }

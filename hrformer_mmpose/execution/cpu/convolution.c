@@ -59,10 +59,11 @@ int gelu_dwconv(const elem *x, const float *scale, const float *offset, const fl
     int failed = !taps || !space || !partials;
     if (!failed) transpose_taps(conv_weight, taps, C, Cp);
     if (!failed) memcpy(taps + 9 * Cp, conv_bias, C * sizeof(float));
+    const int active = failed ? 0 : threads; /* in the loop `failed` is the thread's own */
 #pragma omp parallel for num_threads(threads) schedule(static, 1) reduction(| : failed)
-    for (int k = 0; k < threads; k++) {
+    for (int k = 0; k < active; k++) {
         Ring ring;
-        if (failed || !new_ring(&ring, W, Cp)) {
+        if (!new_ring(&ring, W, Cp)) {
             failed = 1;
             continue;
         }
@@ -172,11 +173,12 @@ int gelu_dwconv_backward(const elem *x, const float *scale, const float *offset,
     double *partials = calloc((size_t)threads * 11 * C, sizeof(double));
     int failed = !taps || !partials;
     if (!failed) transpose_taps(conv_weight, taps, C, Cp);
+    const int active = failed ? 0 : threads; /* in the loop `failed` is the thread's own */
 #pragma omp parallel for num_threads(threads) schedule(static, 1) reduction(| : failed)
-    for (int k = 0; k < threads; k++) {
+    for (int k = 0; k < active; k++) {
         Ring ring = {{NULL}, 0};
         float *act = alloc_zeros(2 * W * Cp + 11 * Cp);
-        if (failed || !act || !new_ring(&ring, W, Cp)) {
+        if (!act || !new_ring(&ring, W, Cp)) {
             free(act);
             failed = 1;
             continue;

@@ -1,7 +1,7 @@
 /* Matrix products in bfloat16 by AMX, a processor's unit for products of tiles. See attention.c.
  *
- * A tile has 16 rows of 64 bytes: 16 floats, or 16 units (window.h) of two bfloat16 numbers. TILES is
- * defined where the processor has AMX.
+ * A tile has 16 rows of 64 bytes: 16 floats, or 16 units (window.h) of two bfloat16 numbers. TILES
+ * is defined where the processor has AMX.
  */
 
 #pragma once
@@ -59,7 +59,8 @@ static inline void multiply_split(int64_t m, int64_t steps, const uint32_t *cons
     for (int64_t i = 0; i < m; i++)
         for (int64_t k = 0; k < steps; k++) {
             const uint32_t *a_high = high[k * m + i], *a_low = low[k * m + i];
-            const uint32_t *tile_high = b_high + k * SIDE * SIDE, *tile_low = b_low + k * SIDE * SIDE;
+            const uint32_t *tile_high = b_high + k * SIDE * SIDE;
+            const uint32_t *tile_low = b_low + k * SIDE * SIDE;
             float *to = out + i * SIDE * ldo;
             multiply_tile(a_high, lda, tile_high, SIDE, to, ldo);
             multiply_tile(a_high, lda, tile_low, SIDE, to, ldo);
@@ -136,8 +137,8 @@ INLINE void multiply_row(int n, int64_t K, const uint32_t *a, const uint32_t *b,
  * a: (16, 16 K) units.
  * b: (16 K, 16 n) units, leading dimension ldb.
  * add, out: (16, 16 n) floats, leading dimension ldo; add is NULL for 0. */
-static inline void multiply_tiles(int64_t n, int64_t K, const uint32_t *a, const uint32_t *b, int64_t ldb,
-                           const float *add, float *out, int64_t ldo) {
+static inline void multiply_tiles(int64_t n, int64_t K, const uint32_t *a, const uint32_t *b,
+                                  int64_t ldb, const float *add, float *out, int64_t ldo) {
     for (; n > 0; n -= 4, b += 4 * SIDE, out += 4 * SIDE) {
         switch (MIN(n, 4)) {
         case 4: multiply_row(4, K, a, b, ldb, add, out, ldo); break;
@@ -236,8 +237,8 @@ static inline void multiply_split(int64_t m, int64_t steps, const uint32_t *cons
 #endif
 
 #ifdef TILES
-/* Rows (D, C) of a weight in the layout of `multiply_packed`: (D / 16, K, 16, 16) units. Of `to`, which
- * was 0 before, what lies beyond D and C stays 0. */
+/* Rows (D, C) of a weight in the layout of `multiply_packed`: (D / 16, K, 16, 16) units. What lies
+ * beyond D and C in `to` must be 0 before. */
 static inline void pack_weight(const elem *weight, int64_t D, int64_t C, unit *to) {
     for (int64_t d = 0; d < D; d += SIDE)
         for (int64_t c = 0; c < C; c += 2 * SIDE, to += SIDE * SIDE) {

@@ -102,11 +102,13 @@ INLINE void store_row(elem *to, const float *from, int64_t n, float scale) {
 }
 
 /* Pack n numbers of each of `count` rows; ld: units from a row of the result to the next. */
-static inline void pack_rows(const elem *const *from, int64_t count, int64_t n, unit *to, int64_t ld) {
+static inline void pack_rows(const elem *const *from, int64_t count, int64_t n, unit *to,
+                             int64_t ld) {
     for (int64_t i = 0; i < count; i++) copy_row((elem *)(to + i * ld), from[i], n);
 }
 
-static inline void pack_groups(const elem *const *from, int64_t count, int64_t n, unit *to, int64_t ld) {
+static inline void pack_groups(const elem *const *from, int64_t count, int64_t n, unit *to,
+                               int64_t ld) {
 #ifdef BFLOAT16
     for (int64_t i = 0; i < count; i += 2, to += ld) {
         const elem *first = from[i], *second = i + 1 < count ? from[i + 1] : NULL;
