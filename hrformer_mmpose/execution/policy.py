@@ -161,9 +161,9 @@ def use_block_kernel(x: torch.Tensor, fc1_weight: torch.Tensor) -> bool:
     return _use_tiles('finish_block', x, fc1_weight, _BLOCK_WEIGHTS)
 
 
-def _use_tiles(name: str, stream: torch.Tensor, weight: torch.Tensor, most: int) -> bool:
-    """Return whether a kernel of a block that needs AMX takes weights of this size and type."""
-    return weight.numel() <= most and use_cpu_kernels(stream) and cpu.available(name, weight.dtype)
+def _use_tiles(name: str, x: torch.Tensor, weight: torch.Tensor, most: int) -> bool:
+    """Return whether a kernel that needs AMX takes weights of this size and type."""
+    return weight.numel() <= most and use_cpu_kernels(x) and cpu.available(name, weight.dtype)
 
 
 def use_conv_kernel(x: torch.Tensor, weight: torch.Tensor, groups: int) -> bool:
@@ -182,10 +182,7 @@ def use_conv_kernel(x: torch.Tensor, weight: torch.Tensor, groups: int) -> bool:
         size == [3, 3]
         and groups == 1
         and C >= 32
-        and weight.numel() <= _CONV_WEIGHTS
-        and x.dtype is torch.float32
-        and use_cpu_kernels(x)
-        and cpu.available('conv3x3', torch.float32)
+        and _use_tiles('conv3x3', x, weight, _CONV_WEIGHTS)
     )
 
 

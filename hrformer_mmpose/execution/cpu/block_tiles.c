@@ -155,12 +155,6 @@ static unit *packed_weight(const elem *weight, int64_t D, int64_t C, int64_t pad
     return to;
 }
 
-/* A copy of n numbers with zeros up to `padded`. */
-static float *pad(const float *from, int64_t n, int64_t padded) {
-    float *to = alloc_zeros(padded);
-    return to ? memcpy(to, from, n * sizeof(float)) : to;
-}
-
 /* out = x + gelu(fc2(gelu(conv(gelu(fc1(LayerNorm(x))))))) for x = stream + proj(attention).
  * attention: (B, H, W, C).
  * stream, out: (B, H, W, C), floats.
@@ -213,8 +207,6 @@ int finish_block(const elem *attention, const float *stream, const elem *proj,
     free(packed_proj), free(packed1), free(packed2);
     return failed;
 }
+#endif
 
 int has_tiles(void) { return may_use_tiles(); }
-#else
-int has_tiles(void) { return 0; }
-#endif

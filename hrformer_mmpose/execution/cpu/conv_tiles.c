@@ -8,7 +8,6 @@
  */
 
 #include "tiles.h"
-#include "window.h"
 
 #ifdef TILES
 enum { TAPS = 9, BLOCK = 2 * SIDE, MOST_PIXELS = 4 * SIDE }; /* MOST_PIXELS: of a product */
@@ -127,12 +126,9 @@ int conv3x3(const float *x, const float *weight, const float *bias, float *out, 
     int64_t Dp = (D + SIDE - 1) / SIDE * SIDE, tiles = (w + SIDE - 1) / SIDE;
     int64_t size = Dp * TAPS * K * SIDE;
     unit *high = (unit *)alloc_zeros(2 * size), *low = high + size;
-    float *padded = alloc_zeros(Dp);
+    float *padded = pad(bias, D, Dp);
     int failed = !high || !padded;
-    if (!failed) {
-        pack_weights(weight, high, low, D, C, K, threads);
-        memcpy(padded, bias, D * sizeof(float));
-    }
+    if (!failed) pack_weights(weight, high, low, D, C, K, threads);
     Conv f = {x, padded, high, low, out, H, W, C, h, w, D, Dp, K, stride, relu,
               MAX(W, stride * SIDE * tiles) + 2};
     const int active = failed ? 0 : threads; /* in the loop `failed` is the thread's own */

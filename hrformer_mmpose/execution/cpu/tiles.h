@@ -237,6 +237,12 @@ static inline void multiply_split(int64_t m, int64_t steps, const uint32_t *cons
 #endif
 
 #ifdef TILES
+/* A copy of n numbers with zeros up to `padded`. */
+static inline float *pad(const float *from, int64_t n, int64_t padded) {
+    float *to = alloc_zeros(padded);
+    return to ? memcpy(to, from, n * sizeof(float)) : to;
+}
+
 /* Rows (D, C) of a weight in the layout of `multiply_packed`: (D / 16, K, 16, 16) units. What lies
  * beyond D and C in `to` must be 0 before. */
 static inline void pack_weight(const elem *weight, int64_t D, int64_t C, unit *to) {
@@ -248,4 +254,6 @@ static inline void pack_weight(const elem *weight, int64_t D, int64_t C, unit *t
             pack_columns(from, MIN(SIDE, D - d), MIN(2 * SIDE, C - c), rows, SIDE, to, SIDE);
         }
 }
+#else
+static inline int may_use_tiles(void) { return 0; }
 #endif
