@@ -2,7 +2,7 @@
 
 #pragma once
 
-#include "common.h"
+#include "gelu.h"
 
 /* out (C) = LayerNorm of a row x, of a map or of floats; mean and 1 / standard deviation. */
 INLINE void layer_norm_row(const void *x, int is_map, const float *gamma, const float *beta,
