@@ -103,19 +103,24 @@ static inline void end_tiles(void) { __asm__ volatile("tilerelease" ::: "memory"
 #define TILE_ZERO(tile) __asm__ volatile("tilezero %tmm" #tile)
 #define TILE_MULTIPLY_ADD(sum, a, b) \
     __asm__ volatile("tdpbf16ps %tmm" #b ", %tmm" #a ", %tmm" #sum)
+/* The operation for tiles 0 to n - 1, at most four: their numbers are part of the instructions. */
+#define FOR_TILES(n, OPERATION)        \
+    do {                               \
+        if ((n) > 0) { OPERATION(0); } \
+        if ((n) > 1) { OPERATION(1); } \
+        if ((n) > 2) { OPERATION(2); } \
+        if ((n) > 3) { OPERATION(3); } \
+    } while (0)
 
 /* Up to four tiles of a row of tiles; see `multiply_tiles`. */
 INLINE void multiply_row(int n, int64_t K, const uint32_t *a, const uint32_t *b, int64_t ldb,
                          const float *add, float *out, int64_t ldo) {
-#define START(tile)                                                          \
-    if (n > tile) {                                                          \
-        if (add)                                                             \
-            TILE_LOAD(tile, add + tile * SIDE, ldo);                         \
-        else                                                                 \
-            TILE_ZERO(tile);                                                 \
-    }
-    START(0) START(1) START(2) START(3)
-#undef START
+#define LOAD_SUM(tile) TILE_LOAD(tile, add + tile * SIDE, ldo)
+    if (add)
+        FOR_TILES(n, LOAD_SUM);
+    else
+        FOR_TILES(n, TILE_ZERO);
+#undef LOAD_SUM
     for (int64_t k = 0; k < K; k++, a += SIDE, b += SIDE * ldb) {
         TILE_LOAD(4, a, K * SIDE);
 #define STEP(tile, of_b)                             \
@@ -126,9 +131,8 @@ INLINE void multiply_row(int n, int64_t K, const uint32_t *a, const uint32_t *b,
         STEP(0, 5) STEP(1, 6) STEP(2, 7) STEP(3, 5)
 #undef STEP
     }
-#define FINISH(tile) \
-    if (n > tile) TILE_STORE(tile, out + tile * SIDE, ldo);
-    FINISH(0) FINISH(1) FINISH(2) FINISH(3)
+#define FINISH(tile) TILE_STORE(tile, out + tile * SIDE, ldo)
+    FOR_TILES(n, FINISH);
 #undef FINISH
 }
 
@@ -154,10 +158,7 @@ static inline void multiply_tiles(int64_t n, int64_t K, const uint32_t *a, const
 INLINE void multiply_column(int m, int64_t K, const uint32_t *a, const uint32_t *b, float *out,
                             int64_t ldo) {
     const int64_t block = SIDE * SIDE * K;
-#define START(tile) \
-    if (m > tile) TILE_ZERO(tile);
-    START(0) START(1) START(2) START(3)
-#undef START
+    FOR_TILES(m, TILE_ZERO);
     for (int64_t k = 0; k < K; k++, a += SIDE, b += SIDE * SIDE) {
         TILE_LOAD(4, b, SIDE);
 #define STEP(tile, of_a)                                    \
@@ -168,9 +169,8 @@ INLINE void multiply_column(int m, int64_t K, const uint32_t *a, const uint32_t 
         STEP(0, 5) STEP(1, 6) STEP(2, 7) STEP(3, 5)
 #undef STEP
     }
-#define FINISH(tile) \
-    if (m > tile) TILE_STORE(tile, out + tile * SIDE * ldo, ldo);
-    FINISH(0) FINISH(1) FINISH(2) FINISH(3)
+#define FINISH(tile) TILE_STORE(tile, out + tile * SIDE * ldo, ldo)
+    FOR_TILES(m, FINISH);
 #undef FINISH
 }
 
@@ -195,27 +195,21 @@ static inline void multiply_packed(int64_t m, int64_t n, int64_t K, const uint32
 INLINE void multiply_split_column(int m, int64_t steps, const uint32_t *const *high,
                                   const uint32_t *const *low, int64_t lda, const uint32_t *b_high,
                                   const uint32_t *b_low, float *out, int64_t ldo) {
-#define START(tile) \
-    if (m > tile) TILE_ZERO(tile);
-    START(0) START(1) START(2) START(3)
-#undef START
+    FOR_TILES(m, TILE_ZERO);
     for (int64_t k = 0; k < steps; k++, b_high += SIDE * SIDE, b_low += SIDE * SIDE) {
         TILE_LOAD(4, b_high, SIDE);
         TILE_LOAD(5, b_low, SIDE);
-#define STEP(tile)                                          \
-    if (m > tile) {                                         \
-        TILE_LOAD(6, high[k * m + tile], lda);              \
-        TILE_MULTIPLY_ADD(tile, 6, 4);                      \
-        TILE_LOAD(7, low[k * m + tile], lda);               \
-        TILE_MULTIPLY_ADD(tile, 6, 5);                      \
-        TILE_MULTIPLY_ADD(tile, 7, 4);                      \
-    }
-        STEP(0) STEP(1) STEP(2) STEP(3)
+#define STEP(tile)                         \
+    TILE_LOAD(6, high[k * m + tile], lda); \
+    TILE_MULTIPLY_ADD(tile, 6, 4);         \
+    TILE_LOAD(7, low[k * m + tile], lda);  \
+    TILE_MULTIPLY_ADD(tile, 6, 5);         \
+    TILE_MULTIPLY_ADD(tile, 7, 4)
+        FOR_TILES(m, STEP);
 #undef STEP
     }
-#define FINISH(tile) \
-    if (m > tile) TILE_STORE(tile, out + tile * SIDE * ldo, ldo);
-    FINISH(0) FINISH(1) FINISH(2) FINISH(3)
+#define FINISH(tile) TILE_STORE(tile, out + tile * SIDE * ldo, ldo)
+    FOR_TILES(m, FINISH);
 #undef FINISH
 }
 
