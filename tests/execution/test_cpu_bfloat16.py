@@ -144,6 +144,17 @@ def test_gelu_at_its_ends():
 
 @no_kernels
 @checks_calls
+def test_gelu_of_all_numbers():
+    """Before it is rounded: `add_gelu_stream` returns float32."""
+    x = torch.arange(2**16).to(torch.int16).view(BFLOAT16)
+    x = x[x.isfinite()]
+    ours = fused_ops.add_gelu_stream(torch.zeros(len(x), 1), x[:, None])[:, 0].double()
+    expected = torch.nn.functional.gelu(x.double())
+    assert ((ours - expected).abs() <= 6e-5 + 2**-16 * expected.abs()).all()
+
+
+@no_kernels
+@checks_calls
 def test_not_a_number_stays_one():
     x = torch.tensor([[float('nan'), 1.0]]).repeat(3, 20).to(BFLOAT16)
     assert torch.equal(fused_ops.bn_gelu(x).isnan(), x.isnan())
