@@ -168,6 +168,18 @@ def test_large_logits():
     compare('window_attention', 30 * qkv, qkv_bias, None, 1, (7, 7), tolerance=1e-5)
 
 
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
+def test_an_excluded_key_has_no_weight(dtype):
+    """Not even the smallest one: it would be subnormal, and its value may be large."""
+    qkv = torch.zeros(1, 7, 7, 24)
+    qkv[..., 16:] = 1e38
+    qkv[0, 3, 2, 16:] = 1
+    bias = torch.full((1, 49, 49), -1e4)
+    bias[..., 3 * 7 + 2] = 0
+    out = fused_ops.window_attention(qkv.to(dtype), torch.zeros(24), bias, 1, (7, 7))
+    assert (out == 1).all()
+
+
 @pytest.mark.parametrize('threads', [1, 2, 5])
 def test_any_number_of_threads(threads):
     before = torch.get_num_threads()

@@ -211,18 +211,22 @@ INLINE void store_elems(elem *p, vec x, int64_t n) { store_floats(p, x, n); }
         }                                \
     } while (0)
 
-/* 2^x for x <= 127, clamped at 2^-126, by a polynomial on [-1/2, 1/2]: relative error 2e-7, or 1e-4
- * for bfloat16. */
+/* 2^x for x <= 127, by a polynomial on [-1/2, 1/2]: relative error 2e-7, or 1e-4 for bfloat16. It is
+ * 0 for x <= -127, masked logits: subnormal numbers would slow down what is computed of them. */
 INLINE vec fast_exp2(vec x) {
+#if V == 16 && defined(__AVX512DQ__)
+    __mmask16 normal = _mm512_cmp_ps_mask((__m512)x, (__m512)SPLAT(-127.0f), _CMP_NLE_UQ);
+    vec f = (vec)_mm512_reduce_ps((__m512)x, 0); /* x minus the nearest integer */
+#else
     /* 1.5 * 2^23: adding it rounds x to an integer, which the low bits hold. */
     const vec magic = SPLAT(12582912.0f);
-    x = VEC_MAX(SPLAT(-126.0f), x);
+    x = VEC_MAX(SPLAT(-127.0f), x);
     vec rounded = x + magic, f = x - (rounded - magic);
+#endif
 #ifdef BFLOAT16
-    vec p = SPLAT(5.51716695e-2f);
-    p = p * f + 2.42611125e-1f;
-    p = p * f + 6.93260986e-1f;
-    p = p * f + 9.99928073e-1f;
+    vec p = SPLAT(5.50091019e-2f);
+    p = p * f + 2.42210980e-1f;
+    p = p * f + 6.93282888e-1f;
 #else
     vec p = SPLAT(1.5403530e-4f);
     p = p * f + 1.3333558e-3f;
@@ -230,9 +234,13 @@ INLINE vec fast_exp2(vec x) {
     p = p * f + 5.5504109e-2f;
     p = p * f + 2.4022651e-1f;
     p = p * f + 6.9314718e-1f;
-    p = p * f + 1.0f;
 #endif
-    return (vec)((ivec)p + ((ivec)rounded << 23));
+    p = p * f + 1.0f;
+#if V == 16 && defined(__AVX512DQ__)
+    return (vec)_mm512_maskz_scalef_ps(normal, (__m512)p, (__m512)(x - f));
+#else
+    return (vec)((ivec)p + ((ivec)rounded << 23)); /* exponent 0, which is 0, for -127 */
+#endif
 }
 
 INLINE vec fast_exp(vec x) { return fast_exp2(x * 1.44269504088896341f); }
