@@ -40,7 +40,7 @@ static const float GELU_SLOPE[3][32] = {
      0.21504f},
 };
 
-INLINE vec gelu_clamp(vec x) { return VEC_MAX(SPLAT(-4.49f), VEC_MIN(SPLAT(4.49f), x)); }
+#define GELU_END 4.49f /* rounds to index 15 at most */
 
 INLINE vec quadratic(const float table[3][32], vec x) {
     /* 1.5 * 2^23: adding it rounds to an integer, whose last five bits select. */
@@ -51,17 +51,13 @@ INLINE vec quadratic(const float table[3][32], vec x) {
     return (p[2] * x + p[1]) * x + p[0];
 }
 
-INLINE vec gelu(vec x) { return x * quadratic(GELU_CDF, gelu_clamp(x)); }
+INLINE vec gelu_cdf(vec x) { return quadratic(GELU_CDF, x); }
 
-INLINE void gelu_and_slope(vec x, vec *act, vec *slope) {
-    vec y = gelu_clamp(x);
-    *act = x * quadratic(GELU_CDF, y);
-    *slope = quadratic(GELU_SLOPE, y);
-}
+INLINE vec gelu_slope(vec x) { return quadratic(GELU_SLOPE, x); }
 #elif defined(BFLOAT16)
 /* Each from a polynomial in x^2 for |x| <= 4.5, without exponential and division. Their errors of
  * 5e-5 and 2e-4 are a fraction of bfloat16's rounding. */
-INLINE vec gelu_clamp(vec x) { return VEC_MAX(SPLAT(-4.5f), VEC_MIN(SPLAT(4.5f), x)); }
+#define GELU_END 4.5f
 
 INLINE vec gelu_cdf(vec x) {
     vec u = x * x, p = SPLAT(-6.10083923e-13f);
@@ -78,11 +74,8 @@ INLINE vec gelu_cdf(vec x) {
     return VEC_MAX((vec){0}, p * x + 0.499997f);
 }
 
-INLINE vec gelu(vec x) { return x * gelu_cdf(gelu_clamp(x)); }
-
-INLINE void gelu_and_slope(vec x, vec *act, vec *slope) {
-    vec y = gelu_clamp(x), u = y * y, p = SPLAT(-2.42486569e-11f);
-    *act = x * gelu_cdf(y);
+INLINE vec gelu_slope(vec x) {
+    vec u = x * x, p = SPLAT(-2.42486569e-11f);
     p = p * u + 2.73407719e-09f;
     p = p * u - 1.35763813e-07f;
     p = p * u + 3.92989386e-06f;
@@ -92,7 +85,19 @@ INLINE void gelu_and_slope(vec x, vec *act, vec *slope) {
     p = p * u + 5.89788593e-02f;
     p = p * u - 2.65444309e-01f;
     p = p * u + 7.97872245e-01f;
-    *slope = p * y + 0.5f;
+    return p * x + 0.5f;
+}
+#endif
+
+#ifdef BFLOAT16
+INLINE vec gelu_clamp(vec x) { return VEC_MAX(SPLAT(-GELU_END), VEC_MIN(SPLAT(GELU_END), x)); }
+
+INLINE vec gelu(vec x) { return x * gelu_cdf(gelu_clamp(x)); }
+
+INLINE void gelu_and_slope(vec x, vec *act, vec *slope) {
+    vec y = gelu_clamp(x);
+    *act = x * gelu_cdf(y);
+    *slope = gelu_slope(y);
 }
 #else
 /* CDF and PDF of the normal distribution at x. The CDF follows Abramowitz and Stegun 7.1.26, whose
